@@ -1,0 +1,1 @@
+"""The HTTP process: takes webhooks in, and the ticket-inbox command."""

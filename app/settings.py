@@ -1,0 +1,174 @@
+"""Which environment variables does ticket-inbox read, and what may they hold?
+
+This is the only module that reads the environment, but for OpenTelemetry's own `OTEL_*` names.
+"""
+
+import base64
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+NEW_KEY = (
+    'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
+)
+
+
+class WrongSettingError(ValueError):
+    """{name} {trouble}: it must be {rule}."""
+
+    def __init__(self, name: str, trouble: str, rule: str) -> None:
+        super().__init__(f"{name} {trouble}: it must be {rule}")
+
+
+def _meta(what: str, rule: str, **bounds: int) -> Meta:
+    return Meta(description=what, extra={"rule": rule}, **bounds)  # type: ignore[arg-type]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting: its environment variable is its name in capitals, an empty one counts as unset."""
+
+    database_url: Annotated[
+        str,
+        _meta(
+            "The Postgres of both processes, as libpq writes it; the URLs of both drivers are derived from it.",
+            "a URL like postgresql://user:password@host:5432/database",
+        ),
+    ] = "postgresql://localhost:5432/ticket_inbox"
+    secrets_key: Annotated[
+        str,
+        _meta(
+            "Encrypts the tenants' secrets. Several, comma separated: the first encrypts, each decrypts. "
+            "No default, but `dev` makes its own.",
+            f"32 random bytes in URL-safe base64, made by: {NEW_KEY}",
+        ),
+    ] = ""
+    host: Annotated[str, _meta("Address the server listens on.", "a host name or an IP address")] = "127.0.0.1"
+    port: Annotated[
+        int,
+        _meta("Port the server listens on; 0 takes a free one.", "a whole number from 0 to 65535", ge=0, le=65535),
+    ] = 8000
+    max_body_bytes: Annotated[
+        int,
+        _meta(
+            "Longest request body, in bytes; a longer one is answered 413.",
+            "a whole number from 1024 to 67108864",
+            ge=1024,
+            le=64 * 1024 * 1024,
+        ),
+    ] = 1024 * 1024
+    # 50,000 characters of the worst text we could make up are 0.6 MB in a tsvector; Postgres' limit is 1 MB.
+    max_description_chars: Annotated[
+        int,
+        _meta(
+            "Longest `description`, in characters; a longer one is rejected with 422. "
+            "The bound keeps every accepted ticket below what a full-text index entry can hold.",
+            "a whole number from 1 to 50000",
+            ge=1,
+            le=50_000,
+        ),
+    ] = 10_000
+    append_timeout_seconds: Annotated[
+        float,
+        _meta(
+            "How long a webhook waits for Postgres before it is answered 503.",
+            "a number from 0.1 to 30",
+            ge=0.1,  # type: ignore[arg-type]
+            le=30,
+        ),
+    ] = 5.0
+    server_connections: Annotated[
+        int,
+        _meta("Most Postgres connections of one server process.", "a whole number from 1 to 500", ge=1, le=500),
+    ] = 10
+    worker_concurrency: Annotated[
+        int,
+        # One alone can sleep through a wake-up until its next poll (docs/decisions/0006).
+        _meta("Jobs that one worker runs at once.", "a whole number from 2 to 100", ge=2, le=100),
+    ] = 4
+    shutdown_timeout_seconds: Annotated[
+        int,
+        _meta(
+            "How long a stopping server or worker finishes what it has begun.",
+            "a whole number from 1 to 3600",
+            ge=1,
+            le=3600,
+        ),
+    ] = 25
+    retention_days: Annotated[
+        int,
+        _meta(
+            "Days that promoted inbox rows are kept; 0 keeps them for ever.",
+            "a whole number from 0 to 36500",
+            ge=0,
+            le=36_500,
+        ),
+    ] = 90
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        _meta("Least level that is logged.", "one of debug, info, warning, error, critical"),
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "console"],
+        _meta("One JSON object a line, or lines for a person.", "one of json, console"),
+    ] = "json"
+    dev_dir: Annotated[
+        str,
+        _meta("Where `dev` keeps its database and its key.", "a directory's path"),
+    ] = ".ticket-inbox"
+
+    def __repr__(self) -> str:
+        """Name no value: the database's password and the key are among them."""
+        return "Settings(…)"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from `environ`.
+
+    Raises WrongSettingError, whose one line names the variable and what would be right.
+    """
+    found = {
+        field.name: _value(field, environ[field.name.upper()])
+        for field in msgspec.structs.fields(Settings)
+        if environ.get(field.name.upper())
+    }
+    return Settings(**found)
+
+
+def require_secrets_key(settings: Settings) -> None:
+    """Raise WrongSettingError where no SECRETS_KEY is set."""
+    if not settings.secrets_key:
+        raise WrongSettingError("SECRETS_KEY", "is not set", rule_of("secrets_key"))
+
+
+def rule_of(name: str) -> str:
+    """Give the words for what the setting `name` may hold."""
+    return str(_extra(next(field for field in msgspec.structs.fields(Settings) if field.name == name)))
+
+
+def _extra(field: msgspec.structs.FieldInfo) -> object:
+    return field.type.__metadata__[0].extra["rule"]
+
+
+def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
+    kind = field.type.__origin__
+    try:
+        value: object = msgspec.convert(text if kind is str else text.lower(), field.type, strict=False)
+        _check(field.name, text)
+    except ValueError:
+        raise WrongSettingError(field.name.upper(), "is wrong", str(_extra(field))) from None
+    return value
+
+
+def _check(name: str, text: str) -> None:
+    """Raise ValueError where a text breaks a rule that its type cannot express."""
+    if name == "database_url" and not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError
+    if name == "secrets_key" and any(len(_key(part)) != 32 for part in text.split(",")):  # noqa: PLR2004
+        raise ValueError
+
+
+def _key(part: str) -> bytes:
+    return base64.b64decode(part.strip(), altchars=b"-_", validate=True)

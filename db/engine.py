@@ -1,0 +1,128 @@
+"""How do the two processes reach Postgres?
+
+One URL, as libpq writes it, serves both drivers: psycopg takes it as it is, asyncpg without the
+parameters that only libpq knows. Neither pool needs a restart after Postgres had one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+# Everything a driver or the pool raises when Postgres cannot be had or says no. OSError covers time-outs.
+DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError)
+
+CONNECT_TIMEOUT = 5.0  # seconds; a host that drops packets must not hold a request for the kernel's two minutes
+
+# Parameters of a libpq URL that asyncpg would send to Postgres as if they were settings of the server.
+LIBPQ_ONLY = {
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "fallback_application_name",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "sslcompression",
+    "sslsni",
+    "tcp_user_timeout",
+}
+
+
+def asyncpg_url(url: str) -> str:
+    """Give the libpq `url` without the parameters that asyncpg does not know."""
+    parts = urlsplit(url)
+    query = [pair for pair in parse_qsl(parts.query) if pair[0] not in LIBPQ_ONLY]
+    return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+
+
+def create_engine(url: str, name: str, connections: int, timeout: float) -> AsyncEngine:
+    """Make a pool of at most `connections` to the database at `url`, opened as they are needed.
+
+    `name` is what pg_stat_activity shows. `timeout` bounds, in seconds, the wait for a free connection
+    and each statement. Statements commit by themselves, but in `engine.begin()`.
+    """
+    dsn = asyncpg_url(url)
+
+    async def connect() -> Any:  # noqa: ANN401  (asyncpg has no types)
+        return await asyncpg.connect(
+            dsn,
+            timeout=min(timeout, CONNECT_TIMEOUT),
+            command_timeout=timeout,
+            server_settings={"application_name": name, "statement_timeout": str(int(timeout * 1000))},
+        )
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=timeout,
+        pool_use_lifo=True,
+        hide_parameters=True,  # they are ticket text
+    )
+    sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401
+    """Have the pool replace a connection that Postgres closed while it lay idle; costs no round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Give a connection in a transaction, which commits at the end of the block."""
+    async with connection(engine, "READ COMMITTED") as connected, connected.begin():
+        yield connected
+
+
+@asynccontextmanager
+async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> AsyncIterator[AsyncConnection]:
+    """Give a connection on which each statement commits by itself.
+
+    One whose statement was cut short goes back to no pool: it may still hold its locks
+    (https://github.com/sqlalchemy/sqlalchemy/issues/12077).
+    """
+    async with engine.connect() as connected:
+        await connected.execution_options(isolation_level=isolation)  # type: ignore[call-overload]
+        try:
+            yield connected
+        except DatabaseError as error:
+            if not isinstance(error, DBAPIError) or sqlstate(error) is None:
+                await connected.invalidate()
+            raise
+        except BaseException:
+            await connected.invalidate()
+            raise
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Give the SQLSTATE that Postgres gave with `error`, or None where it was not Postgres that spoke."""
+    code = getattr(_driver_error(error), "sqlstate", None)
+    return str(code) if code else None
+
+
+def reason(error: BaseException) -> str:
+    """Tell `error` in one line, without the row it speaks of (that is in Postgres' DETAIL)."""
+    cause = _driver_error(error)
+    words = str(cause.args[0]) if cause.args else ""
+    return words.splitlines()[0][:300] if words else type(cause).__name__
+
+
+def _driver_error(error: BaseException) -> BaseException:
+    """Unwrap what SQLAlchemy raises down to what asyncpg or psycopg said."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return error
+    return error.orig.__cause__ or error.orig

@@ -1,0 +1,129 @@
+"""Whose webhooks do we take? Table `tenant_configs`: tenants and their secrets, encrypted at rest."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+import sqlalchemy as sa
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from sqlalchemy.dialects.postgresql import INTERVAL, TIMESTAMP, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import metadata
+
+tenant_configs = sa.Table(
+    "tenant_configs",
+    metadata,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("previous_secret", sa.Text),
+    sa.Column("previous_secret_ends_at", TIMESTAMP(timezone=True)),
+    sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.CheckConstraint("length(tenant_id) BETWEEN 1 AND 100", name="tenant_id"),
+    sa.CheckConstraint("(previous_secret IS NULL) = (previous_secret_ends_at IS NULL)", name="previous_secret"),
+)
+_column = tenant_configs.c
+_in_grace = _column.previous_secret_ends_at > sa.func.now()
+
+
+class UnreadableSecretError(Exception):
+    """The secret was encrypted with a key that is not in SECRETS_KEY."""
+
+
+class Secrets:
+    """Encrypts tenants' secrets with the first of `keys` (Fernet keys, comma separated), decrypts with each."""
+
+    def __init__(self, keys: str) -> None:
+        self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
+
+    def encrypt(self, secret: str) -> str:
+        return self._fernet.encrypt(secret.encode()).decode()
+
+    def decrypt(self, encrypted: str) -> bytes:
+        """Give the secret's UTF-8 bytes, which key the HMAC. Raises UnreadableSecretError."""
+        try:
+            return self._fernet.decrypt(encrypted)
+        except InvalidToken:
+            raise UnreadableSecretError from None
+
+
+class EncryptedSecrets(msgspec.Struct, frozen=True):
+    """The secrets that verify for an enabled tenant now: the newest, and the one before it in its grace."""
+
+    tenant_id: str
+    secret: str
+    previous_secret: str | None
+
+
+class TenantRow(msgspec.Struct, frozen=True):
+    """What `tenant list` shows; the times are ISO 8601, UTC."""
+
+    tenant_id: str
+    enabled: bool
+    created_at: str
+    updated_at: str
+    previous_secret_ends_at: str | None
+
+
+async def read_enabled(connection: AsyncConnection) -> Sequence[EncryptedSecrets]:
+    """Read every enabled tenant's secrets that verify at this moment, by the database's clock."""
+    previous = sa.case((_in_grace, _column.previous_secret))
+    found = await connection.execute(
+        sa.select(_column.tenant_id, _column.secret, previous).where(_column.enabled)
+    )
+    return [EncryptedSecrets(*row) for row in found]
+
+
+async def read_all(connection: AsyncConnection) -> Sequence[TenantRow]:
+    """Read every tenant without its secrets, by id."""
+    ends_at = sa.case((_in_grace, _iso(_column.previous_secret_ends_at)))
+    found = await connection.execute(
+        sa.select(
+            _column.tenant_id, _column.enabled, _iso(_column.created_at), _iso(_column.updated_at), ends_at
+        ).order_by(_column.tenant_id)
+    )
+    return [TenantRow(*row) for row in found]
+
+
+async def add(connection: AsyncConnection, tenant_id: str, encrypted: str) -> bool:
+    """Add a tenant; False where there is one of that name already."""
+    added = await connection.execute(
+        insert(tenant_configs)
+        .values(tenant_id=tenant_id, secret=encrypted)
+        .on_conflict_do_nothing()
+        .returning(_column.tenant_id)
+    )
+    return added.first() is not None
+
+
+async def rotate(connection: AsyncConnection, tenant_id: str, encrypted: str, grace: timedelta) -> bool:
+    """Make `encrypted` the tenant's secret; the one before it verifies for `grace` more. False where unknown."""
+    keep = grace > timedelta(0)
+    return await _update(
+        connection,
+        tenant_id,
+        secret=encrypted,
+        previous_secret=_column.secret if keep else None,
+        previous_secret_ends_at=sa.func.now() + sa.cast(grace, INTERVAL) if keep else None,
+    )
+
+
+async def set_enabled(connection: AsyncConnection, tenant_id: str, *, enabled: bool) -> bool:
+    """Enable or disable a tenant; False where unknown."""
+    return await _update(connection, tenant_id, enabled=enabled)
+
+
+async def _update(connection: AsyncConnection, tenant_id: str, **values: object) -> bool:
+    changed = await connection.execute(
+        sa.update(tenant_configs)
+        .where(_column.tenant_id == tenant_id)
+        .values(updated_at=sa.func.now(), **values)
+        .returning(_column.tenant_id)
+    )
+    return changed.first() is not None
+
+
+def _iso(column: sa.Column[object]) -> sa.ColumnElement[str]:
+    return sa.func.to_char(sa.func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')

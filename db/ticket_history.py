@@ -1,0 +1,112 @@
+"""What do we know of a resolved ticket? Table `ticket_history`: one row per tenant and ticket."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import metadata
+
+ticket_history = sa.Table(
+    "ticket_history",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("ticket_id", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("resolution", sa.Text, nullable=False),
+    sa.Column("resolved_date", TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("tags", ARRAY(sa.Text), nullable=False, server_default="{}"),
+    sa.Column("source", sa.Text, nullable=False, server_default="webhook_resolved"),
+    sa.Column("inbox_id", sa.BigInteger),
+    sa.Column("ingested_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.UniqueConstraint("tenant_id", "ticket_id"),
+    sa.CheckConstraint("source IN ('webhook_resolved', 'bulk_import', 'api_fallback')", name="source"),
+    sa.Index(
+        "ticket_history_description_idx",
+        sa.func.to_tsvector(sa.literal_column("'english'"), sa.Column("description")),
+        postgresql_using="gin",
+    ),
+)
+
+Key = tuple[str, str]  # tenant_id, ticket_id
+Standing = tuple[datetime, int]  # resolved_date and inbox id (0 for none) of the delivery whose values stand
+
+
+class Winner(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch would store of one ticket.
+
+    `description`, `priority` and `tags` are those of its first event, the rest those of its newest.
+    """
+
+    tenant_id: str
+    ticket_id: str
+    description: str
+    priority: str
+    tags: list[str]
+    resolution: str
+    resolved_date: datetime
+    source: str
+    inbox_id: int
+
+
+# A delivery of this very batch that stands already may be overwritten by the batch's newest whatever the row says:
+# so reprocessing repairs a damaged row. The tags travel as JSON, because arrays of arrays cannot be ragged.
+# Sorted by key, so that two workers that upsert the same tickets wait for one another and never deadlock.
+UPSERT = sa.text(
+    """
+    INSERT INTO ticket_history AS known (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date,
+                                         source, inbox_id)
+    SELECT tenant_id, ticket_id, description, priority,
+           ARRAY(SELECT jsonb_array_elements_text(CAST(tags AS jsonb))), resolution, resolved_date, source, inbox_id
+    FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:description AS text[]),
+                CAST(:priority AS text[]), CAST(:tags AS text[]), CAST(:resolution AS text[]),
+                CAST(:resolved_date AS timestamptz[]), CAST(:source AS text[]), CAST(:inbox_id AS bigint[]))
+      AS winner (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date, source, inbox_id)
+    ORDER BY tenant_id, ticket_id
+    ON CONFLICT (tenant_id, ticket_id) DO UPDATE
+    SET resolution = excluded.resolution, resolved_date = excluded.resolved_date, source = excluded.source,
+        inbox_id = excluded.inbox_id, ingested_at = now(), updated_at = now()
+    WHERE known.inbox_id = ANY(CAST(:batch AS bigint[]))
+       OR (excluded.resolved_date, excluded.inbox_id) > (known.resolved_date, coalesce(known.inbox_id, 0))
+    RETURNING tenant_id, ticket_id, xmax = 0 AS inserted
+    """
+)
+
+STANDING = sa.text(
+    """
+    SELECT tenant_id, ticket_id, resolved_date, coalesce(inbox_id, 0) AS inbox_id
+    FROM ticket_history
+    JOIN unnest(CAST(:tenant_ids AS text[]), CAST(:ticket_ids AS text[])) AS wanted (tenant_id, ticket_id)
+      USING (tenant_id, ticket_id)
+    """
+)
+
+
+async def upsert(
+    connection: AsyncConnection, winners: Sequence[Winner], batch: Sequence[int]
+) -> dict[Key, str]:
+    """Store each of `winners` that is newer than what stands for its ticket.
+
+    `batch` holds the inbox ids of all the deliveries that the winners were chosen from.
+    Gives `inserted` or `updated` for the tickets that were written; the others have something newer.
+    """
+    columns = {name: [getattr(winner, name) for winner in winners] for name in Winner.__struct_fields__}
+    columns["tags"] = [msgspec.json.encode(tags).decode() for tags in columns["tags"]]
+    written = await connection.execute(UPSERT, {**columns, "batch": batch})
+    return {(row.tenant_id, row.ticket_id): "inserted" if row.inserted else "updated" for row in written}
+
+
+async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Standing]:
+    """Read which delivery's values stand for those of the tickets `keys` that are known."""
+    if not keys:
+        return {}
+    tenant_ids, ticket_ids = zip(*keys, strict=True)
+    found = await connection.execute(STANDING, {"tenant_ids": tenant_ids, "ticket_ids": ticket_ids})
+    return {(row.tenant_id, row.ticket_id): (row.resolved_date, row.inbox_id) for row in found}

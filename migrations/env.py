@@ -1,0 +1,50 @@
+"""How does Alembic reach the database, and which tables are its own?"""
+
+import psycopg
+import sqlalchemy as sa
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy.pool import NullPool
+
+from app import settings
+from db import inbox, metadata, tenants, ticket_history
+
+OURS = {table.name for table in (inbox.inbox, ticket_history.ticket_history, tenants.tenant_configs)}
+LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
+
+
+def main() -> None:
+    url = context.config.attributes.get("url") or database_url()
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    # NullPool: a template database that somebody is connected to cannot be cloned.
+    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        migrate(connection)
+
+
+def database_url() -> str:
+    try:
+        return settings.load().database_url
+    except settings.WrongSettingError as error:
+        raise CommandError(str(error)) from None
+
+
+def migrate(connection: sa.Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata, include_name=is_ours, compare_server_default=True)
+    context.run_migrations()
+    if not context.get_context().get_current_heads():
+        # After `downgrade base` nothing of us is left, Alembic's own empty table neither.
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Keep autogenerate and `alembic check` away from Procrastinate's tables."""
+    return kind != "table" or name in OURS
+
+
+main()

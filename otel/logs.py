@@ -1,0 +1,78 @@
+"""What does one log line look like?
+
+Every line of either process, ours or a library's, goes through the one handler made here.
+"""
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+# Libraries that report every request or job at INFO; our own line already does.
+NOISY = ("httpx", "procrastinate", "uvicorn.access", "alembic")
+
+
+def log(logger: logging.Logger, level: int, event: str, **fields: object) -> None:
+    """Write one line: `event` says what happened, `fields` to whom; fields that are None are left out.
+
+    An `error` that is an exception is written as its words and its traceback.
+    Never give it a secret, a signature or ticket text: nothing downstream filters them.
+    """
+    error = fields.get("error")
+    raised = error if isinstance(error, BaseException) else None
+    logger.log(level, event, extra={"fields": fields}, exc_info=raised)
+
+
+def configure(level: str, style: str) -> None:
+    """Send every log line of this process to standard error, as `json` or for the `console`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if style == "json" else Console())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: `timestamp` (UTC), `level`, `event`, then the fields of the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return msgspec.json.encode(_members(record), enc_hook=str).decode()
+
+
+class Console(logging.Formatter):
+    """The same line for a person at a terminal; values are quoted, so that none can fake a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        members = _members(record)
+        time, level, event = members.pop("timestamp"), members.pop("level"), members.pop("event")
+        trace = members.pop("traceback", None)
+        head = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d} {level:8}{_line(event)}"
+        line = " ".join([head, *(f"{name}={_value(value)}" for name, value in members.items())])
+        return f"{line}\n{trace}" if trace else line
+
+
+def _members(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, object] = getattr(record, "fields", {})
+    members: dict[str, Any] = {
+        "timestamp": datetime.fromtimestamp(record.created, UTC),
+        "level": record.levelname.lower(),
+        "event": record.getMessage(),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
+    if record.exc_info and record.exc_info[1]:
+        error = record.exc_info[1]
+        members["error"] = f"{type(error).__name__}: {error}"
+        members["traceback"] = "".join(traceback.format_exception(error))
+    return members
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if text and text.isprintable() and " " not in text else repr(text)
+
+
+def _line(text: str) -> str:
+    return text if text.isprintable() else repr(text)
