@@ -79,6 +79,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=30,
         ),
     ] = 5.0
+    append_queue: Annotated[
+        int,
+        _meta(
+            "Webhooks that may wait for Postgres at once; one more is answered 503 at once.",
+            "a whole number from 1 to 100000",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 1000
     server_connections: Annotated[
         int,
         _meta("Most Postgres connections of one server process.", "a whole number from 1 to 500", ge=1, le=500),
@@ -137,19 +146,22 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**found)
 
 
-def require_secrets_key(settings: Settings) -> None:
-    """Raise WrongSettingError where no SECRETS_KEY is set."""
-    if not settings.secrets_key:
-        raise WrongSettingError("SECRETS_KEY", "is not set", rule_of("secrets_key"))
+def load_or_exit(*, secrets_key: bool = False) -> Settings:
+    """Read the settings of this process, or end it with the one line that says what is wrong.
+
+    `secrets_key` says that the process cannot do without SECRETS_KEY.
+    """
+    try:
+        settings = load()
+        if secrets_key and not settings.secrets_key:
+            raise WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
+    except WrongSettingError as error:
+        raise SystemExit(f"ticket-inbox: {error}") from None
+    return settings
 
 
-def rule_of(name: str) -> str:
-    """Give the words for what the setting `name` may hold."""
-    return str(_extra(next(field for field in msgspec.structs.fields(Settings) if field.name == name)))
-
-
-def _extra(field: msgspec.structs.FieldInfo) -> object:
-    return field.type.__metadata__[0].extra["rule"]
+def _rule(name: str) -> str:
+    return str(Settings.__annotations__[name].__metadata__[0].extra["rule"])
 
 
 def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
@@ -158,7 +170,7 @@ def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
         value: object = msgspec.convert(text if kind is str else text.lower(), field.type, strict=False)
         _check(field.name, text)
     except ValueError:
-        raise WrongSettingError(field.name.upper(), "is wrong", str(_extra(field))) from None
+        raise WrongSettingError(field.name.upper(), "is wrong", _rule(field.name)) from None
     return value
 
 

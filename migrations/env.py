@@ -3,7 +3,6 @@
 import psycopg
 import sqlalchemy as sa
 from alembic import context
-from alembic.util import CommandError
 from sqlalchemy.pool import NullPool
 
 from app import settings
@@ -14,7 +13,7 @@ LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take tur
 
 
 def main() -> None:
-    url = context.config.attributes.get("url") or database_url()
+    url = context.config.attributes.get("url") or settings.load_or_exit().database_url
     if context.is_offline_mode():
         context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata)
         with context.begin_transaction():
@@ -25,13 +24,6 @@ def main() -> None:
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         migrate(connection)
-
-
-def database_url() -> str:
-    try:
-        return settings.load().database_url
-    except settings.WrongSettingError as error:
-        raise CommandError(str(error)) from None
 
 
 def migrate(connection: sa.Connection) -> None:

@@ -1,0 +1,60 @@
+"""What is the server made of? Engine, routes, lifespan, a shutdown that drains."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+
+from app import exchange, health, openapi, problems, webhook
+from app import settings as environment
+from app.keyring import Keyring
+from app.settings import Settings
+from db import engine as database
+from db import schema, tenants
+from otel import logs
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Make the server's application, by default from the environment's settings.
+
+    It starts without Postgres and answers 503 until Postgres is there.
+    """
+    settings = settings or environment.load_or_exit(secrets_key=True)
+    logs.configure(settings.log_level, settings.log_format)
+    return Litestar(
+        [webhook.resolved_ticket, health.live, health.ready],
+        lifespan=[lambda app: _lifespan(app, settings)],
+        before_send=[exchange.before_send],
+        exception_handlers={
+            problems.Refusal: problems.on_refusal,
+            HTTPException: problems.on_http_exception,
+            Exception: problems.on_unforeseen,
+        },
+        openapi_config=openapi.config(),
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
+    engine = database.create_engine(
+        settings.database_url,
+        "ticket-inbox server",
+        settings.server_connections,
+        settings.append_timeout_seconds,
+    )
+    keyring = Keyring(engine, tenants.Secrets(settings.secrets_key))
+    appending: set[asyncio.Task[int]] = set()
+    app.state.update(
+        settings=settings, engine=engine, keyring=keyring, appending=appending, schema_head=schema.head()
+    )
+    try:
+        async with keyring.kept_fresh():
+            yield
+        if appending:  # those whose senders were answered 503 or hung up
+            await asyncio.wait(appending, timeout=settings.append_timeout_seconds)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,141 @@
+"""What does /schema say of the webhook beyond what the types say?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+)
+
+from app import event, exchange, problems, signature
+
+EXAMPLE = {
+    "tenant_id": "acme",
+    "ticket_id": "155000",
+    "subject": "VPN drops every hour",
+    "description": "Since Monday the VPN drops every hour, on every laptop of the sales team.",
+    "resolution": "Rolled the gateway's firmware back to 9.1.4.",
+    "resolved_date": "2026-01-31T09:30:00Z",
+    "priority": "High",
+    "tags": ["vpn", "network"],
+}
+_ERRORS = (event.BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
+_TEXT = Schema(type=OpenAPIType.STRING)
+_WHEN = {
+    400: "The body is not JSON, not UTF-8, or not an object.",
+    401: "The signature is absent, malformed or wrong, or the tenant is unknown or disabled; all answer alike.",
+    413: "The body is longer than MAX_BODY_BYTES.",
+    415: "The content type is not application/json.",
+    422: "A member is missing or breaks its rule. A verified event is kept in the inbox as `rejected`.",
+    500: "Something unforeseen; the log has the reason under the correlation id.",
+    503: "Postgres cannot take the event now, or the tenants have not been read yet. Send it again: that is harmless.",
+}
+
+
+def _refusal(status: int) -> ResponseSpec:
+    slug, title = problems.KINDS[status]
+    problem = problems.Problem(
+        type=f"urn:ticket-inbox:problem:{slug}",
+        title=title,
+        status=status,
+        detail=_WHEN[status],
+        correlation_id="c0ffee",
+        errors=_ERRORS if status == 422 else (),  # noqa: PLR2004
+    )
+    return ResponseSpec(
+        problems.Problem,
+        generate_examples=False,
+        description=_WHEN[status],
+        media_type=problems.MEDIA_TYPE,
+        examples=[Example(summary=title, value=msgspec.to_builtins(problem))],
+    )
+
+
+REFUSALS = {status: _refusal(status) for status in _WHEN}
+
+
+@dataclass
+class WebhookOperation(Operation):
+    """The webhook's operation: the body that the handler verifies as bytes, and every header."""
+
+    def __post_init__(self) -> None:
+        self.summary = "Take in one resolved ticket"
+        self.description = "Verifies the signature, commits the raw event with the job that promotes it, answers 202."
+        self.request_body = RequestBody(
+            required=True,
+            content={"application/json": OpenAPIMediaType(schema=_payload_schema(), examples=_example(EXAMPLE))},
+        )
+        self.parameters = _parameters()
+        for status, response in (self.responses or {}).items():
+            response.headers = _headers(status)
+        accepted = self.responses["202"].content["application/json"]  # type: ignore[index,union-attr]
+        accepted.examples = _example({"status": "accepted", "correlation_id": "c0ffee"})
+
+
+def config() -> OpenAPIConfig:
+    """Give the OpenAPI document's head; it is served as JSON, and nothing that would be fetched from elsewhere."""
+    return OpenAPIConfig(
+        title="ticket-inbox",
+        version="0.1.0",
+        description="ServiceDesk Plus says “this ticket is resolved”; ticket-inbox never loses it.",
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type="application/json")],
+    )
+
+
+def _parameters() -> list[Parameter]:
+    signed = "HMAC-SHA256 of the exact body bytes, keyed by the tenant's secret: hex or base64, `sha256=` optional."
+    kept = "Kept when valid, replaced by a fresh one when not; every answer carries it."
+    continued = "W3C trace context: the webhook's trace continues it."
+    return [
+        _header(signature.HEADER, signed, "sha256=" + 64 * "0", required=True),
+        _header(exchange.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
+        _header("traceparent", continued, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ]
+
+
+def _header(
+    name: str, what: str, example: str, schema: Schema = _TEXT, *, required: bool = False
+) -> Parameter:
+    return Parameter(
+        name=name, param_in="header", description=what, schema=schema, example=example, required=required
+    )
+
+
+def _headers(status: str) -> dict[str, OpenAPIHeader]:
+    headers = {exchange.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
+    if status == "401":
+        headers["WWW-Authenticate"] = OpenAPIHeader(schema=_TEXT, description="The header that must sign the body.")
+    if status == "503":
+        headers["Retry-After"] = OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="Seconds to wait.")
+    return headers
+
+
+def _example(value: dict[str, Any]) -> dict[str, Example]:
+    return {"example": Example(value=value)}
+
+
+def _payload_schema() -> Schema:
+    """Give the payload's schema as msgspec tells it, in Litestar's words."""
+    _, components = msgspec.json.schema_components([event.ResolvedTicketPayload])
+    return _schema(components["ResolvedTicketPayload"])
+
+
+def _schema(told: dict[str, Any]) -> Schema:
+    names = {"minLength": "min_length", "maxLength": "max_length"}
+    members = {names.get(name, name): value for name, value in told.items()}
+    if "properties" in members:
+        members["properties"] = {name: _schema(value) for name, value in members["properties"].items()}
+    if "items" in members:
+        members["items"] = _schema(members["items"])
+    return Schema(**{**members, "type": OpenAPIType(told["type"])})

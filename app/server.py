@@ -1,0 +1,44 @@
+"""How is the server run? uvicorn on a socket that we open ourselves, to say clearly when it is taken."""
+
+import logging
+import socket
+
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+from otel import logs
+
+_logger = logging.getLogger("ticket_inbox.server")
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message says why and what to do."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the server's socket; port 0 takes a free one. Raises ListenError."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {host}:{port} ({error.strerror}): stop what listens there, or set HOST and PORT"
+        ) from None
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the answers in flight. Raises ListenError."""
+    app = create_app(settings)
+    bound = listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
+    )
+    logs.log(_logger, logging.INFO, "listening", host=settings.host, port=bound.getsockname()[1])
+    with bound:
+        uvicorn.Server(config).run(sockets=[bound])
