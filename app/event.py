@@ -6,6 +6,19 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+PATH = "/webhook/servicedesk/resolved-ticket"
+
+EXAMPLE = {
+    "tenant_id": "acme",
+    "ticket_id": "155000",
+    "subject": "VPN drops every hour",
+    "description": "Since Monday the VPN drops every hour, on every laptop of the sales team.",
+    "resolution": "Rolled the gateway's firmware back to 9.1.4.",
+    "resolved_date": "2026-01-31T09:30:00Z",
+    "priority": "High",
+    "tags": ["vpn", "network"],
+}
+
 # RFC 3339, section 5.6, with the offset optional (then UTC).
 RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
 
@@ -106,7 +119,9 @@ def tenant_of(body: bytes) -> str:
     except msgspec.ValidationError:
         raise MalformedError("it is not an object") from None
     except msgspec.DecodeError as error:
-        raise MalformedError(str(error)) from None
+        # msgspec's own words mislead here: it looks for the partner in what comes next.
+        hint = r"; a \ud800 to \udfff escape must have its partner" if rb"\ud" in body.lower() else ""
+        raise MalformedError(f"it is not JSON ({error}){hint}") from None
     if not isinstance(tenant_id, str):
         raise RejectedError([BrokenRule("tenant_id", RULES["tenant_id"])])
     return tenant_id

@@ -20,16 +20,6 @@ from litestar.openapi.spec import (
 
 from app import event, exchange, problems, signature
 
-EXAMPLE = {
-    "tenant_id": "acme",
-    "ticket_id": "155000",
-    "subject": "VPN drops every hour",
-    "description": "Since Monday the VPN drops every hour, on every laptop of the sales team.",
-    "resolution": "Rolled the gateway's firmware back to 9.1.4.",
-    "resolved_date": "2026-01-31T09:30:00Z",
-    "priority": "High",
-    "tags": ["vpn", "network"],
-}
 _ERRORS = (event.BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
 _TEXT = Schema(type=OpenAPIType.STRING)
 _WHEN = {
@@ -74,7 +64,7 @@ class WebhookOperation(Operation):
         self.description = "Verifies the signature, commits the raw event with the job that promotes it, answers 202."
         self.request_body = RequestBody(
             required=True,
-            content={"application/json": OpenAPIMediaType(schema=_payload_schema(), examples=_example(EXAMPLE))},
+            content={"application/json": OpenAPIMediaType(schema=_payload_schema(), examples=_example(event.EXAMPLE))},
         )
         self.parameters = _parameters()
         for status, response in (self.responses or {}).items():

@@ -1,7 +1,10 @@
 """How is the server run? uvicorn on a socket that we open ourselves, to say clearly when it is taken."""
 
 import logging
+import os
+import signal
 import socket
+import sys
 
 import uvicorn
 
@@ -22,8 +25,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
         raise ListenError(
-            f"cannot listen on {host}:{port} ({error.strerror}): stop what listens there, or set HOST and PORT"
+            f"cannot listen on {host}:{port} ({why}): stop what listens there, or set HOST and PORT"
         ) from None
 
 
@@ -39,6 +43,9 @@ def serve(settings: Settings) -> None:
         lifespan="on",
         timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains at either, then raises it anew for whoever asked before: we end in peace.
+        signal.signal(number, lambda *_: sys.exit(0))
     logs.log(_logger, logging.INFO, "listening", host=settings.host, port=bound.getsockname()[1])
     with bound:
         uvicorn.Server(config).run(sockets=[bound])

@@ -160,6 +160,11 @@ def load_or_exit(*, secrets_key: bool = False) -> Settings:
     return settings
 
 
+def names_database(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether somebody named a database; else `dev` brings its own."""
+    return bool(environ.get("DATABASE_URL"))
+
+
 def _rule(name: str) -> str:
     return str(Settings.__annotations__[name].__metadata__[0].extra["rule"])
 

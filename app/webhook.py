@@ -17,8 +17,6 @@ from app.settings import Settings
 from db import engine as database
 from db import inbox
 
-PATH = "/webhook/servicedesk/resolved-ticket"
-
 
 class Inlet(State):
     """What the webhook works with, made at start."""
@@ -36,7 +34,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str
 
 
-@post(PATH, status_code=202, operation_class=openapi.WebhookOperation, responses=openapi.REFUSALS)
+@post(event.PATH, status_code=202, operation_class=openapi.WebhookOperation, responses=openapi.REFUSALS)
 async def resolved_ticket(request: Request, state: Inlet) -> Accepted:
     """Take in one resolved ticket."""
     current = exchange.of_webhook(request.scope)

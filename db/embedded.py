@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -53,7 +54,7 @@ class EmbeddedPostgres:
         self._sockets: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         # Postgres refuses to run as root.
-        self._user = "nobody" if os.geteuid() == 0 else None
+        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
     @property
     def exists(self) -> bool:
@@ -99,7 +100,7 @@ class EmbeddedPostgres:
         done = subprocess.run(
             [self._binaries / "initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8",
              "--no-locale", "--no-sync", "--no-instructions"],
-            user=self._user, cwd="/", capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False, **self._identity(),
         )  # fmt: skip
         if done.returncode:
             shutil.rmtree(self._data, ignore_errors=True)
@@ -110,9 +111,14 @@ class EmbeddedPostgres:
         with (self._data.parent / "postgres.log").open("ab") as log:
             return subprocess.Popen(
                 [self._binaries / "postgres", "-D", self._data, "-h", "", "-k", self._socket_directory(), *options],
-                user=self._user, cwd="/", stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=end_with_parent(signal.SIGINT),
+                stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent(signal.SIGINT),
+                **self._identity(),
             )  # fmt: skip
+
+    def _identity(self) -> dict[str, Any]:
+        if self._user is None:
+            return {}
+        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": [], "cwd": "/"}
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -133,25 +139,28 @@ class EmbeddedPostgres:
             fits = len(os.fsencode(self._data / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES
             self._sockets = self._data if fits else Path(tempfile.mkdtemp(prefix="ticket-inbox-", dir="/tmp"))  # noqa: S108
             if self._user:
-                shutil.chown(self._sockets, self._user)
+                os.chown(self._sockets, self._user.pw_uid, self._user.pw_gid)
         return self._sockets
 
-    def _let_in(self, user: str) -> None:
+    def _let_in(self, user: pwd.struct_passwd) -> None:
         """Let `user` reach the binaries and the data: root's own directories are closed to others."""
-        shutil.chown(self._data, user)
+        os.chown(self._data, user.pw_uid, user.pw_gid)
         for closed in (self._binaries, self._data):
             for above in closed.parents:
                 mode = above.stat().st_mode
                 if not mode & stat.S_IXOTH:
                     above.chmod(mode | stat.S_IXOTH)
-        root = self._binaries.parent
-        if root.owner() == pwd.getpwuid(0).pw_name and not root.stat().st_mode & stat.S_IROTH:
-            subprocess.run(["chmod", "-R", "o+rX", root], check=True)  # noqa: S607
+        if not self._binaries.stat().st_mode & stat.S_IROTH:  # installed under a umask of 077
+            subprocess.run(["chmod", "-R", "o+rX", self._binaries.parent], check=True)  # noqa: S607
 
 
-def end_with_parent(how: signal.Signals) -> object:
+def end_with_parent(how: signal.Signals) -> Callable[[], None] | None:
     """Give a `preexec_fn` that has Linux send the child `how` when this process ends, however it ends."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(1, how)  # 1: PR_SET_PDEATHSIG, see prctl(2)
+
+    def request_signal() -> None:
+        prctl(1, how)  # 1 is PR_SET_PDEATHSIG, see prctl(2)
+
+    return request_signal

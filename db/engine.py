@@ -117,7 +117,9 @@ def sqlstate(error: BaseException) -> str | None:
 def reason(error: BaseException) -> str:
     """Tell `error` in one line, without the row it speaks of (that is in Postgres' DETAIL)."""
     cause = _driver_error(error)
-    words = str(cause.args[0]) if cause.args else ""
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    words = str(cause.args[0] if isinstance(cause, asyncpg.PostgresError) else cause)
     return words.splitlines()[0][:300] if words else type(cause).__name__
 
 

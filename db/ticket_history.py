@@ -89,6 +89,18 @@ STANDING = sa.text(
 )
 
 
+# How long it took is asked of the inbox, which has both times by the database's clock.
+READ = sa.text(
+    """
+    SELECT ticket_history.*, inbox.action,
+           extract(epoch FROM inbox.promoted_at - inbox.received_at) * 1000 AS milliseconds
+    FROM ticket_history
+    JOIN inbox ON inbox.id = ticket_history.inbox_id
+    WHERE ticket_history.tenant_id = :tenant_id AND ticket_history.ticket_id = :ticket_id
+    """
+)
+
+
 async def upsert(
     connection: AsyncConnection, winners: Sequence[Winner], batch: Sequence[int]
 ) -> dict[Key, str]:
@@ -110,3 +122,14 @@ async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[K
     tenant_ids, ticket_ids = zip(*keys, strict=True)
     found = await connection.execute(STANDING, {"tenant_ids": tenant_ids, "ticket_ids": ticket_ids})
     return {(row.tenant_id, row.ticket_id): (row.resolved_date, row.inbox_id) for row in found}
+
+
+async def read(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> sa.RowMapping | None:
+    """Read a ticket that came in by webhook, with its `action` and the `milliseconds` from receipt to stored."""
+    found = await connection.execute(READ, {"tenant_id": tenant_id, "ticket_id": ticket_id})
+    return found.mappings().first()
+
+
+async def count(connection: AsyncConnection) -> int:
+    """Count the tickets; costs a scan."""
+    return await connection.scalar(sa.select(sa.func.count()).select_from(ticket_history)) or 0

@@ -1,7 +1,22 @@
 """`python -m jobs`: the worker. It ends on SIGTERM or SIGINT, after the jobs it has begun."""
 
+import logging
+import sys
+
+from procrastinate.exceptions import ConnectorException
+
+from db import engine as database
 from jobs import app, settings
 from otel import logs
 
 logs.configure(settings.log_level, settings.log_format)
-app.run_worker()
+try:
+    app.run_worker()
+except ConnectorException as error:
+    logs.log(
+        logging.getLogger("ticket_inbox.worker"),
+        logging.CRITICAL,
+        "worker_ended",
+        error=f"Postgres cannot be reached, or has no schema yet: {database.reason(error.__cause__ or error)}",
+    )
+    sys.exit(1)

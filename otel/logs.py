@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-# Libraries that report every request or job at INFO; our own line already does.
-NOISY = ("httpx", "procrastinate", "uvicorn.access", "alembic")
+# Libraries that report at INFO what our own lines already say.
+NOISY = ("httpx", "procrastinate", "uvicorn", "alembic")
 
 
 def log(logger: logging.Logger, level: int, event: str, **fields: object) -> None:

@@ -1,0 +1,5 @@
+"""`python -m app` is `ticket-inbox`."""
+
+from app.cli import main
+
+main(prog_name="ticket-inbox")

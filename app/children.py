@@ -1,0 +1,76 @@
+"""How does `dev` run the server and the worker? As processes of their own, which end with it."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from db.embedded import end_with_parent
+
+ENDS_WITHIN = 30.0  # seconds, more than SHUTDOWN_TIMEOUT_SECONDS asks for by default
+Child = tuple[str, subprocess.Popen[bytes]]
+
+
+class LockedError(Exception):
+    """Somebody else holds the lock; the message is its process id."""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Give this process's environment with `changes`; logs are lines for a person unless LOG_FORMAT says so."""
+    return {"LOG_FORMAT": "console", **os.environ, **changes}
+
+
+@contextlib.contextmanager
+def child(command: str, env: dict[str, str]) -> Iterator[Child]:
+    """Run `ticket-inbox COMMAND` as it runs in production, and end it with the block, or with this process.
+
+    In a session of its own, so that a terminal's Ctrl-C does not end it before us.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", command],
+        env=env,
+        start_new_session=True,
+        preexec_fn=end_with_parent(signal.SIGTERM),
+    )
+    try:
+        yield command, process
+    finally:
+        process.terminate()
+        try:
+            process.wait(ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def watch(children: Sequence[Child], deadline: float) -> None:
+    """Return at `deadline` (time.monotonic()), or raise click's error when a child has ended before it."""
+    while True:
+        for command, process in children:
+            if process.poll() is not None:
+                raise click.ClickException(f"`ticket-inbox {command}` ended by itself: see its log above")
+        if (left := deadline - time.monotonic()) <= 0:
+            return
+        time.sleep(min(left, 0.2))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock at `path`, which ends with this process. Raises LockedError, OSError."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise LockedError(file.read().strip() or "unknown") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,188 @@
+"""How does all of it run on one machine with nothing installed? What `ticket-inbox dev` does, in order."""
+
+import asyncio
+import contextlib
+import secrets as random
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+import click
+import httpx
+import msgspec
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import children, event, sender, server, signature
+from app import settings as environment
+from app.database_errors import told
+from app.settings import Settings
+from db import embedded, schema, tenants, ticket_history
+from db import engine as database
+
+TENANT = "demo"
+READY_WITHIN = 20.0  # seconds; a server takes one
+STORED_WITHIN = 10.0  # seconds; a ticket takes 0.05
+
+
+class DevError(Exception):
+    """`dev` cannot go on; the message says why and what to do."""
+
+
+def run(settings: Settings, *, once: bool) -> None:
+    """Run database, server and worker, and send a sample through them; until a signal, or `once` the sample is stored.
+
+    Raises DevError or click's, and leaves no process behind.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    directory = Path(settings.dev_dir)
+    with contextlib.ExitStack() as stack, told():
+        stack.enter_context(_only_one(directory))
+        port = _free_port(settings)
+        url = stack.enter_context(_database(settings, directory))
+        key = settings.secrets_key or _kept_key(directory)
+        secret = random.token_urlsafe(32)
+        asyncio.run(_prepare(url, key, secret))
+        address = f"http://{settings.host}:{port}"
+        running = children.environment(DATABASE_URL=url, SECRETS_KEY=key, HOST=settings.host, PORT=str(port))
+        processes = [stack.enter_context(children.child(name, running)) for name in ("worker", "serve")]
+        _say("server", address)
+        _wait_until_ready(address, processes)
+        asyncio.run(_send_sample(url, address, secret, processes))
+        _tell_next(address, secret)
+        if not once:
+            click.echo("\nRunning until Ctrl-C.")
+            children.watch(processes, time.monotonic() + 1e9)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Unwind the stack, once: a second Ctrl-C must not cut the ending short."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with children.locked(directory / "lock"):
+            yield
+    except children.LockedError as error:
+        raise DevError(f"another `ticket-inbox dev` (process {error}) runs in {directory}: end it, or set DEV_DIR") from None
+    except OSError as error:
+        raise DevError(f"{directory} cannot be written ({error.strerror}): set DEV_DIR to where it can") from None
+
+
+def _free_port(settings: Settings) -> int:
+    try:
+        with server.listen(settings.host, settings.port) as probe:
+            return int(probe.getsockname()[1])
+    except server.ListenError as error:
+        raise DevError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _database(settings: Settings, directory: Path) -> Iterator[str]:
+    if environment.names_database():
+        _say("database", "the one that DATABASE_URL names")
+        yield settings.database_url
+        return
+    try:
+        postgres = embedded.EmbeddedPostgres(directory, embedded.wheel_binaries())
+        kept = postgres.exists
+        postgres.start()
+    except embedded.EmbeddedPostgresError as error:
+        raise DevError(str(error)) from None
+    try:
+        _say("database", f"embedded Postgres, {'the data of an earlier start' if kept else 'new'} in {directory}")
+        _say("", f"DATABASE_URL='{postgres.url()}'")
+        yield postgres.url()
+    finally:
+        postgres.stop()
+
+
+def _kept_key(directory: Path) -> str:
+    """Give the key that is kept beside the database, made at the first start."""
+    path = directory / "secrets.key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(Fernet.generate_key())
+    return path.read_text().strip()
+
+
+async def _prepare(url: str, key: str, secret: str) -> None:
+    """Bring the schema to head, and give the tenant `demo` a fresh secret."""
+    await asyncio.to_thread(schema.upgrade, url)
+    encrypted = tenants.Secrets(key).encrypt(secret)
+    async with _engine(url) as engine, database.connection(engine) as connection:
+        count = await ticket_history.count(connection)
+        if not await tenants.add(connection, TENANT, encrypted):
+            await tenants.rotate(connection, TENANT, encrypted, grace=timedelta(hours=24))
+            await tenants.set_enabled(connection, TENANT, enabled=True)
+    _say("schema", f"at {schema.head()}, {count} tickets in ticket_history")
+    _say("tenant", f"{TENANT}, with a fresh secret: {secret}")
+
+
+def _wait_until_ready(address: str, processes: list[children.Child]) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{address}/health/ready", timeout=2).is_success:
+                return
+        children.watch(processes, time.monotonic() + 0.05)
+    raise DevError(f"the server is not ready after {READY_WITHIN:.0f} s: see its log above")
+
+
+async def _send_sample(url: str, address: str, secret: str, processes: list[children.Child]) -> None:
+    ticket = sender.sample(TENANT)
+    click.echo(f"\nwebhook sent   POST {address}{event.PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
+    try:
+        answer = sender.post(address, secret, msgspec.json.encode(ticket))
+    except sender.SendError as error:
+        raise DevError(f"the sample was not accepted: {error}") from None
+    click.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
+    async with _engine(url) as engine:
+        row = await _stored(engine, ticket["ticket_id"], processes)
+    click.echo(f"stored         {row['milliseconds']:.1f} ms from receipt to this row of ticket_history:\n")
+    for name in ticket_history.ticket_history.columns.keys():  # noqa: SIM118  (they are not a dict's)
+        first, *rest = str(row[name]).splitlines() or [""]
+        click.echo("\n".join([f"  {name:13} {first}", *(f"  {'':13} {line}" for line in rest)]))
+
+
+async def _stored(engine: AsyncEngine, ticket_id: str, processes: list[children.Child]) -> sa.RowMapping:
+    deadline = time.monotonic() + STORED_WITHIN
+    while time.monotonic() < deadline:
+        async with database.connection(engine) as connection:
+            if row := await ticket_history.read(connection, TENANT, ticket_id):
+                return row
+        children.watch(processes, time.monotonic() + 0.02)
+    raise DevError(f"the ticket is not in ticket_history after {STORED_WITHIN:.0f} s: see the worker's log above")
+
+
+def _tell_next(address: str, secret: str) -> None:
+    body = msgspec.json.encode({**sender.sample(TENANT), "subject": "The next one"}).decode()
+    header = f"{signature.HEADER}: {signature.sign(secret.encode(), body.encode())}"
+    click.echo("\nSend the next one, either way:\n")
+    click.echo(f"  curl -i {address}{event.PATH} \\\n    -H 'Content-Type: application/json' \\\n    -H {shlex.quote(header)} \\")
+    click.echo(f"    --data-binary {shlex.quote(body)}\n")
+    click.echo(f"  ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}")
+
+
+@contextlib.asynccontextmanager
+async def _engine(url: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    engine = database.create_engine(url, "ticket-inbox dev", 1, 10.0)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def _say(what: str, words: str) -> None:
+    click.echo(f"{what:14} {words}")

@@ -1,0 +1,164 @@
+"""The real parts: a Postgres, a migrated database per test, the server and the worker as processes of their own."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import hypothesis
+import psycopg
+import pytest
+from cryptography.fernet import Fernet
+
+from app.settings import Settings
+from db import schema
+from db.embedded import EmbeddedPostgres, wheel_binaries
+from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
+
+# The machine may be busy, and the first draw loads Unicode's tables.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")
+
+TEMPLATE = "ticket_inbox_template"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        metavar="URL|DIRECTORY",
+        help="Postgres to test on: a server's URL (its role may create databases), or the directory of the "
+        "binaries to start one from, such as /usr/lib/postgresql/15/bin; by default the embedded one",
+    )
+
+
+@pytest.fixture(scope="session")
+def binaries(request: pytest.FixtureRequest) -> Path:
+    """Where the Postgres of a test that stops and starts one comes from."""
+    named = request.config.getoption("--postgres") or ""
+    return Path(named) if named and "://" not in named else wheel_binaries()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(
+    request: pytest.FixtureRequest, binaries: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A Postgres server that all tests share."""
+    named = request.config.getoption("--postgres") or ""
+    if "://" in named:
+        yield named
+        return
+    # No test pulls the plug, so no test waits for the disk.
+    options = ["fsync=off", "max_connections=200"]
+    postgres = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), binaries, options)
+    postgres.start()
+    yield postgres.url()
+    postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> Iterator[str]:
+    """The name of a database at head, to be cloned."""
+    name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
+    with _created(postgres_url, name) as url:
+        schema.upgrade(url)
+        yield name
+
+
+@pytest.fixture
+def empty_database(postgres_url: str) -> Iterator[Database]:
+    """A database with nothing in it."""
+    with _created(postgres_url, f"empty_{uuid.uuid4().hex[:8]}") as url:
+        yield Database(url)
+
+
+@pytest.fixture
+def database(postgres_url: str, template: str) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    with _created(postgres_url, f"test_{uuid.uuid4().hex[:8]}", template) as url:
+        yield Database(url)
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_url: str, template: str) -> Iterator[Database]:
+    """A migrated database that the tests of one module share."""
+    with _created(postgres_url, f"module_{uuid.uuid4().hex[:8]}", template) as url:
+        yield Database(url)
+
+
+@pytest.fixture(scope="session")
+def secrets_key() -> str:
+    return Fernet.generate_key().decode()
+
+
+@pytest.fixture
+def environment(database: Database, secrets_key: str) -> dict[str, str]:
+    """The environment of processes that work on the test's own database; nothing of ours leaks in."""
+    return clean_environment(DATABASE_URL=database.url, SECRETS_KEY=secrets_key, PORT="0")
+
+
+@pytest.fixture(scope="module")
+def tenants(module_database: Database, secrets_key: str) -> Iterator[Tenant]:
+    """Tenants that the module's server knows from its start, so that no test waits for the next reading."""
+    return iter([module_database.add_tenant(secrets_key) for _ in range(150)])
+
+
+@pytest.fixture(scope="module")
+def server(
+    module_database: Database, tenants: Iterator[Tenant], secrets_key: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that the tests of one module share; each takes tenants of its own."""
+    env = clean_environment(DATABASE_URL=module_database.url, SECRETS_KEY=secrets_key, PORT="0")
+    with running_server(env, tmp_path_factory.mktemp("server") / "log") as running:
+        yield running
+
+
+@pytest.fixture
+def tenant(tenants: Iterator[Tenant]) -> Tenant:
+    """A tenant of the test's own, known to the module's server."""
+    return next(tenants)
+
+
+@pytest.fixture
+def start_server(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers on the test's own database; they end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(
+            running_server({**environment, **changes}, tmp_path / f"server-{uuid.uuid4().hex[:6]}.log")
+        )
+
+
+@pytest.fixture
+def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Start workers on the test's own database; they end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(
+            running_worker({**environment, **changes}, tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log")
+        )
+
+
+@pytest.fixture
+def own_postgres(binaries: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A migrated Postgres of the test's own, to be stopped, frozen and started again."""
+    postgres = EmbeddedPostgres(tmp_path / "own", binaries, ["fsync=off", "max_connections=20"])
+    postgres.start()
+    schema.upgrade(postgres.url())
+    yield postgres
+    postgres.stop()
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """Give this process's environment without any setting of ours, and `changes`."""
+    ours = {name.upper() for name in Settings.__struct_fields__}
+    return {name: value for name, value in os.environ.items() if name not in ours} | changes
+
+
+@contextlib.contextmanager
+def _created(server_url: str, name: str, template: str = "template0") -> Iterator[str]:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

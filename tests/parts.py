@@ -1,0 +1,178 @@
+"""What the tests drive: a database, a tenant that signs, a server and a worker in their own processes."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from app import event, signature
+from db.embedded import end_with_parent
+from db.tenants import Secrets
+
+PATH = event.PATH
+JSON = {"Content-Type": "application/json"}
+
+
+class Tenant:
+    """A tenant and its secret: it makes payloads and signs them."""
+
+    def __init__(self, tenant_id: str, secret: str) -> None:
+        self.id = tenant_id
+        self.secret = secret
+
+    def payload(self, **members: object) -> dict[str, Any]:
+        """Make a good payload with `members` in it; one that is ... is left out."""
+        whole = {**event.EXAMPLE, "tenant_id": self.id, "ticket_id": uuid.uuid4().hex, **members}
+        return {name: value for name, value in whole.items() if value is not ...}
+
+    def body(self, **members: object) -> bytes:
+        return json.dumps(self.payload(**members)).encode()
+
+    def headers(self, body: bytes, **more: str) -> dict[str, str]:
+        """Sign `body`, and give that and the content type."""
+        return {**JSON, signature.HEADER: signature.sign(self.secret.encode(), body), **more}
+
+
+class Database:
+    """A database of the tests' own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
+        """Run one statement and give its rows."""
+        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
+            done = connection.execute(sql, parameters)  # type: ignore[arg-type]
+            return done.fetchall() if done.description else []
+
+    def value(self, sql: str, *parameters: object) -> Any:  # noqa: ANN401
+        [row] = self.query(sql, *parameters)
+        [value] = row.values()
+        return value
+
+    def add_tenant(self, secrets_key: str, tenant_id: str | None = None) -> Tenant:
+        tenant = Tenant(tenant_id or f"tenant-{uuid.uuid4().hex[:8]}", f"secret-{uuid.uuid4().hex}")
+        encrypted = Secrets(secrets_key).encrypt(tenant.secret)
+        self.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES (%s, %s)", tenant.id, encrypted)
+        return tenant
+
+    def wait_for(self, sql: str, wanted: object, *, within: float) -> None:
+        """Ask until the answer is `wanted`; fail after `within` seconds with the answer there was."""
+        deadline = time.monotonic() + within
+        while (found := self.value(sql)) != wanted:
+            assert time.monotonic() < deadline, f"{sql} is {found!r} and not {wanted!r} after {within} s"
+            time.sleep(0.02)
+
+
+class Process:
+    """One of our processes, and what it logs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    def text(self) -> str:
+        return self._log.read_text()
+
+    def lines(self, event_name: str | None = None) -> list[dict[str, Any]]:
+        """Give the log's lines, all of which are JSON objects."""
+        lines = [json.loads(line) for line in self.text().splitlines()]
+        return [line for line in lines if event_name in (None, line["event"])]
+
+    def wait_for_line(self, event_name: str, count: int = 1, within: float = 10.0) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + within
+        while len(found := self.lines(event_name)) < count:
+            assert time.monotonic() < deadline, f"{len(found)} lines {event_name} after {within} s: {self.text()}"
+            assert self.process.poll() is None, self.text()
+            time.sleep(0.02)
+        return found
+
+    def stop(self) -> int:
+        """Send SIGTERM and give the exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+class Worker(Process):
+    """`ticket-inbox worker`."""
+
+
+class Server(Process):
+    """`ticket-inbox serve`, and a client of its."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        super().__init__(process, log)
+        self.url = f"http://127.0.0.1:{self.wait_for_line('listening')[0]['port']}"
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def wait_until_live(self) -> None:
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if self.client.get("/health/live").is_success:
+                    return
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.02)
+
+    def post(self, body: bytes, headers: dict[str, str]) -> httpx.Response:
+        return self.client.post(PATH, content=body, headers=headers)
+
+    def send(self, tenant: Tenant, **members: object) -> httpx.Response:
+        """Post a signed payload with `members` in it."""
+        body = tenant.body(**members)
+        return self.post(body, tenant.headers(body))
+
+    def wait_until_known(self, tenant: Tenant, *, known: bool = True, within: float = 10.0) -> None:
+        """Wait until the tenant's signature verifies, or does not any more; 10 s is what the contract gives."""
+        probe = json.dumps({"tenant_id": tenant.id, "ticket_id": 0}).encode()
+        deadline = time.monotonic() + within
+        while (self.post(probe, tenant.headers(probe)).status_code == 422) != known:  # noqa: PLR2004
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running_server(env: dict[str, str], log: Path) -> Iterator[Server]:
+    with _running(["-m", "app", "serve"], env, log) as process:
+        server = Server(process, log)
+        server.wait_until_live()
+        yield server
+        server.client.close()
+
+
+@contextlib.contextmanager
+def running_worker(env: dict[str, str], log: Path) -> Iterator[Worker]:
+    with _running(["-m", "app", "worker"], env, log) as process:
+        yield Worker(process, log)
+
+
+@contextlib.contextmanager
+def _running(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one of our processes; it ends with the block, and where pytest is killed, with pytest."""
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=env, stderr=stderr, preexec_fn=end_with_parent(signal.SIGKILL)
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(arguments: list[str], env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+    """Run `ticket-inbox ARGUMENTS` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env=env, capture_output=True, text=True, timeout=60, check=False, **options,
+    )  # fmt: skip
