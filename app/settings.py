@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=64 * 1024 * 1024,
         ),
     ] = 1024 * 1024
-    # 50,000 characters of the worst text we could make up are 0.6 MB in a tsvector; Postgres' limit is 1 MB.
+    # The worst subject and description of that length that we could make up take 0.46 MB in a tsvector; it holds 1 MB.
     max_description_chars: Annotated[
         int,
         _meta(
