@@ -1,1 +1,16 @@
 """The HTTP process: takes webhooks in, and the ticket-inbox command."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Let the litestar command find `create_app` here, imported only when it is asked for.
+
+    It looks at the package first, and stumbles over some modules in it otherwise
+    (https://github.com/litestar-org/litestar/pull/4943).
+    """
+    if name == "create_app":
+        from app.main import create_app  # noqa: PLC0415
+
+        return create_app
+    raise AttributeError(name)
