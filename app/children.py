@@ -23,8 +23,11 @@ class LockedError(Exception):
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Give this process's environment with `changes`; logs are lines for a person unless LOG_FORMAT says so."""
-    return {"LOG_FORMAT": "console", **os.environ, **changes}
+    """Give this process's environment with `changes`.
+
+    Unless it says otherwise, logs are lines for a person, and who presses Ctrl-C does not wait for long.
+    """
+    return {"LOG_FORMAT": "console", "SHUTDOWN_TIMEOUT_SECONDS": "3", **os.environ, **changes}
 
 
 @contextlib.contextmanager
