@@ -75,7 +75,8 @@ def _only_one(directory: Path) -> Iterator[None]:
         with children.locked(directory / "lock"):
             yield
     except children.LockedError as error:
-        raise DevError(f"another `ticket-inbox dev` (process {error}) runs in {directory}: end it, or set DEV_DIR") from None
+        running = f"another `ticket-inbox dev` (process {error}) runs in {directory}"
+        raise DevError(f"{running}: end it, or set DEV_DIR") from None
     except OSError as error:
         raise DevError(f"{directory} cannot be written ({error.strerror}): set DEV_DIR to where it can") from None
 
@@ -170,7 +171,8 @@ def _tell_next(address: str, secret: str) -> None:
     body = msgspec.json.encode({**sender.sample(TENANT), "subject": "The next one"}).decode()
     header = f"{signature.HEADER}: {signature.sign(secret.encode(), body.encode())}"
     click.echo("\nSend the next one, either way:\n")
-    click.echo(f"  curl -i {address}{event.PATH} \\\n    -H 'Content-Type: application/json' \\\n    -H {shlex.quote(header)} \\")
+    click.echo(f"  curl -i {address}{event.PATH} \\")
+    click.echo(f"    -H 'Content-Type: application/json' -H {shlex.quote(header)} \\")
     click.echo(f"    --data-binary {shlex.quote(body)}\n")
     click.echo(f"  ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}")
 

@@ -85,8 +85,8 @@ RULES = {
     "subject": "must be a string of at most 1,000 characters",
     "description": "must be a string of at most {max_description_chars:,} characters",
     "resolution": "must be a string",
-    "resolved_date": "must be a date and time in RFC 3339's form, such as 2026-01-31T09:30:00Z, between year 1 and 9999 "
-    "in UTC",
+    "resolved_date": "must be a date and time in RFC 3339's form, such as 2026-01-31T09:30:00Z, "
+    "between the years 1 and 9999 in UTC",
     "priority": "must be a string",
     "tags": "must be an array of strings",
 }

@@ -37,7 +37,7 @@ def of(scope: "Scope") -> Exchange:
         given = _header(scope, b"x-correlation-id")
         kept = given if given and _VALID.match(given) else str(uuid.uuid4())
         exchange = state["exchange"] = Exchange(kept, time.perf_counter())
-    return exchange  # type: ignore[no-any-return]
+    return exchange
 
 
 def of_webhook(scope: "Scope") -> Exchange:

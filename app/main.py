@@ -48,9 +48,7 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
     )
     keyring = Keyring(engine, tenants.Secrets(settings.secrets_key))
     appending: set[asyncio.Task[int]] = set()
-    app.state.update(
-        settings=settings, engine=engine, keyring=keyring, appending=appending, schema_head=schema.head()
-    )
+    app.state.update(settings=settings, engine=engine, keyring=keyring, appending=appending, schema_head=schema.head())
     try:
         async with keyring.kept_fresh():
             yield

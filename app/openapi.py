@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from litestar import MediaType
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -14,6 +15,7 @@ from litestar.openapi.spec import (
     OpenAPIType,
     Operation,
     Parameter,
+    Reference,
     RequestBody,
     Schema,
 )
@@ -68,7 +70,7 @@ class WebhookOperation(Operation):
         )
         self.parameters = _parameters()
         for status, response in (self.responses or {}).items():
-            response.headers = _headers(status)
+            response.headers = _headers(status)  # type: ignore[union-attr]
         accepted = self.responses["202"].content["application/json"]  # type: ignore[index,union-attr]
         accepted.examples = _example({"status": "accepted", "correlation_id": "c0ffee"})
 
@@ -79,11 +81,11 @@ def config() -> OpenAPIConfig:
         title="ticket-inbox",
         version="0.1.0",
         description="ServiceDesk Plus says “this ticket is resolved”; ticket-inbox never loses it.",
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type="application/json")],
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
     )
 
 
-def _parameters() -> list[Parameter]:
+def _parameters() -> list[Parameter | Reference]:
     signed = "HMAC-SHA256 of the exact body bytes, keyed by the tenant's secret: hex or base64, `sha256=` optional."
     kept = "Kept when valid, replaced by a fresh one when not; every answer carries it."
     continued = "W3C trace context: the webhook's trace continues it."
@@ -94,12 +96,8 @@ def _parameters() -> list[Parameter]:
     ]
 
 
-def _header(
-    name: str, what: str, example: str, schema: Schema = _TEXT, *, required: bool = False
-) -> Parameter:
-    return Parameter(
-        name=name, param_in="header", description=what, schema=schema, example=example, required=required
-    )
+def _header(name: str, what: str, example: str, schema: Schema = _TEXT, *, required: bool = False) -> Parameter:
+    return Parameter(name=name, param_in="header", description=what, schema=schema, example=example, required=required)
 
 
 def _headers(status: str) -> dict[str, OpenAPIHeader]:
@@ -111,7 +109,7 @@ def _headers(status: str) -> dict[str, OpenAPIHeader]:
     return headers
 
 
-def _example(value: dict[str, Any]) -> dict[str, Example]:
+def _example(value: dict[str, Any]) -> dict[str, Example | Reference]:
     return {"example": Example(value=value)}
 
 

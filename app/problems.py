@@ -1,6 +1,7 @@
 """How do we say no? Every refusal is an RFC 9457 problem, made here and nowhere else."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from litestar import Request, Response
@@ -36,7 +37,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: Sequence[BrokenRule] = ()
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818  (an answer, not an error)
     """A request answered with `status` and `detail`; `cause` is for the log alone."""
 
     def __init__(
@@ -61,24 +62,24 @@ class Refusal(Exception):
         return {"Retry-After": RETRY_AFTER} if self.status == 503 else {}  # noqa: PLR2004
 
 
-def on_refusal(request: Request, refusal: Refusal) -> Response[Problem]:
+def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
     """Answer one of our own refusals."""
     return _answer(request, refusal, refusal.headers)
 
 
-def on_http_exception(request: Request, error: HTTPException) -> Response[Problem]:
+def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer what Litestar refuses by itself: no such path, no such method, a request it cannot read."""
     status = error.status_code if error.status_code in KINDS else 400
     return _answer(request, Refusal(status, error.detail), error.headers or {})
 
 
-def on_unforeseen(request: Request, error: Exception) -> Response[Problem]:
+def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer 500; what happened is in the log, under the correlation id."""
     detail = "Send it again later; the log has the reason under this correlation id."
     return _answer(request, Refusal(500, detail, cause=error), {})
 
 
-def _answer(request: Request, refusal: Refusal, headers: dict[str, str]) -> Response[Problem]:
+def _answer(request: Request[Any, Any, Any], refusal: Refusal, headers: dict[str, str]) -> Response[Problem]:
     current = exchange.of(request.scope)
     current.error = refusal.cause
     slug, title = KINDS[refusal.status]

@@ -6,14 +6,12 @@ This is the only module that reads the environment, but for OpenTelemetry's own 
 import base64
 import os
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-NEW_KEY = (
-    'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
-)
+NEW_KEY = 'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
 
 
 class WrongSettingError(ValueError):
@@ -23,8 +21,8 @@ class WrongSettingError(ValueError):
         super().__init__(f"{name} {trouble}: it must be {rule}")
 
 
-def _meta(what: str, rule: str, **bounds: int) -> Meta:
-    return Meta(description=what, extra={"rule": rule}, **bounds)  # type: ignore[arg-type]
+def _meta(what: str, rule: str, ge: float | None = None, le: float | None = None) -> Meta:
+    return Meta(description=what, extra={"rule": rule}, ge=ge, le=le)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _meta(
             "How long a webhook waits for Postgres before it is answered 503.",
             "a number from 0.1 to 30",
-            ge=0.1,  # type: ignore[arg-type]
+            ge=0.1,
             le=30,
         ),
     ] = 5.0
@@ -138,7 +136,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
     Raises WrongSettingError, whose one line names the variable and what would be right.
     """
-    found = {
+    found: dict[str, Any] = {
         field.name: _value(field, environ[field.name.upper()])
         for field in msgspec.structs.fields(Settings)
         if environ.get(field.name.upper())
@@ -153,10 +151,11 @@ def load_or_exit(*, secrets_key: bool = False) -> Settings:
     """
     try:
         settings = load()
-        if secrets_key and not settings.secrets_key:
-            raise WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
-    except WrongSettingError as error:
-        raise SystemExit(f"ticket-inbox: {error}") from None
+    except WrongSettingError as wrong:
+        raise SystemExit(f"ticket-inbox: {wrong}") from None
+    if secrets_key and not settings.secrets_key:
+        missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
+        raise SystemExit(f"ticket-inbox: {missing}")
     return settings
 
 

@@ -27,14 +27,13 @@ class Duration(click.ParamType[timedelta]):
 
     name = "duration"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Give the duration. Fails for what is none, or longer than a year."""
         found = re.fullmatch(r"(\d{1,9})([smhd])", str(value), re.ASCII)
         duration = timedelta(seconds=int(found[1]) * UNITS[found[2]]) if found else None
         if duration is None or duration > LONGEST_GRACE:
-            self.fail(f"{value!r} is no duration of at most 365d: give a number and s, m, h or d, such as 24h", param, ctx)
+            rule = "give a number and s, m, h or d, such as 24h"
+            self.fail(f"{value!r} is no duration of at most 365d: {rule}", param, ctx)
         return duration
 
 

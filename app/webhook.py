@@ -1,7 +1,7 @@
 """POST /webhook/servicedesk/resolved-ticket: verify, append, 202. Reads top to bottom like the contract."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from litestar import Request, post
@@ -35,7 +35,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @post(event.PATH, status_code=202, operation_class=openapi.WebhookOperation, responses=openapi.REFUSALS)
-async def resolved_ticket(request: Request, state: Inlet) -> Accepted:
+async def resolved_ticket(request: Request[Any, Any, Any], state: Inlet) -> Accepted:
     """Take in one resolved ticket."""
     current = exchange.of_webhook(request.scope)
     require_json(request)
@@ -53,10 +53,10 @@ async def resolved_ticket(request: Request, state: Inlet) -> Accepted:
     return Accepted(correlation_id=current.correlation_id)
 
 
-def require_json(request: Request) -> None:
+def require_json(request: Request[Any, Any, Any]) -> None:
     """Refuse what does not call itself JSON in UTF-8."""
     kind, parameters = request.content_type
-    if kind != "application/json" or {"charset": "utf-8"} != {"charset": "utf-8", **_lowered(parameters)}:
+    if kind != "application/json" or {"charset": "utf-8", **_lowered(parameters)} != {"charset": "utf-8"}:
         raise Refusal(
             415,
             "Set the header Content-Type to application/json "
@@ -64,7 +64,7 @@ def require_json(request: Request) -> None:
         )
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request[Any, Any, Any], limit: int) -> bytes:
     """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so."""
     try:
         return await request.body()
@@ -81,9 +81,7 @@ def read_tenant_id(body: bytes, current: Exchange) -> str:
     except event.MalformedError as malformed:
         raise Refusal(400, f"The body must be a JSON object in UTF-8, but {malformed}.") from None
     except event.RejectedError as rejected:
-        raise Refusal(
-            422, f"Nothing to verify the body with: {rejected}.", errors=rejected.broken
-        ) from None
+        raise Refusal(422, f"Nothing to verify the body with: {rejected}.", errors=rejected.broken) from None
     current.tenant_id = tenant_id[:100]
     return tenant_id
 

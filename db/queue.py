@@ -15,4 +15,4 @@ SELECT procrastinate_defer_jobs_v1(ARRAY[
 FROM appended
 WHERE status = 'pending'
 HAVING count(*) > 0
-"""
+"""  # noqa: S608  (composed of constants)

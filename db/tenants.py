@@ -70,9 +70,7 @@ class TenantRow(msgspec.Struct, frozen=True):
 async def read_enabled(connection: AsyncConnection) -> Sequence[EncryptedSecrets]:
     """Read every enabled tenant's secrets that verify at this moment, by the database's clock."""
     previous = sa.case((_in_grace, _column.previous_secret))
-    found = await connection.execute(
-        sa.select(_column.tenant_id, _column.secret, previous).where(_column.enabled)
-    )
+    found = await connection.execute(sa.select(_column.tenant_id, _column.secret, previous).where(_column.enabled))
     return [EncryptedSecrets(*row) for row in found]
 
 

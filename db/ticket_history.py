@@ -101,9 +101,7 @@ READ = sa.text(
 )
 
 
-async def upsert(
-    connection: AsyncConnection, winners: Sequence[Winner], batch: Sequence[int]
-) -> dict[Key, str]:
+async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: Sequence[int]) -> dict[Key, str]:
     """Store each of `winners` that is newer than what stands for its ticket.
 
     `batch` holds the inbox ids of all the deliveries that the winners were chosen from.

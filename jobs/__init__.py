@@ -13,9 +13,7 @@ settings = environment.load_or_exit()
 # Concurrency is at least 2: a worker with one slot can sleep through a wake-up until its next poll
 # (docs/decisions/0006). The poll is what finds a job whose wake-up was lost with its connection.
 app = App(
-    connector=PsycopgConnector(
-        conninfo=settings.database_url, kwargs={"application_name": "ticket-inbox worker"}
-    ),
+    connector=PsycopgConnector(conninfo=settings.database_url, kwargs={"application_name": "ticket-inbox worker"}),
     import_paths=["jobs.promote"],
     worker_defaults={
         "concurrency": settings.worker_concurrency,

@@ -120,7 +120,10 @@ async def _upsert(connection: AsyncConnection, events: Sequence[Event]) -> list[
 
 
 def _winner(group: Sequence[Event]) -> Winner:
-    """Choose what a ticket's events, in order of id, would store: the first what is only inserted, the newest the rest."""
+    """Choose what a ticket's events, which are in order of id, would store.
+
+    The first sets what is only ever inserted, the newest the rest.
+    """
     first, newest = group[0], max(group, key=lambda one: one.age)
     return Winner(
         tenant_id=first.row.tenant_id,

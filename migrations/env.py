@@ -13,6 +13,7 @@ LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take tur
 
 
 def main() -> None:
+    """Run the migrations that Alembic asks for, on the database or as a script."""
     url = context.config.attributes.get("url") or settings.load_or_exit().database_url
     if context.is_offline_mode():
         context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata)
@@ -27,7 +28,10 @@ def main() -> None:
 
 
 def migrate(connection: sa.Connection) -> None:
-    context.configure(connection=connection, target_metadata=metadata, include_name=is_ours, compare_server_default=True)
+    """Run them in the connection's transaction."""
+    context.configure(
+        connection=connection, target_metadata=metadata, include_name=is_ours, compare_server_default=True
+    )
     context.run_migrations()
     if not context.get_context().get_current_heads():
         # After `downgrade base` nothing of us is left, Alembic's own empty table neither.

@@ -18,9 +18,7 @@ from db.embedded import EmbeddedPostgres, wheel_binaries
 from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
 
 # The machine may be busy, and the first draw loads Unicode's tables.
-hypothesis.settings.register_profile(
-    "steady", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+hypothesis.settings.register_profile("steady", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("steady")
 
 TEMPLATE = "ticket_inbox_template"
@@ -108,7 +106,10 @@ def tenants(module_database: Database, secrets_key: str) -> Iterator[Tenant]:
 
 @pytest.fixture(scope="module")
 def server(
-    module_database: Database, tenants: Iterator[Tenant], secrets_key: str, tmp_path_factory: pytest.TempPathFactory
+    module_database: Database,
+    tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
+    secrets_key: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     """A server that the tests of one module share; each takes tenants of its own."""
     env = clean_environment(DATABASE_URL=module_database.url, SECRETS_KEY=secrets_key, PORT="0")

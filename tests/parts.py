@@ -52,7 +52,7 @@ class Database:
     def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         """Run one statement and give its rows."""
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
-            done = connection.execute(sql, parameters)  # type: ignore[arg-type]
+            done = connection.execute(sql, parameters)
             return done.fetchall() if done.description else []
 
     def value(self, sql: str, *parameters: object) -> Any:  # noqa: ANN401
@@ -136,7 +136,7 @@ class Server(Process):
         """Wait until the tenant's signature verifies, or does not any more; 10 s is what the contract gives."""
         probe = json.dumps({"tenant_id": tenant.id, "ticket_id": 0}).encode()
         deadline = time.monotonic() + within
-        while (self.post(probe, tenant.headers(probe)).status_code == 422) != known:  # noqa: PLR2004
+        while (self.post(probe, tenant.headers(probe)).status_code == 422) != known:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 

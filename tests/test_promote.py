@@ -28,7 +28,8 @@ def deliver_bytes(database: Database, payload: bytes, tenant_id: str = "acme") -
     row = (tenant_id, payload)
     return int(
         database.value(
-            "INSERT INTO inbox (tenant_id, correlation_id, payload, signature) VALUES (%s, 'c', %s, 's') RETURNING id", *row
+            "INSERT INTO inbox (tenant_id, correlation_id, payload, signature) VALUES (%s, 'c', %s, 's') RETURNING id",
+            *row,
         )
     )
 
@@ -59,10 +60,20 @@ def test_a_new_ticket_is_inserted_whole(database: Database) -> None:
     inbox_id = deliver(database, tags=["a", "b"])
     promote(database, [inbox_id])
     row = ticket(database)
-    assert (row["tenant_id"], row["source"], row["inbox_id"], row["tags"]) == ("acme", "webhook_resolved", inbox_id, ["a", "b"])
+    assert (row["tenant_id"], row["source"], row["inbox_id"], row["tags"]) == (
+        "acme",
+        "webhook_resolved",
+        inbox_id,
+        ["a", "b"],
+    )
     assert row["created_at"] == row["updated_at"] == row["ingested_at"]
     [delivery] = database.query("SELECT * FROM inbox")
-    assert (delivery["status"], delivery["action"], delivery["attempts"], delivery["error"]) == ("promoted", "inserted", 1, None)
+    assert (delivery["status"], delivery["action"], delivery["attempts"], delivery["error"]) == (
+        "promoted",
+        "inserted",
+        1,
+        None,
+    )
 
 
 def test_a_newer_event_updates_only_what_may_change(database: Database) -> None:
@@ -72,7 +83,11 @@ def test_a_newer_event_updates_only_what_may_change(database: Database) -> None:
     newer = deliver(database, resolved_date=LATE, **changed)
     promote(database, [newer])
     after = ticket(database)
-    assert (after["resolution"], after["resolved_date"].isoformat(), after["inbox_id"]) == ("R", "2026-01-02T00:00:00+00:00", newer)
+    assert (after["resolution"], after["resolved_date"].isoformat(), after["inbox_id"]) == (
+        "R",
+        "2026-01-02T00:00:00+00:00",
+        newer,
+    )
     assert after["updated_at"] > before["updated_at"]
     assert after["ingested_at"] > before["ingested_at"]
     kept = ("id", "created_at", "description", "priority", "tags")
@@ -119,7 +134,10 @@ def test_a_ticket_that_came_from_elsewhere(database: Database, source: str, know
 @pytest.mark.parametrize("dates", list(itertools.permutations([EARLY, LATE, LATEST])))
 def test_several_events_of_a_new_ticket_in_one_batch(database: Database, dates: Sequence[str]) -> None:
     """As if promoted one by one in order of id: the first sets what is only inserted, the newest the rest."""
-    ids = [deliver(database, resolved_date=date, resolution=date, subject=f"subject {place}") for place, date in enumerate(dates)]
+    ids = [
+        deliver(database, resolved_date=date, resolution=date, subject=f"subject {place}")
+        for place, date in enumerate(dates)
+    ]
     promote(database, random.sample(ids, 3))
     row = ticket(database)
     assert row["resolution"] == LATEST
@@ -199,8 +217,10 @@ def test_the_longest_descriptions_we_accept_fit_the_index(database: Database) ->
     compounds = " ".join(f"{word()}-{word()}" for _ in range(5_000))  # each is indexed whole and in parts
     addresses = " ".join(f"h{number:x}.de/{number:x}" for number in range(6_000))
     short = " ".join(a + b for a, b in itertools.product(letters, repeat=2)) * 10
-    ids = [deliver(database, ticket_id=text[:5], subject=text[-1000:], description=text[:50_000])
-           for text in (compounds, addresses, short)]
+    ids = [
+        deliver(database, ticket_id=text[:5], subject=text[-1000:], description=text[:50_000])
+        for text in (compounds, addresses, short)
+    ]
     [outcomes] = promote(database, ids)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     sizes = database.query("SELECT pg_column_size(to_tsvector('english', description)) AS bytes FROM ticket_history")
@@ -219,7 +239,9 @@ def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) ->
     rng = random.Random(20261123)
     for _ in range(5):
         ids = [
-            deliver(database, ticket_id=str(rng.randrange(15)), resolved_date=f"2026-01-01T00:00:{rng.randrange(60):02}Z")
+            deliver(
+                database, ticket_id=str(rng.randrange(15)), resolved_date=f"2026-01-01T00:00:{rng.randrange(60):02}Z"
+            )
             for _ in range(120)
         ]
         promote(database, *(rng.sample(ids, 80) for _ in range(4)))
@@ -234,7 +256,9 @@ def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) ->
         ORDER BY ticket_id, resolved_date DESC, id DESC
         """
     )
-    assert database.query("SELECT ticket_id, inbox_id, resolved_date FROM ticket_history ORDER BY ticket_id") == expected
+    assert (
+        database.query("SELECT ticket_id, inbox_id, resolved_date FROM ticket_history ORDER BY ticket_id") == expected
+    )
     assert database.value("SELECT count(*) FROM inbox WHERE action = 'inserted'") == len(expected)
 
 

@@ -21,7 +21,12 @@ DOCS = Path(__file__).parent.parent / "docs"
 def test_the_defaults_work_on_one_machine() -> None:
     found = settings.load({})
     assert found == Settings()
-    assert (found.host, found.port, found.max_body_bytes, found.max_description_chars) == ("127.0.0.1", 8000, 1024**2, 10_000)
+    assert (found.host, found.port, found.max_body_bytes, found.max_description_chars) == (
+        "127.0.0.1",
+        8000,
+        1024**2,
+        10_000,
+    )
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -81,7 +86,12 @@ def test_a_wrong_value_is_one_line_that_names_it(name: str, value: str) -> None:
 )  # fmt: skip
 def test_a_wrong_value_stops_every_start(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, *command], env=clean_environment(PORT="http"), capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, *command],
+        env=clean_environment(PORT="http"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode != 0
     assert "PORT is wrong: it must be a whole number from 0 to 65535" in done.stderr
@@ -119,7 +129,9 @@ def test_only_one_module_reads_the_environment() -> None:
 
 
 def test_the_drivers_urls_are_derived() -> None:
-    url = "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&channel_binding=require&connect_timeout=3&sslmode=require"
+    url = (
+        "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&channel_binding=require&connect_timeout=3&sslmode=require"
+    )
     assert engine.asyncpg_url(url) == "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&sslmode=require"
 
 
@@ -128,7 +140,9 @@ def test_help_is_instant_and_complete() -> None:
     code = "import sys; sys.argv = ['x', '--help']\ntry:\n from app.cli import main; main()\nfinally:\n print(sorted({m.partition('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     help_text, modules = done.stdout.rsplit("\n", 2)[:2]
-    assert not {"litestar", "sqlalchemy", "asyncpg", "httpx", "alembic", "cryptography"} & set(modules.strip("[]").replace("'", "").split(", "))
+    assert not {"litestar", "sqlalchemy", "asyncpg", "httpx", "alembic", "cryptography"} & set(
+        modules.strip("[]").replace("'", "").split(", ")
+    )
     for command in re.findall(r"^  (\w+)  ", help_text, re.MULTILINE):
         shown = run([command, "--help"], dict(os.environ))
         assert (shown.returncode, shown.stderr) == (0, "")

@@ -33,9 +33,7 @@ def rows(database: Database, tenant: Tenant) -> list[dict[str, Any]]:
     return database.query("SELECT * FROM inbox WHERE tenant_id = %s ORDER BY id", tenant.id)
 
 
-def test_202_when_event_and_job_are_committed(
-    server: Server, tenant: Tenant, module_database: Database
-) -> None:
+def test_202_when_event_and_job_are_committed(server: Server, tenant: Tenant, module_database: Database) -> None:
     """The row holds the exact bytes and the signature; its job names it."""
     body = b" \n" + tenant.body(ticket_id="42", subject="Größe \U0001f5a8", more=[1.0, {}])
     signed = tenant.headers(body)
@@ -71,7 +69,12 @@ def test_202_for_base64(server: Server, tenant: Tenant, prefix: str) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8", 'application/json; charset="utf-8"'],
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON;charset=UTF-8",
+        'application/json; charset="utf-8"',
+    ],
 )
 def test_202_for_json_however_it_is_spelled(server: Server, tenant: Tenant, content_type: str) -> None:
     body = tenant.body()
@@ -215,9 +218,7 @@ def test_checks_run_in_the_contracts_order(server: Server, tenant: Tenant) -> No
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c:d-9", "x" * 128])
-def test_a_valid_correlation_id_is_kept(
-    server: Server, tenant: Tenant, module_database: Database, given: str
-) -> None:
+def test_a_valid_correlation_id_is_kept(server: Server, tenant: Tenant, module_database: Database, given: str) -> None:
     body = tenant.body()
     response = server.post(body, tenant.headers(body, **{"X-Correlation-ID": given}))
     assert response.headers["x-correlation-id"] == response.json()["correlation_id"] == given
@@ -256,7 +257,11 @@ def test_every_answer_carries_a_correlation_id(server: Server, method: str, path
     ],
 )
 def test_a_valid_traceparent_is_continued(
-    server: Server, tenant: Tenant, module_database: Database, given: str, continued: bool  # noqa: FBT001
+    server: Server,
+    tenant: Tenant,
+    module_database: Database,
+    given: str,
+    continued: bool,  # noqa: FBT001
 ) -> None:
     body = tenant.body()
     assert server.post(body, tenant.headers(body, traceparent=given)).status_code == 202
@@ -266,12 +271,16 @@ def test_a_valid_traceparent_is_continued(
 
 
 def test_each_webhook_leaves_one_line_without_a_secret(server: Server, tenant: Tenant) -> None:
-    bodies = {status: tenant.body(resolution="private words", priority=value) for status, value in ((202, "P1"), (422, 1))}
+    bodies = {
+        status: tenant.body(resolution="private words", priority=value) for status, value in ((202, "P1"), (422, 1))
+    }
     for status, body in bodies.items():
         signed = tenant.headers(body, **{"X-Correlation-ID": f"line-{tenant.id}-{status}"})
         assert server.post(body, signed).status_code == status
     server.post(bodies[202], {**JSON, "X-Correlation-ID": f"line-{tenant.id}-401"})
-    lines = [line for line in server.lines("webhook_answered") if line["correlation_id"].startswith(f"line-{tenant.id}")]
+    lines = [
+        line for line in server.lines("webhook_answered") if line["correlation_id"].startswith(f"line-{tenant.id}")
+    ]
     assert [(line["status"], line["level"]) for line in lines] == [(202, "info"), (422, "warning"), (401, "warning")]
     assert all(line["duration_ms"] > 0 and len(line["trace_id"]) == 32 for line in lines)
     assert lines[0]["inbox_id"]
@@ -286,18 +295,16 @@ def test_a_redelivery_is_another_row(server: Server, tenant: Tenant, module_data
     assert len(rows(module_database, tenant)) == 3
 
 
-def test_a_sender_that_hangs_up_loses_nothing(
-    server: Server, tenant: Tenant, module_database: Database
-) -> None:
+def test_a_sender_that_hangs_up_loses_nothing(server: Server, tenant: Tenant, module_database: Database) -> None:
     """Whole requests whose senders do not wait are kept; half of one is not, and leaves no error behind."""
     address = urlsplit(server.url)
     body = tenant.body()
     head = "".join(f"{name}: {value}\r\n" for name, value in tenant.headers(body).items())
     whole = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode() + body
     for sent in [whole] * 10 + [whole[:-1]] * 10:
-        with socket.create_connection((address.hostname, address.port)) as connection:  # type: ignore[arg-type]
+        with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(sent)
-    module_database.wait_for(f"SELECT count(*) FROM inbox WHERE tenant_id = '{tenant.id}'", 10, within=10)  # noqa: S608
+    module_database.wait_for(f"SELECT count(*) FROM inbox WHERE tenant_id = '{tenant.id}'", 10, within=10)
     assert server.send(tenant).status_code == 202
     assert not [line for line in server.lines() if "traceback" in line]
 

@@ -48,9 +48,7 @@ def upgrade() -> None:
         sa.Column("promoted_at", TIMESTAMP),
         sa.PrimaryKeyConstraint("id", name="inbox_pkey"),
         sa.CheckConstraint(SOURCES, name="inbox_source_check"),
-        sa.CheckConstraint(
-            "status IN ('pending', 'promoted', 'failed', 'rejected')", name="inbox_status_check"
-        ),
+        sa.CheckConstraint("status IN ('pending', 'promoted', 'failed', 'rejected')", name="inbox_status_check"),
         sa.CheckConstraint("action IN ('inserted', 'updated', 'stale')", name="inbox_action_check"),
     )
     op.create_table(
