@@ -32,7 +32,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def child(command: str, env: dict[str, str]) -> Iterator[Child]:
-    """Run `ticket-inbox COMMAND` as it runs in production, and end it with the block, or with this process.
+    """Run `ticket-inbox COMMAND` as it runs in production, and end it with the block; where this process is killed, kill it too.
 
     In a session of its own, so that a terminal's Ctrl-C does not end it before us.
     """
@@ -40,7 +40,7 @@ def child(command: str, env: dict[str, str]) -> Iterator[Child]:
         [sys.executable, "-m", "app", command],
         env=env,
         start_new_session=True,
-        preexec_fn=end_with_parent(signal.SIGTERM),
+        preexec_fn=end_with_parent(signal.SIGKILL),
     )
     try:
         yield command, process
