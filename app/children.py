@@ -32,9 +32,10 @@ def environment(**changes: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def child(command: str, env: dict[str, str]) -> Iterator[Child]:
-    """Run `ticket-inbox COMMAND` as it runs in production, and end it with the block; where this process is killed, kill it too.
+    """Run `ticket-inbox COMMAND` as it runs in production, and end it with the block.
 
-    In a session of its own, so that a terminal's Ctrl-C does not end it before us.
+    In a session of its own, so that a terminal's Ctrl-C does not end it before us. Where this process is killed,
+    so is it.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "app", command],

@@ -1,0 +1,126 @@
+"""The docs tell the truth: what they name exists, and what they show runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from app.cli import main
+from app.settings import Settings
+from tests.conftest import clean_environment
+from tests.parts import Database, Server, Tenant, run
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Give the fenced code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> set[tuple[str, ...]]:
+    """Give the words after `ticket-inbox` wherever it is written as code."""
+    code = re.findall(r"`([^`\n]+)`", text) + [line for block in blocks(text, "sh") for line in block.splitlines()]
+    return {tuple(found.split()) for line in code for found in re.findall(r"ticket-inbox ([a-z]+(?: [a-z]+)?)", line)}
+
+
+@each_page
+def test_what_a_page_links_to_or_names_exists(page: Path) -> None:
+    text = page.read_text()
+    links = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
+    named = re.findall(r"`((?:app|db|jobs|otel|migrations|tests|docs)/[\w./-]+)`", text)
+    for path in [page.parent / link for link in links] + [ROOT / name for name in named]:
+        assert path.exists(), path
+
+
+@each_page
+def test_commands_that_a_page_names_exist(page: Path) -> None:
+    for words in commands(page.read_text()):
+        group: click.Command = main
+        for word in words:
+            if isinstance(group, click.Group):
+                assert word in group.commands, words
+                group = group.commands[word]
+
+
+@each_page
+def test_settings_that_a_page_names_exist(page: Path) -> None:
+    known = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS"}
+    for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):
+        assert name in known, name
+
+
+def test_the_commands_are_found_at_all() -> None:
+    assert {("dev",), ("send",), ("tenant", "add"), ("serve",)} <= commands(README)
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
+    lines = README.splitlines()
+    assert len(lines) < 150
+    screen = "\n".join(lines[:30])
+    assert "pip install uv && uv run ticket-inbox dev" in screen
+    assert "pip install uv && uv run pytest" in screen
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_readmes_signing_examples_are_accepted(
+    language: str, server: Server, tenant: Tenant, tmp_path: Path
+) -> None:
+    """Each as it stands, but for the address; with the README's own payload, but for the tenant."""
+    [example] = [block for block in blocks(README, language) if "hmac" in block]
+    [payload] = blocks(README, "json")
+    (tmp_path / "ticket.json").write_text(payload.replace('"acme"', f'"{tenant.id}"'))
+    example = example.replace("http://127.0.0.1:8000", server.url)
+    program = ["sh", "-c", example] if language == "sh" else [sys.executable, "-c", example]
+    env = clean_environment(SECRET=tenant.secret)
+    done = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert "202" in done.stdout.splitlines()[0], done
+
+
+def test_the_readmes_send_line_is_accepted(server: Server, tenant: Tenant, tmp_path: Path) -> None:
+    (tmp_path / "ticket.json").write_text(blocks(README, "json")[0])
+    arguments = ["--url", server.url, "--tenant", tenant.id, "--secret", tenant.secret, "--file", "ticket.json"]
+    assert "`ticket-inbox send --tenant acme" in README
+    done = run(["send", *arguments], clean_environment(), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_readmes_answers_are_those_of_the_contract() -> None:
+    guide = (ROOT / "docs/webhooks/resolved-ticket-webhook-setup.md").read_text()
+    answers = set(server_answers())
+    assert {int(status) for status in re.findall(r"^\| \*\*(\d{3})\*\*", README, re.MULTILINE)} == answers
+    assert {int(status) for status in re.findall(r"^\| (\d{3}) ", guide, re.MULTILINE)} == answers - {500}
+
+
+def server_answers() -> list[int]:
+    from app import openapi  # noqa: PLC0415  (the docs' other tests do without Litestar)
+
+    return [202, *openapi.REFUSALS]
+
+
+def test_the_sql_in_operations_runs(server: Server, module_database: Database) -> None:
+    """On a database at head; what it shows depends on the day."""
+    assert server.client.get("/health/live").is_success
+    [block] = blocks((ROOT / "docs/operations.md").read_text(), "sql")
+    for statement in block.strip().split(";\n"):
+        module_database.query(statement.rstrip(";").replace("%", "%%"))
+
+
+def test_the_log_lines_in_operations_are_those_that_are_written() -> None:
+    code = "".join(path.read_text() for room in ("app", "jobs") for path in (ROOT / room).rglob("*.py"))
+    page = (ROOT / "docs/operations.md").read_text()
+    for row in re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| (?:server|worker)", page, re.MULTILINE):
+        for name in re.findall(r"`([a-z_]+)`", row):
+            assert f'"{name}"' in code, name
+
+
+def test_decisions_are_numbered_and_short() -> None:
+    decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    assert all(len(path.read_text().splitlines()) < 40 for path in decisions)
