@@ -5,6 +5,7 @@ import contextlib
 import secrets as random
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -174,7 +175,9 @@ def _tell_next(address: str, secret: str) -> None:
     click.echo(f"  curl -i {address}{event.PATH} \\")
     click.echo(f"    -H 'Content-Type: application/json' -H {shlex.quote(header)} \\")
     click.echo(f"    --data-binary {shlex.quote(body)}\n")
-    click.echo(f"  ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}")
+    # In a checkout that uv made runnable, the command is on nobody's PATH.
+    uv = "uv run " if Path(sys.prefix) == Path.cwd() / ".venv" else ""
+    click.echo(f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}")
 
 
 @contextlib.asynccontextmanager
