@@ -95,7 +95,7 @@ def test_once_tells_in_order_what_happened(env: dict[str, str]) -> None:
 def test_what_it_prints_can_be_pasted(env: dict[str, str], tmp_path: Path) -> None:
     """The curl line and the send line, word for word in a shell; the database's address in psql's place."""
     with running_dev(env, tmp_path / "log") as (_, told):
-        curl = told[told.index("  curl -i") : re.search(r"\n  (uv run )?ticket-inbox send", told).start()].strip()
+        curl = re.findall(r"  (curl -i .*?)\n\n", told, re.DOTALL)[0]
         send = re.findall(r"ticket-inbox (send .*)", told)[0]
         posted = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
         assert posted.stdout.startswith("HTTP/1.1 202"), posted
