@@ -53,7 +53,7 @@ class Keyring:
             try:
                 await asyncio.wait_for(self.refresh(), READ_TIMEOUT)
                 self._tell(None)
-            except database.DatabaseError as error:
+            except Exception as error:  # noqa: BLE001  (whatever it is: who stops reading goes on with old secrets for ever)
                 self._tell(database.reason(error))
             first.set()
             await asyncio.sleep(POLL_SECONDS)

@@ -1,6 +1,7 @@
 """What does /schema say of the webhook beyond what the types say?"""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -79,7 +80,7 @@ def config() -> OpenAPIConfig:
     """Give the OpenAPI document's head; it is served as JSON, and nothing that would be fetched from elsewhere."""
     return OpenAPIConfig(
         title="ticket-inbox",
-        version="0.1.0",
+        version=version("ticket-inbox"),
         description="ServiceDesk Plus says “this ticket is resolved”; ticket-inbox never loses it.",
         render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
     )
