@@ -1,7 +1,9 @@
 """How does `dev` run the server and the worker? As processes of their own, which end with it."""
 
+import asyncio
 import contextlib
 import fcntl
+import math
 import os
 import signal
 import subprocess
@@ -54,15 +56,16 @@ def child(command: str, env: dict[str, str]) -> Iterator[Child]:
             process.wait()
 
 
-def watch(children: Sequence[Child], deadline: float) -> None:
-    """Return at `deadline` (time.monotonic()), or raise click's error when a child has ended before it."""
+async def watch(children: Sequence[Child], seconds: float = math.inf) -> None:
+    """Wait for `seconds`; raise click's error as soon as a child ends."""
+    deadline = time.monotonic() + seconds
     while True:
         for command, process in children:
             if process.poll() is not None:
                 raise click.ClickException(f"`ticket-inbox {command}` ended by itself: see its log above")
         if (left := deadline - time.monotonic()) <= 0:
             return
-        time.sleep(min(left, 0.2))
+        await asyncio.sleep(min(left, 0.2))
 
 
 @contextlib.contextmanager

@@ -7,10 +7,9 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 
 import click
 import httpx
@@ -40,41 +39,48 @@ def run(settings: Settings, *, once: bool) -> None:
 
     Raises DevError or click's, and leaves no process behind.
     """
+    with told():
+        asyncio.run(_until_signal(settings, once=once))
+
+
+async def _until_signal(settings: Settings, *, once: bool) -> None:
+    """Let a signal end the waiting, wherever it is.
+
+    What ends the processes awaits nothing, so that a second signal cannot cut it short.
+    """
+    steps = asyncio.current_task()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        asyncio.get_running_loop().add_signal_handler(number, steps.cancel)  # type: ignore[union-attr]
+    with contextlib.suppress(asyncio.CancelledError):
+        await _steps(settings, once=once)
+
+
+async def _steps(settings: Settings, *, once: bool) -> None:
     directory = Path(settings.dev_dir)
-    with contextlib.ExitStack() as stack, told():
-        stack.enter_context(_only_one(directory))
+    with contextlib.ExitStack() as stack:
+        _claim(stack, directory)
         port = _free_port(settings)
         url = stack.enter_context(_database(settings, directory))
         key = settings.secrets_key or _kept_key(directory)
         secret = random.token_urlsafe(32)
-        asyncio.run(_prepare(url, key, secret))
-        address = f"http://{settings.host}:{port}"
+        await _prepare(url, key, secret)
+        address = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
         running = children.environment(DATABASE_URL=url, SECRETS_KEY=key, HOST=settings.host, PORT=str(port))
         processes = [stack.enter_context(children.child(name, running)) for name in ("worker", "serve")]
         _say("server", address)
-        _wait_until_ready(address, processes)
-        asyncio.run(_send_sample(url, address, secret, processes))
+        await _wait_until_ready(address, processes)
+        await _send_sample(url, address, secret, processes)
         _tell_next(address, secret)
         if not once:
             click.echo("\nRunning until Ctrl-C.")
-            children.watch(processes, time.monotonic() + 1e9)
+            await children.watch(processes)
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    """Unwind the stack, once: a second Ctrl-C must not cut the ending short."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(0)
-
-
-@contextlib.contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
+def _claim(stack: contextlib.ExitStack, directory: Path) -> None:
+    """Have the directory for this process alone."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with children.locked(directory / "lock"):
-            yield
+        stack.enter_context(children.locked(directory / "lock"))
     except children.LockedError as error:
         running = f"another `ticket-inbox dev` (process {error}) runs in {directory}"
         raise DevError(f"{running}: end it, or set DEV_DIR") from None
@@ -113,10 +119,13 @@ def _database(settings: Settings, directory: Path) -> Iterator[str]:
 def _kept_key(directory: Path) -> str:
     """Give the key that is kept beside the database, made at the first start."""
     path = directory / "secrets.key"
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         path.touch(mode=0o600)
         path.write_bytes(Fernet.generate_key())
-    return path.read_text().strip()
+    try:
+        return environment.load({"SECRETS_KEY": path.read_text().strip()}).secrets_key
+    except environment.WrongSettingError:
+        raise DevError(f"{path} holds no key: put back the one it held, or delete {directory}") from None
 
 
 async def _prepare(url: str, key: str, secret: str) -> None:
@@ -128,25 +137,26 @@ async def _prepare(url: str, key: str, secret: str) -> None:
         if not await tenants.add(connection, TENANT, encrypted):
             await tenants.rotate(connection, TENANT, encrypted, grace=timedelta(hours=24))
             await tenants.set_enabled(connection, TENANT, enabled=True)
-    _say("schema", f"at {schema.head()}, {count} tickets in ticket_history")
+    _say("schema", f"at {schema.head()}, {count} {'ticket' if count == 1 else 'tickets'} in ticket_history")
     _say("tenant", f"{TENANT}, with a fresh secret: {secret}")
 
 
-def _wait_until_ready(address: str, processes: list[children.Child]) -> None:
+async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -> None:
     deadline = time.monotonic() + READY_WITHIN
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{address}/health/ready", timeout=2).is_success:
-                return
-        children.watch(processes, time.monotonic() + 0.05)
+    async with httpx.AsyncClient(base_url=address, timeout=2) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await client.get("/health/ready")).is_success:
+                    return
+            await children.watch(processes, seconds=0.05)
     raise DevError(f"the server is not ready after {READY_WITHIN:.0f} s: see its log above")
 
 
-async def _send_sample(url: str, address: str, secret: str, processes: list[children.Child]) -> None:
+async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child]) -> None:
     ticket = sender.sample(TENANT)
     click.echo(f"\nwebhook sent   POST {address}{event.PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
-        answer = sender.post(address, secret, msgspec.json.encode(ticket))
+        answer = await asyncio.to_thread(sender.post, address, secret, msgspec.json.encode(ticket))
     except sender.SendError as error:
         raise DevError(f"the sample was not accepted: {error}") from None
     click.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
@@ -158,13 +168,13 @@ async def _send_sample(url: str, address: str, secret: str, processes: list[chil
         click.echo("\n".join([f"  {name:13} {first}", *(f"  {'':13} {line}" for line in rest)]))
 
 
-async def _stored(engine: AsyncEngine, ticket_id: str, processes: list[children.Child]) -> sa.RowMapping:
+async def _stored(engine: AsyncEngine, ticket_id: str, processes: Sequence[children.Child]) -> sa.RowMapping:
     deadline = time.monotonic() + STORED_WITHIN
     while time.monotonic() < deadline:
         async with database.connection(engine) as connection:
             if row := await ticket_history.read(connection, TENANT, ticket_id):
                 return row
-        children.watch(processes, time.monotonic() + 0.02)
+        await children.watch(processes, seconds=0.02)
     raise DevError(f"the ticket is not in ticket_history after {STORED_WITHIN:.0f} s: see the worker's log above")
 
 
@@ -181,7 +191,7 @@ def _tell_next(address: str, secret: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _engine(url: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+async def _engine(url: str) -> AsyncIterator[AsyncEngine]:
     engine = database.create_engine(url, "ticket-inbox dev", 1, 10.0)
     try:
         yield engine

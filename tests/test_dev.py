@@ -86,7 +86,7 @@ def test_once_tells_in_order_what_happened(env: dict[str, str]) -> None:
     second = run(["dev", "--once"], env)
     assert second.returncode == 0, second.stderr
     assert "the data of an earlier start" in second.stdout
-    assert "1 tickets in ticket_history" in second.stdout
+    assert "1 ticket in ticket_history" in second.stdout
     assert processes_of(env) == []
     key = Path(env["DEV_DIR"]) / "secrets.key"
     assert key.stat().st_mode & 0o077 == 0
