@@ -1,6 +1,7 @@
 """POST /webhook/servicedesk/resolved-ticket: verify, append, 202. Reads top to bottom like the contract."""
 
 import asyncio
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +17,8 @@ from app.problems import Refusal
 from app.settings import Settings
 from db import engine as database
 from db import inbox
+
+_JSON = re.compile(r'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.ASCII | re.IGNORECASE)
 
 
 class Inlet(State):
@@ -55,8 +58,7 @@ async def resolved_ticket(request: Request[Any, Any, Any], state: Inlet) -> Acce
 
 def require_json(request: Request[Any, Any, Any]) -> None:
     """Refuse what does not call itself JSON in UTF-8."""
-    kind, parameters = request.content_type
-    if kind != "application/json" or {"charset": "utf-8", **_lowered(parameters)} != {"charset": "utf-8"}:
+    if not _JSON.fullmatch(request.headers.get("content-type", "")):
         raise Refusal(
             415,
             "Set the header Content-Type to application/json "
@@ -138,7 +140,3 @@ def _result(task: asyncio.Task[int]) -> int:
     except database.DatabaseError as error:
         cause = database.reason(error)
         raise Refusal(503, "Postgres cannot take the event now; send it again.", cause=cause) from error
-
-
-def _lowered(parameters: dict[str, str]) -> dict[str, str]:
-    return {name.lower(): value.lower() for name, value in parameters.items()}

@@ -84,7 +84,8 @@ def test_202_for_json_however_it_is_spelled(server: Server, tenant: Tenant, cont
 @pytest.mark.parametrize(
     "content_type",
     [None, "", "text/plain", "text/plain; charset=utf-8", "application/x-www-form-urlencoded", "application/jsonx",
-     "application/json; charset=latin-1", "application/problem+json", "multipart/form-data", "application/json, text/plain"],
+     "application/json; charset=latin-1", "application/json; charset", "application/json; charset=utf-8; version=1",
+     "application/problem+json", "multipart/form-data", "application/json, text/plain"],
 )  # fmt: skip
 def test_415_for_any_other_content_type(server: Server, tenant: Tenant, content_type: str | None) -> None:
     body = tenant.body()
