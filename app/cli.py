@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from app import settings as environment
+from app.operator_commands import status, trace
 from app.tenant_commands import tenant
 
 
@@ -20,7 +21,8 @@ def main() -> None:
     """
 
 
-main.add_command(tenant)
+for command in (tenant, status, trace):
+    main.add_command(command)
 
 
 @main.command()

@@ -113,6 +113,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=36_500,
         ),
     ] = 90
+    job_retention_days: Annotated[
+        int,
+        _meta(
+            "Days that finished jobs are kept (those that succeeded are deleted at once); 0 keeps them for ever.",
+            "a whole number from 0 to 36500",
+            ge=0,
+            le=36_500,
+        ),
+    ] = 7
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         _meta("Least level that is logged.", "one of debug, info, warning, error, critical"),

@@ -1,6 +1,5 @@
 """ticket-inbox tenant …: who may send, and with which secret."""
 
-import asyncio
 import re
 import secrets as random
 from collections.abc import Awaitable, Callable
@@ -8,8 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-
-from app import settings as environment
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -141,18 +138,7 @@ def _tell_secret(words: str, secret: str) -> None:
 
 def _run(act: Callable[["AsyncConnection", "Secrets"], Awaitable[Given]]) -> Given:
     """Run `act` on a connection of its own, with the keys that encrypt secrets."""
-    settings = environment.load_or_exit(secrets_key=True)
-    from app.database_errors import told  # noqa: PLC0415
-    from db import engine as database  # noqa: PLC0415
+    from app import on_database  # noqa: PLC0415
     from db import tenants  # noqa: PLC0415
 
-    async def on_connection() -> Given:
-        engine = database.create_engine(settings.database_url, "ticket-inbox tenant", 1, 10.0)
-        try:
-            async with database.connection(engine) as connection:
-                return await act(connection, tenants.Secrets(settings.secrets_key))
-        finally:
-            await engine.dispose()
-
-    with told():
-        return asyncio.run(on_connection())
+    return on_database.run(lambda connection, settings: act(connection, tenants.Secrets(settings.secrets_key)))

@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 # Everything a driver or the pool raises when Postgres cannot be had or says no. OSError covers time-outs.
 DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError)
 
+ENDED = ("08", "57P")  # how SQLSTATE begins where the session is over: connection exception, shutdown
+
 CONNECT_TIMEOUT = 5.0  # seconds; a host that drops packets must not hold a request for the kernel's two minutes
 
 # Parameters of a libpq URL that asyncpg would send to Postgres as if they were settings of the server.
@@ -46,6 +48,17 @@ def asyncpg_url(url: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
+def conninfo(url: str, name: str) -> str:
+    """Give the libpq `url` as psycopg takes it, with `name` for pg_stat_activity.
+
+    A host that went away without a word is noticed within 15 seconds, unless the URL says otherwise.
+    """
+    noticed = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 5, "tcp_user_timeout": 15_000}
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    missing = {parameter: value for parameter, value in noticed.items() if parameter not in given}
+    return psycopg.conninfo.make_conninfo(url, application_name=name, **missing)
+
+
 def create_engine(url: str, name: str, connections: int, timeout: float) -> AsyncEngine:
     """Make a pool of at most `connections` to the database at `url`, opened as they are needed.
 
@@ -59,7 +72,12 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
             dsn,
             timeout=min(timeout, CONNECT_TIMEOUT),
             command_timeout=timeout,
-            server_settings={"application_name": name, "statement_timeout": str(int(timeout * 1000))},
+            server_settings={
+                "application_name": name,
+                "statement_timeout": str(int(timeout * 1000)),
+                # A process that hangs in mid-transaction must not hold its rows for ever.
+                "idle_in_transaction_session_timeout": "60s",
+            },
         )
 
     engine = create_async_engine(
@@ -100,7 +118,7 @@ async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> Asyn
         try:
             yield connected
         except DatabaseError as error:
-            if not isinstance(error, DBAPIError) or sqlstate(error) is None:
+            if not isinstance(error, DBAPIError) or (sqlstate(error) or ENDED[0]).startswith(ENDED):
                 await connected.invalidate()
             raise
         except BaseException:

@@ -1,11 +1,12 @@
 """What came in, and what became of it? Table `inbox`: one row per verified delivery."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import BYTEA, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import metadata, queue
@@ -27,9 +28,13 @@ inbox = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", sa.Text),
     sa.Column("promoted_at", TIMESTAMP(timezone=True)),
+    sa.Column("job_id", sa.BigInteger),  # the job that dealt with it last; deleted once it succeeded
     sa.CheckConstraint("source IN ('webhook_resolved', 'bulk_import', 'api_fallback')", name="source"),
     sa.CheckConstraint("status IN ('pending', 'promoted', 'failed', 'rejected')", name="status"),
     sa.CheckConstraint("action IN ('inserted', 'updated', 'stale')", name="action"),
+    sa.Index("inbox_open_idx", "status", "id", postgresql_where=sa.text("status <> 'promoted'")),
+    sa.Index("inbox_ticket_id_idx", "ticket_id"),
+    sa.Index("inbox_correlation_id_idx", "correlation_id"),
 )
 
 
@@ -46,10 +51,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class PendingRow(msgspec.Struct, frozen=True):
-    """An inbox row that waits to be promoted, claimed by the transaction that read it."""
+class ClaimedRow(msgspec.Struct, frozen=True):
+    """An inbox row to be promoted, locked by the transaction that read it."""
 
     id: int
+    status: str
     source: str
     tenant_id: str
     correlation_id: str
@@ -63,8 +69,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     status: str
+    ticket_id: str | None = None
     action: str | None = None
     error: str | None = None
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which inbox rows: those that match all that is given. `received_after` is within, `received_before` is not."""
+
+    inbox_ids: Sequence[int] | None = None
+    status: str | None = None
+    tenant_id: str | None = None
+    received_after: datetime | None = None
+    received_before: datetime | None = None
 
 
 APPEND = sa.text(
@@ -80,27 +97,40 @@ APPEND = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
+COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
+
 # SKIP LOCKED: a row that another worker has in hand needs no second one.
-CLAIM = sa.text(
-    """
-    SELECT id, source, tenant_id, correlation_id, traceparent, payload, received_at
-    FROM inbox
-    WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'pending'
-    ORDER BY id
-    FOR UPDATE SKIP LOCKED
-    """
+CLAIM = (
+    sa.select(*COLUMNS)
+    .where(inbox.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.BigInteger))), inbox.c.status == "pending")
+    .order_by(inbox.c.id)
+    .with_for_update(skip_locked=True)
 )
 
+# A rejected row may have come without a ticket id that could be read; today's code may read it.
 MARK = sa.text(
     """
     UPDATE inbox
-    SET status = outcome.status, action = outcome.action, error = outcome.error, attempts = attempts + 1,
+    SET status = outcome.status, ticket_id = coalesce(inbox.ticket_id, outcome.ticket_id), action = outcome.action,
+        error = outcome.error, attempts = attempts + :tries, job_id = :job_id,
         promoted_at = CASE outcome.status WHEN 'promoted' THEN clock_timestamp() END
-    FROM unnest(CAST(:id AS bigint[]), CAST(:status AS text[]), CAST(:action AS text[]), CAST(:error AS text[]))
-      AS outcome (id, status, action, error)
+    FROM unnest(CAST(:id AS bigint[]), CAST(:status AS text[]), CAST(:ticket_id AS text[]), CAST(:action AS text[]),
+                CAST(:error AS text[]))
+      AS outcome (id, status, ticket_id, action, error)
     WHERE inbox.id = outcome.id
     """
 )
+
+DELETE_OLD = sa.text(
+    """
+    DELETE FROM inbox
+    WHERE id IN (
+      SELECT id FROM inbox
+      WHERE id > :after_id AND id <= :until_id AND status = 'promoted' AND received_at < now() - :age
+      FOR UPDATE SKIP LOCKED
+    )
+    """
+).bindparams(sa.bindparam("age", type_=sa.Interval))
 
 
 async def append(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> list[int]:
@@ -112,15 +142,73 @@ async def append(connection: AsyncConnection, deliveries: Sequence[Delivery]) ->
     return list(row.ids)
 
 
-async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[PendingRow]:
+async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:
     """Lock and read those of the rows `ids` that are pending and in nobody else's hand, in order of id."""
-    found = await connection.execute(CLAIM, {"ids": ids})
-    return [PendingRow(*row) for row in found]
+    return [ClaimedRow(*row) for row in await connection.execute(CLAIM, {"ids": ids})]
 
 
-async def mark(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> None:
-    """Write what promotion made of its rows, and count the attempt."""
-    await connection.execute(MARK, _columns(outcomes, Outcome))
+async def claim_selected(
+    connection: AsyncConnection, selection: Selection, after_id: int, until_id: int, rows: int, payload_bytes: int
+) -> list[ClaimedRow]:
+    """Lock and read the first of the selected rows after `after_id`, up to `until_id`, that are in nobody else's hand.
+
+    Gives at most `rows` of them, and after the first no more than fit into `payload_bytes`, in order of id.
+    """
+    head = [column for column in COLUMNS if column is not inbox.c.payload]
+    locked = (
+        sa.select(*head, sa.func.octet_length(inbox.c.payload).label("size"))
+        .where(*_conditions(selection, after_id, until_id))
+        .order_by(inbox.c.id)
+        .limit(rows)
+        .with_for_update(skip_locked=True)
+        .cte("locked")
+    )
+    before = sa.func.sum(locked.c.size).over(order_by=locked.c.id) - locked.c.size
+    sized = sa.select(locked.c.id, before.label("before")).cte("sized")
+    claimed = (
+        sa.select(*[inbox.c.payload if column is inbox.c.payload else locked.c[column.name] for column in COLUMNS])
+        .select_from(locked)
+        .join(sized, sized.c.id == locked.c.id)
+        .join(inbox, inbox.c.id == locked.c.id)
+        .where(sized.c.before < payload_bytes)
+        .order_by(locked.c.id)
+    )
+    return [ClaimedRow(*row) for row in await connection.execute(claimed)]
+
+
+async def count_selected(connection: AsyncConnection, selection: Selection, after_id: int, until_id: int) -> int:
+    """Count the selected rows after `after_id`, up to `until_id`."""
+    counted = sa.select(sa.func.count()).select_from(inbox).where(*_conditions(selection, after_id, until_id))
+    return await connection.scalar(counted) or 0
+
+
+async def bounds(connection: AsyncConnection) -> tuple[int, int]:
+    """Give the lowest and the highest id there is; 0 and 0 where there is no row."""
+    row = (await connection.execute(sa.select(sa.func.min(inbox.c.id), sa.func.max(inbox.c.id)))).one()
+    return row[0] or 0, row[1] or 0
+
+
+async def mark(connection: AsyncConnection, outcomes: Sequence[Outcome], job_id: int | None, tries: int) -> None:
+    """Write what the job `job_id` made of its rows, and count how often it tried."""
+    await connection.execute(MARK, {**_columns(outcomes, Outcome), "job_id": job_id, "tries": tries})
+
+
+async def delete_old(connection: AsyncConnection, age: timedelta, after_id: int, until_id: int) -> int:
+    """Delete the promoted rows after `after_id`, up to `until_id`, that came in over `age` ago; give how many."""
+    within = {"age": age, "after_id": after_id, "until_id": until_id}
+    return (await connection.execute(DELETE_OLD, within)).rowcount
+
+
+def _conditions(selection: Selection, after_id: int, until_id: int) -> list[sa.ColumnElement[bool]]:
+    given: list[tuple[object, Callable[[Any], sa.ColumnElement[bool]]]] = [
+        (selection.inbox_ids, lambda ids: inbox.c.id == sa.any_(sa.literal(ids, ARRAY(sa.BigInteger)))),
+        (selection.status, inbox.c.status.__eq__),
+        (selection.tenant_id, inbox.c.tenant_id.__eq__),
+        (selection.received_after, inbox.c.received_at.__ge__),
+        (selection.received_before, inbox.c.received_at.__lt__),
+    ]
+    matched = [condition(value) for value, condition in given if value is not None]
+    return [inbox.c.id > after_id, inbox.c.id <= until_id, *matched]
 
 
 def _columns(rows: Sequence[msgspec.Struct], kind: type[msgspec.Struct]) -> dict[str, list[object]]:

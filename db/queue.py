@@ -3,7 +3,21 @@
 They are versioned but internal, so Procrastinate is pinned, and tests run these statements on its real schema.
 """
 
-PROMOTE = "promote"  # the task's name, and its queue's
+from datetime import timedelta
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+# Each task's name, and its queue's.
+PROMOTE, REPROCESS, SWEEP, PRUNE = "promote", "reprocess", "sweep", "prune"
+
+# Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0.
+SWEEP_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -10, -20
+
+HEARTBEAT = 5.0  # seconds between two of a worker's
+DEAD_AFTER = 20.0  # seconds without a heartbeat
+JOB_ROWS = 500  # most inbox rows of one job
 
 # Defers one promote job for those rows of a CTE `appended(id, status)` that are pending; a part of inbox.APPEND.
 # A job in the statement that writes its rows: both commit, or neither.
@@ -16,3 +30,90 @@ FROM appended
 WHERE status = 'pending'
 HAVING count(*) > 0
 """  # noqa: S608  (composed of constants)
+
+# A row is attended to by a promote job that waits for its turn or was begun a moment ago. No other counts, whatever
+# its status says: one in an hour, one in a queue of its own, one `doing` for minutes (a batch takes milliseconds).
+# Jobs may hold anything that somebody deferred by hand, hence the path query and numeric.
+DEFER_UNATTENDED = sa.text(
+    f"""
+    WITH waiting AS (
+      SELECT id FROM inbox WHERE status = 'pending' ORDER BY id LIMIT :limit
+    ), attended AS (
+      SELECT CAST(number AS numeric) AS id
+      FROM procrastinate_jobs AS job,
+           jsonb_path_query(job.args, '$.inbox_ids[*] ? (@.type() == "number")') AS number
+      WHERE job.task_name = '{PROMOTE}' AND job.queue_name = '{PROMOTE}' AND job.lock IS NULL
+        AND (job.status = 'todo' AND coalesce(job.scheduled_at, now()) < now() + interval '2 minutes'
+             OR job.status = 'doing' AND EXISTS (
+               SELECT FROM procrastinate_events AS event
+               WHERE event.job_id = job.id AND event.type = 'started' AND event.at > now() - interval '2 minutes'))
+    ), unattended AS (
+      SELECT id, (row_number() OVER (ORDER BY id) - 1) / {JOB_ROWS} AS batch
+      FROM waiting
+      WHERE NOT EXISTS (SELECT FROM attended WHERE attended.id = CAST(waiting.id AS numeric))
+    ), jobs AS (
+      SELECT count(*) AS rows,
+             ROW('{PROMOTE}', '{PROMOTE}', 0, NULL, NULL,
+                 jsonb_build_object('inbox_ids', jsonb_agg(id ORDER BY id)), NULL)::procrastinate_job_to_defer_v1 AS job
+      FROM unattended
+      GROUP BY batch
+    )
+    SELECT coalesce(sum(rows), 0) AS rows, procrastinate_defer_jobs_v1(array_agg(job)) AS job_ids FROM jobs
+    """  # noqa: S608  (composed of constants)
+)
+
+# One sweep at a time; the key is no more than a number that nobody else uses.
+TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
+
+NOTE = sa.text(
+    "UPDATE procrastinate_jobs SET args = args || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb)) "
+    "WHERE id = :job_id"
+)
+
+JOB_BOUNDS = sa.text("SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM procrastinate_jobs")
+
+# A job has an event for every change, so its last one says when it finished.
+DELETE_FINISHED = sa.text(
+    """
+    DELETE FROM procrastinate_jobs AS job
+    WHERE id > :after_id AND id <= :until_id AND status IN ('succeeded', 'failed', 'cancelled', 'aborted')
+      AND NOT EXISTS (SELECT FROM procrastinate_events AS event WHERE event.job_id = job.id AND event.at > now() - :age)
+    """
+).bindparams(sa.bindparam("age", type_=sa.Interval))
+
+
+async def probe(conninfo: str) -> None:
+    """See whether Postgres answers and has a schema. Raises psycopg.Error."""
+    async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
+        await connection.execute("SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass")
+
+
+async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int, list[int]]:
+    """Defer jobs for those of the `limit` oldest pending rows that no job attends to.
+
+    Gives how many rows that were, and the ids of their jobs.
+    """
+    found = (await connection.execute(DEFER_UNATTENDED, {"limit": limit})).one()
+    return int(found.rows), list(found.job_ids or [])
+
+
+async def try_sweep_lock(connection: AsyncConnection) -> bool:
+    """Take the lock that only one sweep holds, until the transaction ends; tell whether it was free."""
+    return bool(await connection.scalar(TRY_SWEEP_LOCK))
+
+
+async def note(connection: AsyncConnection, job_id: int | None, name: str, value: str) -> None:
+    """Write the JSON `value` into a job's arguments as `name`, for the next try and for who lists the jobs."""
+    await connection.execute(NOTE, {"job_id": job_id, "name": name, "value": value})
+
+
+async def job_bounds(connection: AsyncConnection) -> tuple[int, int]:
+    """Give the lowest and the highest id of a job; 0 and 0 where there is none."""
+    lowest, highest = (await connection.execute(JOB_BOUNDS)).one()
+    return lowest, highest
+
+
+async def delete_finished(connection: AsyncConnection, age: timedelta, after_id: int, until_id: int) -> int:
+    """Delete the jobs after `after_id`, up to `until_id`, that finished longer than `age` ago; give how many."""
+    within = {"age": age, "after_id": after_id, "until_id": until_id}
+    return (await connection.execute(DELETE_FINISHED, within)).rowcount

@@ -1,23 +1,53 @@
 """The worker process. `jobs.app` is the Procrastinate app: `procrastinate --app=jobs.app …`.
 
-Every task is a line in `import_paths`; what a task needs, it imports when it runs, so that the
-procrastinate command answers at once.
+Every task is in a module of `import_paths`, which Procrastinate imports when it opens the app.
 """
+
+import functools
+from typing import TYPE_CHECKING
 
 from procrastinate import App, PsycopgConnector
 
 from app import settings as environment
+from db import engine as database
+from db import queue
+from jobs.arguments import tell_wrong_arguments
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 settings = environment.load_or_exit()
+STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is tried again
+POOL_TIMEOUT = 3.0  # seconds without a connection; then the worker is begun anew, on a new pool
+
+conninfo = database.conninfo(settings.database_url, "ticket-inbox worker")
 
 # Concurrency is at least 2: a worker with one slot can sleep through a wake-up until its next poll
 # (docs/decisions/0006). The poll is what finds a job whose wake-up was lost with its connection.
 app = App(
-    connector=PsycopgConnector(conninfo=settings.database_url, kwargs={"application_name": "ticket-inbox worker"}),
-    import_paths=["jobs.promote"],
+    connector=PsycopgConnector(
+        conninfo=conninfo,
+        timeout=POOL_TIMEOUT,
+        # Each job and each of the worker's side tasks may need one at once: none waits for another.
+        min_size=2,
+        max_size=settings.worker_concurrency + 3,
+    ),
+    import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping"],
     worker_defaults={
         "concurrency": settings.worker_concurrency,
         "fetch_job_polling_interval": 1.0,
         "shutdown_graceful_timeout": settings.shutdown_timeout_seconds,
+        "update_heartbeat_interval": queue.HEARTBEAT,
+        "stalled_worker_timeout": queue.DEAD_AFTER,
+        "delete_jobs": "successful",
+        "worker_middleware": [tell_wrong_arguments],
     },
 )
+
+
+@functools.cache
+def engine() -> "AsyncEngine":
+    """Give this process's pool: a connection for every job that runs at once."""
+    return database.create_engine(
+        settings.database_url, "ticket-inbox worker", settings.worker_concurrency, STATEMENT_TIMEOUT
+    )

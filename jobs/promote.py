@@ -1,66 +1,56 @@
 """How does an inbox row become a ticket in ticket_history? A batch at a time, in one commit."""
 
-import functools
 import itertools
 import logging
-import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import msgspec
-from procrastinate import BaseRetryStrategy, RetryDecision
-from procrastinate.jobs import Job
+from msgspec import Meta
+from procrastinate import JobContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import event
 from db import engine as database
 from db import inbox, queue, ticket_history
-from db.inbox import Outcome, PendingRow
-from db.ticket_history import Key, Standing, Winner
-from jobs import app, settings
+from db.inbox import ClaimedRow, Outcome
+from jobs import app, arguments, engine, newest, settings
+from jobs.newest import Event
+from jobs.retry import Backoff
 from otel import logs, tracing
 
-STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is tried again
-LONGEST_WAIT = 60  # seconds between two tries
 # What Postgres says of a value and not of itself: data exception, integrity violation, program limit exceeded.
 FAULTS_OF_A_ROW = ("22", "23", "54")
+LINES = {"promoted": "ticket_promoted", "failed": "ticket_failed", "rejected": "ticket_rejected"}
+InboxId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _logger = logging.getLogger("ticket_inbox.promote")
 
 
-class Backoff(BaseRetryStrategy):
-    """Try again for ever, 1 to 60 seconds later: what fails a whole batch is no fault of its rows."""
+class Arguments(arguments.Arguments, frozen=True, kw_only=True):
+    """What `promote` takes."""
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
-        logs.log(_logger, logging.WARNING, "promotion_retried", job_id=job.id, error=database.reason(exception))
-        longest = min(2 ** min(job.attempts, 10), LONGEST_WAIT)
-        return RetryDecision(retry_in={"seconds": random.randint(1, longest)})  # noqa: S311  (jitter)
+    takes = "inbox_ids, a list of whole numbers"
+    inbox_ids: list[InboxId]
 
 
-class Event(msgspec.Struct, frozen=True):
-    """A claimed inbox row and the ticket that it holds."""
+class Job(msgspec.Struct, frozen=True):
+    """The job that promotes a batch, and its how manieth try this is."""
 
-    row: PendingRow
-    ticket: event.ResolvedTicket
-
-    @property
-    def key(self) -> Key:
-        """Tenant and ticket; batches are sorted by it."""
-        return self.row.tenant_id, self.ticket.ticket_id
-
-    @property
-    def age(self) -> Standing:
-        """What decides which of two events is newer."""
-        return self.ticket.resolved_date, self.row.id
+    id: int | None = None
+    tries: int = 1
 
 
-@app.task(name=queue.PROMOTE, queue=queue.PROMOTE, retry=Backoff())
-async def promote(inbox_ids: list[int]) -> None:
+@app.task(name=queue.PROMOTE, queue=queue.PROMOTE, retry=Backoff(), pass_context=True)
+async def promote(context: JobContext, /, **given: object) -> None:
     """Promote those of the rows `inbox_ids` that are pending; running it again does nothing."""
-    await promote_batch(_engine(), inbox_ids)
+    wanted = arguments.read(Arguments, given)
+    # The tries before this one left no trace in the inbox, because each was rolled back as a whole.
+    await promote_batch(engine(), wanted.inbox_ids, Job(context.job.id, context.job.attempts + 1))
 
 
-async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int]) -> list[Outcome]:
+async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job = Job()) -> list[Outcome]:  # noqa: B008
     """Promote the pending ones of `inbox_ids` in one commit, and give what became of each.
 
     A row that cannot be promoted is `failed` with its reason and its neighbours go on.
@@ -69,24 +59,67 @@ async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int]) -> list[O
     started = time.perf_counter()
     async with database.transaction(engine) as connection:
         rows = await inbox.claim(connection, inbox_ids)
-        events, failed = _decode(rows)
-        outcomes = failed + await _store(connection, events)
-        if outcomes:
-            await inbox.mark(connection, outcomes)
-    _log(rows, events, outcomes, started)
+        outcomes = await promote_rows(connection, rows, job)
+    log(rows, outcomes, job, started)
     return outcomes
 
 
-def _decode(rows: Iterable[PendingRow]) -> tuple[list[Event], list[Outcome]]:
-    events, failed = [], []
+async def promote_rows(connection: AsyncConnection, rows: Sequence[ClaimedRow], job: Job) -> list[Outcome]:
+    """Store the tickets of `rows`, which this transaction has claimed, mark the rows, and give what became of each."""
+    events, refused = _decode(rows)
+    outcomes = refused + await _store(connection, events)
+    if outcomes:
+        await inbox.mark(connection, outcomes, job.id, job.tries)
+    return outcomes
+
+
+def log(rows: Iterable[ClaimedRow], outcomes: Iterable[Outcome], job: Job, started: float) -> None:
+    """Write the one line that each of `rows` leaves; `started` is when its batch was, by the performance counter."""
+    duration_ms = round((time.perf_counter() - started) * 1000, 3)
+    claimed = {row.id: row for row in rows}
+    for outcome in outcomes:
+        row = claimed[outcome.id]
+        logs.log(
+            _logger,
+            logging.ERROR if outcome.error else logging.INFO,
+            LINES[outcome.status],
+            correlation_id=row.correlation_id,
+            trace_id=tracing.trace_id_of(row.traceparent) if row.traceparent else None,
+            tenant_id=row.tenant_id,
+            ticket_id=outcome.ticket_id,
+            inbox_id=row.id,
+            job_id=job.id,
+            action=outcome.action,
+            duration_ms=duration_ms,
+            lag_ms=round((time.time() - row.received_at.timestamp()) * 1000, 3),
+            error=outcome.error,
+        )
+
+
+def _decode(rows: Iterable[ClaimedRow]) -> tuple[list[Event], list[Outcome]]:
+    """Read the tickets in `rows`, sorted by key and id; what is none keeps the row `rejected`, or makes it `failed`."""
+    events, refused = [], []
     for row in rows:
         try:
-            events.append(Event(row, event.decode(row.payload)))
+            events.append(Event(row, _ticket(row)))
         except event.RejectedError as rejected:
-            failed.append(Outcome(id=row.id, status="failed", error=f"the payload breaks its schema: {rejected}"))
+            error = str(rejected) if row.status == "rejected" else f"the payload breaks its schema: {rejected}"
+            refused.append(_refused(row, rejected.ticket_id, error))
         except ValueError:
-            failed.append(Outcome(id=row.id, status="failed", error="the payload is not a JSON object in UTF-8"))
-    return sorted(events, key=lambda one: (one.key, one.row.id)), failed
+            refused.append(_refused(row, None, "the payload is not a JSON object in UTF-8"))
+    return sorted(events, key=lambda one: (one.key, one.row.id)), refused
+
+
+def _ticket(row: ClaimedRow) -> event.ResolvedTicket:
+    """Decode a row: one that was rejected by the rules of today, any other as what was accepted then."""
+    if row.status == "rejected":
+        return event.decode(row.payload, settings.max_description_chars)
+    return event.decode(row.payload)
+
+
+def _refused(row: ClaimedRow, ticket_id: str | None, error: str) -> Outcome:
+    status = "rejected" if row.status == "rejected" else "failed"
+    return Outcome(id=row.id, status=status, ticket_id=ticket_id, error=error)
 
 
 async def _store(connection: AsyncConnection, events: Sequence[Event]) -> list[Outcome]:
@@ -100,8 +133,9 @@ async def _store(connection: AsyncConnection, events: Sequence[Event]) -> list[O
         if not (database.sqlstate(error) or "").startswith(FAULTS_OF_A_ROW):
             raise
         if len(events) == 1:
+            [one] = events
             refused = f"Postgres refuses it: {database.reason(error)}"
-            return [Outcome(id=events[0].row.id, status="failed", error=refused)]
+            return [Outcome(id=one.row.id, status="failed", ticket_id=one.ticket.ticket_id, error=refused)]
     half = len(events) // 2
     return await _store(connection, events[:half]) + await _store(connection, events[half:])
 
@@ -110,74 +144,10 @@ async def _upsert(connection: AsyncConnection, events: Sequence[Event]) -> list[
     tickets = {key: list(group) for key, group in itertools.groupby(events, key=lambda one: one.key)}
     # Only for a ticket with several events here does one of them have to know what stood before.
     before = await ticket_history.standing(connection, [key for key, group in tickets.items() if len(group) > 1])
-    winners = [_winner(group) for group in tickets.values()]
+    winners = [newest.winner(group) for group in tickets.values()]
     written = await ticket_history.upsert(connection, winners, [one.row.id for one in events])
     return [
-        Outcome(id=inbox_id, status="promoted", action=action)
+        Outcome(id=inbox_id, status="promoted", ticket_id=group[0].ticket.ticket_id, action=action)
         for key, group in tickets.items()
-        for inbox_id, action in _actions(group, before.get(key), written.get(key))
+        for inbox_id, action in newest.actions(group, before.get(key), written.get(key))
     ]
-
-
-def _winner(group: Sequence[Event]) -> Winner:
-    """Choose what a ticket's events, which are in order of id, would store.
-
-    The first sets what is only ever inserted, the newest the rest.
-    """
-    first, newest = group[0], max(group, key=lambda one: one.age)
-    return Winner(
-        tenant_id=first.row.tenant_id,
-        ticket_id=first.ticket.ticket_id,
-        description=first.ticket.description,
-        priority=first.ticket.priority,
-        tags=first.ticket.tags,
-        resolution=newest.ticket.resolution,
-        resolved_date=newest.ticket.resolved_date,
-        source=newest.row.source,
-        inbox_id=newest.row.id,
-    )
-
-
-def _actions(group: Sequence[Event], before: Standing | None, written: str | None) -> Iterator[tuple[int, str]]:
-    """Tell for each of a ticket's events, in order of id, what it did, as if they had been promoted one by one."""
-    stands = before
-    for place, one in enumerate(group):
-        if written is None:
-            yield one.row.id, "stale"
-        elif written == "inserted" and place == 0:
-            yield one.row.id, "inserted"
-            stands = one.age
-        elif stands is None or one.age > stands or one.row.id == stands[1]:
-            yield one.row.id, "updated"
-            stands = one.age
-        else:
-            yield one.row.id, "stale"
-
-
-def _log(rows: Sequence[PendingRow], events: Sequence[Event], outcomes: Sequence[Outcome], started: float) -> None:
-    duration_ms = round((time.perf_counter() - started) * 1000, 3)
-    claimed = {row.id: row for row in rows}
-    ticket_ids = {one.row.id: one.ticket.ticket_id for one in events}
-    for outcome in outcomes:
-        row = claimed[outcome.id]
-        logs.log(
-            _logger,
-            logging.ERROR if outcome.error else logging.INFO,
-            "ticket_failed" if outcome.error else "ticket_promoted",
-            correlation_id=row.correlation_id,
-            trace_id=tracing.trace_id_of(row.traceparent) if row.traceparent else None,
-            tenant_id=row.tenant_id,
-            ticket_id=ticket_ids.get(row.id),
-            inbox_id=row.id,
-            action=outcome.action,
-            duration_ms=duration_ms,
-            lag_ms=round((time.time() - row.received_at.timestamp()) * 1000, 3),
-            error=outcome.error,
-        )
-
-
-@functools.cache
-def _engine() -> AsyncEngine:
-    return database.create_engine(
-        settings.database_url, "ticket-inbox worker", settings.worker_concurrency, STATEMENT_TIMEOUT
-    )

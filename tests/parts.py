@@ -1,7 +1,9 @@
 """What the tests drive: a database, a tenant that signs, a server and a worker in their own processes."""
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,8 +18,12 @@ import psycopg
 from psycopg.rows import dict_row
 
 from app import event, signature
+from db import engine as engines
+from db import inbox
 from db.embedded import end_with_parent
+from db.inbox import Delivery
 from db.tenants import Secrets
+from otel import tracing
 
 PATH = event.PATH
 JSON = {"Content-Type": "application/json"}
@@ -66,6 +72,36 @@ class Database:
         self.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES (%s, %s)", tenant.id, encrypted)
         return tenant
 
+    def deliver(self, *payloads: dict[str, Any]) -> list[int]:
+        """Append events as the server does, with one job for all, and give their inbox ids."""
+        deliveries = [
+            Delivery(
+                tenant_id=payload["tenant_id"], ticket_id=payload["ticket_id"], correlation_id=uuid.uuid4().hex,
+                traceparent=tracing.traceparent_of(None), payload=json.dumps(payload).encode(), signature="signed",
+            )
+            for payload in payloads
+        ]  # fmt: skip
+
+        async def append() -> list[int]:
+            engine = engines.create_engine(self.url, "test", 1, 30.0)
+            try:
+                async with engines.connection(engine) as connection:
+                    return await inbox.append(connection, deliveries)
+            finally:
+                await engine.dispose()
+
+        return asyncio.run(append())
+
+    def defer(self, task: str, **arguments: object) -> int:
+        """Defer a job as `procrastinate defer` does, and give its id."""
+        return int(
+            self.value(
+                "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(%s, %s, 0, NULL, NULL, %s::jsonb, NULL)"
+                "::procrastinate_job_to_defer_v1]))[1] AS id",
+                task, task, json.dumps(arguments),
+            )
+        )  # fmt: skip
+
     def wait_for(self, sql: str, wanted: object, *, within: float) -> None:
         """Ask until the answer is `wanted`; fail after `within` seconds with the answer there was."""
         deadline = time.monotonic() + within
@@ -96,6 +132,11 @@ class Process:
             assert self.process.poll() is None, self.text()
             time.sleep(0.02)
         return found
+
+    def cpu_seconds(self) -> float:
+        """Give the processor time that the process has used."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> int:
         """Send SIGTERM and give the exit code."""

@@ -157,13 +157,6 @@ def test_a_worker_that_is_told_to_stop_finishes_its_jobs(
     assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 2
 
 
-def test_a_worker_without_a_schema_says_so_in_its_log(empty_database: Database, start_worker: StartWorker) -> None:
-    worker = start_worker(DATABASE_URL=empty_database.url)
-    assert worker.process.wait(20) == 1
-    [line] = worker.lines("worker_ended")
-    assert (line["level"], "migrate" in line["error"]) == ("critical", True)
-
-
 def test_503_while_postgres_is_slow_and_202_again_after(
     database: Database, secrets_key: str, start_server: StartServer
 ) -> None:

@@ -1,0 +1,118 @@
+"""ticket-inbox status, ticket-inbox trace: what an operator looks at first. Lines of at most 80 columns."""
+
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from db.inspection import Delivery, Status
+
+BACKLOG = 60.0  # seconds that the oldest pending row may be old
+TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
+WIDTH = 80
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+
+
+@click.command()
+@as_json
+def status(*, as_json: bool) -> None:
+    """Show what waits, what went wrong and who works on it.
+
+    Exits 1 when the oldest pending row has waited for more than a minute.
+    """
+    from app import on_database  # noqa: PLC0415
+    from db import inspection  # noqa: PLC0415
+
+    found = on_database.run(lambda connection, _settings: inspection.read_status(connection), TIMEOUT)
+    click.echo(msgspec.json.encode(found) if as_json else "\n".join(_status_lines(found)))
+    if (found.oldest_pending_seconds or 0) > BACKLOG:
+        waited = f"the oldest pending row has waited for {_duration(found.oldest_pending_seconds or 0)}"
+        cure = "see what the workers log" if found.workers_alive else "no worker is alive: start `ticket-inbox worker`"
+        raise click.ClickException(f"{waited}; {cure}")
+
+
+@click.command()
+@click.argument("wanted", metavar="TICKET_OR_CORRELATION_ID")
+@click.option("--tenant", "tenant_id", metavar="ID", help="Only this tenant's deliveries.")
+@as_json
+def trace(wanted: str, tenant_id: str | None, *, as_json: bool) -> None:
+    """Show the life of a ticket, delivery by delivery; times are UTC."""
+    from app import on_database  # noqa: PLC0415
+    from db import inspection  # noqa: PLC0415
+
+    found = on_database.run(
+        lambda connection, _settings: inspection.read_deliveries(connection, wanted, tenant_id), TIMEOUT
+    )
+    if not found:
+        of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
+        raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
+    click.echo(msgspec.json.encode({"deliveries": found}) if as_json else "\n".join(_trace_lines(found)))
+
+
+def _status_lines(found: "Status") -> Iterator[str]:
+    waiting = f"  the oldest for {_duration(found.oldest_pending_seconds)}" if found.oldest_pending_seconds else ""
+    yield f"{'INBOX':12}{'ROWS':>12}"
+    yield f"{'pending':12}{found.pending:>12}{waiting}"
+    for name in ("promoted", "failed", "rejected"):
+        yield f"{name:12}{getattr(found, name):>12}"
+    yield f"\n{'WORKERS':12}{found.workers_alive:>12}  alive"
+    for task, counts in sorted(found.jobs.items()):
+        told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        yield from _wrapped(f"{'JOBS':12}{task}: {told}", 12)
+    for trouble in found.trouble:
+        yield f"\n{_printable(trouble.tenant_id)}: {trouble.rows} {trouble.status}, most of them because"
+        yield from _wrapped(f"  {_printable(trouble.commonest_reason or 'of no known reason')}", 2)
+
+
+def _trace_lines(found: "list[Delivery]") -> Iterator[str]:
+    for (tenant_id, ticket_id), deliveries in groupby(found, key=lambda one: (one.tenant_id, one.ticket_id)):
+        name = "a ticket without a readable id" if ticket_id is None else f"ticket {_printable(ticket_id)}"
+        yield from _wrapped(f"{_printable(tenant_id)}, {name}", 2)
+        for delivery in deliveries:
+            yield from _delivery_lines(delivery)
+
+
+def _delivery_lines(delivery: "Delivery") -> Iterator[str]:
+    head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  received, verified, {_fate(delivery)}"
+    yield from _wrapped(head, 8)
+    if delivery.attempts:
+        stands = "; its values stand in ticket_history" if delivery.stands else ""
+        yield f"{'':8}attempts {delivery.attempts}, last in job {delivery.job_id or 'unknown'}{stands}"
+    yield f"{'':8}correlation id {delivery.correlation_id}"
+    yield f"{'':8}trace id       {delivery.trace_id or 'none'}"
+
+
+def _fate(delivery: "Delivery") -> str:
+    if delivery.status == "promoted" and delivery.promoted_at:
+        took = (delivery.promoted_at - delivery.received_at).total_seconds()
+        return f"promoted ({delivery.action}) in {_duration(took)}"
+    if delivery.status == "pending":
+        return f"pending for {_duration((datetime.now(UTC) - delivery.received_at).total_seconds())}"
+    return f"{delivery.status}: {_printable(delivery.error or 'no reason is known')}"
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=False) or [""]
+
+
+def _duration(seconds: float) -> str:
+    """Tell a duration in the unit that a person would choose."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _printable(text: str) -> str:
+    """Keep a sender's text from moving the terminal's cursor."""
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,118 @@
+"""What can an operator see of the inbox and of those who work on it? Reads only."""
+
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import queue
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """How many rows of a tenant did not make it, and the reason that most of them give."""
+
+    tenant_id: str
+    status: str
+    rows: int
+    commonest_reason: str | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How the inbox and its workers are. The age is in seconds, and None where nothing is pending."""
+
+    pending: int
+    promoted: int
+    failed: int
+    rejected: int
+    oldest_pending_seconds: float | None
+    workers_alive: int
+    jobs: dict[str, dict[str, int]]
+    trouble: list[Trouble]
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """The life of one delivery; `stands` says that ticket_history holds its values."""
+
+    inbox_id: int
+    tenant_id: str
+    ticket_id: str | None
+    correlation_id: str
+    trace_id: str | None
+    source: str
+    received_at: datetime
+    status: str
+    action: str | None
+    attempts: int
+    job_id: int | None
+    promoted_at: datetime | None
+    error: str | None
+    stands: bool
+
+
+# Everything but the promoted is in inbox_open_idx; the promoted are the rest.
+COUNTS = sa.text(
+    """
+    WITH open AS (SELECT status, count(*) AS rows FROM inbox WHERE status <> 'promoted' GROUP BY status)
+    SELECT (SELECT rows FROM open WHERE status = 'pending') AS pending,
+           (SELECT rows FROM open WHERE status = 'failed') AS failed,
+           (SELECT rows FROM open WHERE status = 'rejected') AS rejected,
+           (SELECT count(*) FROM inbox) - coalesce((SELECT sum(rows) FROM open), 0) AS promoted,
+           (SELECT extract(epoch FROM now() - min(received_at)) FROM inbox WHERE status = 'pending') AS oldest,
+           (SELECT count(*) FROM procrastinate_workers
+            WHERE last_heartbeat > now() - make_interval(secs => :dead_after)) AS workers
+    """
+)
+
+JOBS = sa.text(
+    "SELECT task_name, CAST(status AS text) AS status, count(*) AS jobs FROM procrastinate_jobs GROUP BY 1, 2"
+)
+
+TROUBLE = sa.text(
+    """
+    SELECT tenant_id, status, count(*) AS rows, mode() WITHIN GROUP (ORDER BY error) AS commonest_reason
+    FROM inbox
+    WHERE status IN ('failed', 'rejected')
+    GROUP BY tenant_id, status
+    ORDER BY rows DESC, tenant_id, status
+    """
+)
+
+DELIVERIES = sa.text(
+    """
+    SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id, correlation_id,
+           split_part(traceparent, '-', 2) AS trace_id, inbox.source, received_at, status, action, attempts, job_id,
+           promoted_at, error, ticket_history.id IS NOT NULL AS stands
+    FROM inbox
+    LEFT JOIN ticket_history
+      ON ticket_history.tenant_id = inbox.tenant_id AND ticket_history.ticket_id = inbox.ticket_id
+         AND ticket_history.inbox_id = inbox.id
+    WHERE (inbox.ticket_id = :wanted OR correlation_id = :wanted)
+      AND (CAST(:tenant_id AS text) IS NULL OR inbox.tenant_id = :tenant_id)
+    ORDER BY inbox.tenant_id, inbox.ticket_id, inbox.id
+    """
+)
+
+
+async def read_status(connection: AsyncConnection) -> Status:
+    """Count what there is; costs an index scan of the inbox."""
+    counts = (await connection.execute(COUNTS, {"dead_after": queue.DEAD_AFTER})).one()
+    jobs: dict[str, dict[str, int]] = {}
+    for task, status, count in await connection.execute(JOBS):
+        jobs.setdefault(task, {})[status] = count
+    return Status(
+        pending=counts.pending or 0,
+        promoted=int(counts.promoted),
+        failed=counts.failed or 0,
+        rejected=counts.rejected or 0,
+        oldest_pending_seconds=None if counts.oldest is None else float(counts.oldest),
+        workers_alive=counts.workers,
+        jobs=jobs,
+        trouble=[Trouble(*row) for row in await connection.execute(TROUBLE)],
+    )
+
+
+async def read_deliveries(connection: AsyncConnection, wanted: str, tenant_id: str | None) -> list[Delivery]:
+    """Read the deliveries whose ticket id or correlation id is `wanted`, by tenant and ticket, in order of arrival."""
+    found = await connection.execute(DELIVERIES, {"wanted": wanted, "tenant_id": tenant_id})
+    return [Delivery(**row) for row in found.mappings()]

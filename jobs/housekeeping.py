@@ -1,0 +1,90 @@
+"""What is done without anybody asking? What fell through goes back to work, and what is old goes away."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from procrastinate import JobContext, exceptions
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import engine as database
+from db import inbox, queue
+from jobs import app, engine, settings
+from otel import logs
+
+SWEEP_ROWS = 10_000  # pending rows that one statement looks at, the oldest first
+WINDOW = 5_000  # ids in one commit of `prune`
+BREATH = 0.02  # seconds between two of them
+_logger = logging.getLogger("ticket_inbox.housekeeping")
+
+
+# Every 20 seconds, so that a dead worker's rows are stored within a minute. No lock: it would be
+# held for ever by a sweep whose worker died (https://github.com/procrastinate-org/procrastinate/issues/1408).
+@app.periodic(cron="* * * * * */20")
+@app.task(
+    name=queue.SWEEP, queue=queue.SWEEP, queueing_lock=queue.SWEEP, priority=queue.SWEEP_PRIORITY, pass_context=True
+)
+async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
+    """Put back to work the jobs of dead workers, and pending rows that no job attends to. Safe to run at any time."""
+    async with database.transaction(engine()) as connection:
+        if not await queue.try_sweep_lock(connection):
+            return
+        await _requeue_jobs_of_the_dead(context.app.job_manager, context.job.id)
+        rows = queue.JOB_ROWS
+        while rows:
+            rows, job_ids = await queue.defer_unattended(connection, SWEEP_ROWS)
+            if rows:
+                logs.log(_logger, logging.WARNING, "rows_requeued", rows=rows, jobs=len(job_ids))
+
+
+async def _requeue_jobs_of_the_dead(manager: JobManager, own_id: int | None) -> None:
+    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=queue.DEAD_AFTER):
+        if job.id == own_id:
+            continue
+        try:
+            await _requeue(manager, job)
+        except exceptions.ConnectorException as error:
+            # Its worker was not dead after all and has just finished it.
+            logs.log(_logger, logging.INFO, "job_not_requeued", job_id=job.id, error=database.reason(error))
+        else:
+            logs.log(_logger, logging.WARNING, "job_requeued", job_id=job.id, task=job.task_name)
+
+
+async def _requeue(manager: JobManager, job: Job) -> None:
+    if job.task_name in (queue.SWEEP, queue.PRUNE):
+        # The next one is due soon, and may wait for its turn already, under the same queueing lock.
+        await manager.finish_job(job, Status.ABORTED, delete_job=True)
+    else:
+        await manager.retry_job(job)
+
+
+@app.periodic(cron="17 3 * * *")
+@app.task(name=queue.PRUNE, queue=queue.PRUNE, queueing_lock=queue.PRUNE, priority=queue.PRUNE_PRIORITY)
+async def prune(timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
+    """Delete promoted inbox rows older than RETENTION_DAYS and finished jobs older than JOB_RETENTION_DAYS.
+
+    Never a row that is pending, failed or rejected; 0 days keep for ever. Many small commits with a breath in between.
+    """
+    rows = await _prune(settings.retention_days, inbox.bounds, inbox.delete_old)
+    jobs = await _prune(settings.job_retention_days, queue.job_bounds, queue.delete_finished)
+    logs.log(_logger, logging.INFO, "pruned", rows=rows, jobs=jobs)
+
+
+async def _prune(
+    days: int,
+    bounds: Callable[[AsyncConnection], Awaitable[tuple[int, int]]],
+    delete: Callable[[AsyncConnection, timedelta, int, int], Awaitable[int]],
+) -> int:
+    """Delete what is older than `days`, a window of ids after the other, and give how much that was."""
+    if not days:
+        return 0
+    deleted = 0
+    async with database.connection(engine()) as connection:
+        lowest, highest = await bounds(connection)
+        for after_id in range(lowest - 1, highest, WINDOW):
+            deleted += await delete(connection, timedelta(days=days), after_id, after_id + WINDOW)
+            await asyncio.sleep(BREATH)
+    return deleted

@@ -1,0 +1,151 @@
+"""What does an operator put back to work? Any part of the inbox, a chunk at a time."""
+
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from procrastinate import JobContext
+from procrastinate.exceptions import JobAborted
+
+from db import engine as database
+from db import inbox, queue
+from db.inbox import Selection
+from jobs import app, arguments, engine, promote
+from jobs.arguments import WrongArgumentsError
+from jobs.promote import InboxId, Job
+from jobs.retry import Backoff
+from otel import logs
+
+CHUNK_BYTES = 8 * 1024 * 1024  # most payload of one chunk, which is in memory whole
+WINDOW = 20_000  # ids that one statement looks through, so that none takes long, however few of them match
+_logger = logging.getLogger("ticket_inbox.reprocess")
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a job has come: it has dealt with the rows up to `after_id`, and will with those up to `last_id`."""
+
+    after_id: int
+    last_id: int
+    rows: int = 0
+
+
+class Arguments(arguments.Arguments, frozen=True, kw_only=True):
+    """What `reprocess` takes; `progress` is the job's own, so that a second try goes on where the first was."""
+
+    takes = (
+        "inbox_ids, status (pending, promoted, failed or rejected), tenant_id, received_after, received_before "
+        "and count_only (true or false)"
+    )
+    inbox_ids: Annotated[list[InboxId], Meta(min_length=1)] | None = None
+    status: Literal["pending", "promoted", "failed", "rejected"] | None = None
+    tenant_id: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    received_after: str | None = None
+    received_before: str | None = None
+    count_only: bool = False
+    progress: Progress | None = None
+
+    def selection(self) -> Selection:
+        """Give the rows that are meant. Raises WrongArgumentsError where a time is none, or nothing says which rows."""
+        selection = Selection(
+            inbox_ids=None if self.inbox_ids is None else sorted(set(self.inbox_ids)),
+            status=self.status,
+            tenant_id=self.tenant_id,
+            received_after=_time("received_after", self.received_after),
+            received_before=_time("received_before", self.received_before),
+        )
+        if selection == Selection():
+            names = ", ".join(Selection.__struct_fields__)
+            raise WrongArgumentsError(f"say which rows, by at least one of {names}")
+        return selection
+
+
+@app.task(
+    name=queue.REPROCESS,
+    queue=queue.REPROCESS,
+    priority=queue.REPROCESS_PRIORITY,
+    retry=Backoff(),
+    pass_context=True,
+)
+async def reprocess(context: JobContext, /, **given: object) -> None:
+    """Promote the rows that are selected as if they had just come in; `rejected` ones are validated afresh.
+
+    Each chunk is one commit, which also says in the job how far it has come. Cancelled in between, it has done
+    what it has done. Fails where there is no such row. With `count_only` it only counts, and says so as it aborts.
+    """
+    wanted = arguments.read(Arguments, given)
+    selection = wanted.selection()
+    progress = wanted.progress or await _start(selection)
+    step = _count if wanted.count_only else _promote
+    while progress.after_id < progress.last_id:
+        progress = await step(context.job.id, selection, progress)
+    if not progress.rows:
+        raise WrongArgumentsError("no inbox row matches; nothing was changed")
+    logs.log(
+        _logger,
+        logging.INFO,
+        "reprocess_counted" if wanted.count_only else "reprocess_ended",
+        job_id=context.job.id,
+        rows=progress.rows,
+    )
+    if wanted.count_only:
+        # A job that succeeds is deleted, and its answer with it.
+        await arguments.tell(context, f"{progress.rows} inbox rows match; nothing was changed")
+        raise JobAborted
+
+
+async def _start(selection: Selection) -> Progress:
+    """Leave out what comes in from now on, or a busy inbox would keep the job going for ever."""
+    async with database.connection(engine()) as connection:
+        lowest, highest = await inbox.bounds(connection)
+    if selection.inbox_ids:
+        lowest, highest = max(lowest, selection.inbox_ids[0]), min(highest, selection.inbox_ids[-1])
+    return Progress(lowest - 1, highest)
+
+
+async def _promote(job_id: int | None, selection: Selection, progress: Progress) -> Progress:
+    """Promote the next chunk and save how far the job has come, in one commit."""
+    started = time.perf_counter()
+    job = Job(job_id)
+    until_id = _window(selection, progress)
+    async with database.transaction(engine()) as connection:
+        rows = await inbox.claim_selected(
+            connection, selection, progress.after_id, until_id, queue.JOB_ROWS, CHUNK_BYTES
+        )
+        outcomes = await promote.promote_rows(connection, rows, job)
+        # Fewer rows than there was room for: the window holds no more.
+        is_full = len(rows) == queue.JOB_ROWS or sum(len(row.payload) for row in rows) >= CHUNK_BYTES
+        progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + len(rows))
+        await queue.note(connection, job_id, "progress", msgspec.json.encode(progress).decode())
+    promote.log(rows, outcomes, job, started)
+    return progress
+
+
+async def _count(_job_id: int | None, selection: Selection, progress: Progress) -> Progress:
+    until_id = _window(selection, progress)
+    async with database.connection(engine()) as connection:
+        count = await inbox.count_selected(connection, selection, progress.after_id, until_id)
+    return Progress(until_id, progress.last_id, progress.rows + count)
+
+
+def _window(selection: Selection, progress: Progress) -> int:
+    """Give the last id that the next statement looks at."""
+    if selection.inbox_ids is None:
+        return min(progress.after_id + WINDOW, progress.last_id)
+    left = [inbox_id for inbox_id in selection.inbox_ids if inbox_id > progress.after_id][: queue.JOB_ROWS]
+    return min(left[-1], progress.last_id)
+
+
+def _time(name: str, text: str | None) -> datetime | None:
+    """Read an ISO 8601 date or time, which is in UTC unless it says otherwise."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise WrongArgumentsError(
+            f"{name} is {text!r}, which is no date or time like 2026-01-31 or 2026-01-31T10:30:00Z"
+        ) from None

@@ -1,0 +1,30 @@
+"""When is a job tried again?"""
+
+import asyncio
+import logging
+import random
+
+from procrastinate import BaseRetryStrategy, RetryDecision
+from procrastinate.jobs import Job
+
+from jobs.arguments import WrongArgumentsError
+from otel import logs
+
+LONGEST_WAIT = 60  # seconds between two tries
+_logger = logging.getLogger("ticket_inbox.jobs")
+
+
+class Backoff(BaseRetryStrategy):
+    """Try again for ever, 1 to 60 seconds later: what fails a whole batch is no fault of its rows."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Give a random time, so that what failed together is not tried together. Wrong arguments stay wrong."""
+        if isinstance(exception, WrongArgumentsError):
+            return None
+        from db import engine as database  # noqa: PLC0415
+
+        foreseen = isinstance(exception, (*database.DatabaseError, asyncio.CancelledError))
+        error = database.reason(exception) if foreseen else exception  # with its traceback
+        logs.log(_logger, logging.WARNING, "job_retried", job_id=job.id, task=job.task_name, error=error)
+        longest = min(2 ** min(job.attempts, 10), LONGEST_WAIT)
+        return RetryDecision(retry_in={"seconds": random.randint(1, max(longest, 1))})  # noqa: S311  (jitter)

@@ -1,0 +1,84 @@
+"""How does the worker outlive its Postgres?
+
+Procrastinate's worker ends when one of its sessions fails at the wrong moment. This one is then begun
+anew, on new connections, as soon as Postgres answers.
+"""
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+import psycopg
+from procrastinate import App, exceptions
+
+from db import engine as database
+from db import queue
+from otel import logs
+
+WAITS = "Postgres is away, or has no schema yet ({}): the worker goes on by itself when it is there"
+BETWEEN_TRIES = 0.5  # seconds
+FAULTS = (exceptions.ConnectorException, psycopg.Error, OSError)
+_logger = logging.getLogger("ticket_inbox.worker")
+
+
+async def run(app: App, conninfo: str) -> None:
+    """Work until SIGTERM or SIGINT, then finish the jobs in hand. Raises only what is not Postgres' fault."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.set_exception_handler(_log_unheard)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_shorten)
+    told = ""
+    while not stop.is_set():
+        try:
+            # The pool would wait longer and longer between its tries.
+            await queue.probe(conninfo)
+            told = ""
+            await _work(app, stop)
+        except FAULTS as error:
+            why = database.reason(error.__cause__ or error)
+            if why != told:
+                told = why
+                logs.log(_logger, logging.WARNING, "worker_waits", error=WAITS.format(why))
+        await _wait(stop, BETWEEN_TRIES)
+
+
+async def _work(app: App, stop: asyncio.Event) -> None:
+    """Run Procrastinate's worker until it ends, or `stop` is set."""
+    async with app.open_async():
+        working = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+        stopping = asyncio.create_task(stop.wait())
+        logs.log(_logger, logging.INFO, "worker_started")
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        working.cancel()
+        await asyncio.wait({working})
+        if not working.cancelled():
+            working.result()
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Tell a fault of Postgres' in one line, without the way it took through the libraries."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, FAULTS):
+        record.msg, record.args, record.exc_info = "postgres_failed", (), None
+        record.fields = {"error": database.reason(error.__cause__ or error)}
+    return True
+
+
+def _log_unheard(_loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+    """Log what a task raised that nobody waits for, such as a job whose end could not be written down."""
+    error = told.get("exception")
+    if isinstance(error, FAULTS):
+        error = database.reason(error.__cause__ or error)
+    logs.log(_logger, logging.WARNING, "task_failed", error=error or told["message"])

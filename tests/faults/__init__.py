@@ -1,0 +1,1 @@
+"""What dies, and what is left of the promise then."""
