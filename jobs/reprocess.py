@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from procrastinate import JobContext
 from procrastinate.exceptions import JobAborted
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import engine as database
 from db import inbox, queue
@@ -78,9 +79,9 @@ async def reprocess(context: JobContext, /, **given: object) -> None:
     wanted = arguments.read(Arguments, given)
     selection = wanted.selection()
     progress = wanted.progress or await _start(selection)
-    step = _count if wanted.count_only else _promote
+    step = count_chunk if wanted.count_only else promote_chunk
     while progress.after_id < progress.last_id:
-        progress = await step(context.job.id, selection, progress)
+        progress = await step(engine(), selection, progress, context.job.id)
     if not progress.rows:
         raise WrongArgumentsError("no inbox row matches; nothing was changed")
     logs.log(
@@ -105,12 +106,14 @@ async def _start(selection: Selection) -> Progress:
     return Progress(lowest - 1, highest)
 
 
-async def _promote(job_id: int | None, selection: Selection, progress: Progress) -> Progress:
-    """Promote the next chunk and save how far the job has come, in one commit."""
+async def promote_chunk(
+    engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
+) -> Progress:
+    """Promote the next chunk of the selected rows and save in the job how far it has come, in one commit."""
     started = time.perf_counter()
     job = Job(job_id)
     until_id = _window(selection, progress)
-    async with database.transaction(engine()) as connection:
+    async with database.transaction(engine) as connection:
         rows = await inbox.claim_selected(
             connection, selection, progress.after_id, until_id, queue.JOB_ROWS, CHUNK_BYTES
         )
@@ -123,9 +126,12 @@ async def _promote(job_id: int | None, selection: Selection, progress: Progress)
     return progress
 
 
-async def _count(_job_id: int | None, selection: Selection, progress: Progress) -> Progress:
+async def count_chunk(
+    engine: AsyncEngine, selection: Selection, progress: Progress, _job_id: int | None = None
+) -> Progress:
+    """Count the selected rows of the next window."""
     until_id = _window(selection, progress)
-    async with database.connection(engine()) as connection:
+    async with database.connection(engine) as connection:
         count = await inbox.count_selected(connection, selection, progress.after_id, until_id)
     return Progress(until_id, progress.last_id, progress.rows + count)
 

@@ -18,7 +18,9 @@ from db.embedded import EmbeddedPostgres, wheel_binaries
 from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
 
 # The machine may be busy, and the first draw loads Unicode's tables.
-hypothesis.settings.register_profile("steady", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+steady = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("steady", steady)
+hypothesis.settings.register_profile("nightly", steady, max_examples=1000, stateful_step_count=50)
 hypothesis.settings.load_profile("steady")
 
 TEMPLATE = "ticket_inbox_template"
