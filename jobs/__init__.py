@@ -11,7 +11,7 @@ from procrastinate import App, PsycopgConnector
 from app import settings as environment
 from db import engine as database
 from db import queue
-from jobs.arguments import tell_wrong_arguments
+from jobs.middleware import abort_when_asked, refuse_wrong_arguments
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,7 +40,7 @@ app = App(
         "update_heartbeat_interval": queue.HEARTBEAT,
         "stalled_worker_timeout": queue.DEAD_AFTER,
         "delete_jobs": "successful",
-        "worker_middleware": [tell_wrong_arguments],
+        "worker_middleware": [abort_when_asked, refuse_wrong_arguments],
     },
 )
 

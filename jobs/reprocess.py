@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import engine as database
 from db import inbox, queue
 from db.inbox import Selection
-from jobs import app, arguments, engine, promote
+from jobs import app, arguments, engine, middleware, promote
 from jobs.arguments import WrongArgumentsError
 from jobs.promote import InboxId, Job
 from jobs.retry import Backoff
@@ -93,7 +93,7 @@ async def reprocess(context: JobContext, /, **given: object) -> None:
     )
     if wanted.count_only:
         # A job that succeeds is deleted, and its answer with it.
-        await arguments.tell(context, f"{progress.rows} inbox rows match; nothing was changed")
+        await middleware.tell(context, f"{progress.rows} inbox rows match; nothing was changed")
         raise JobAborted
 
 
