@@ -120,7 +120,9 @@ async def promote_chunk(
         outcomes = await promote.promote_rows(connection, rows, job)
         # Fewer rows than there was room for: the window holds no more.
         is_full = len(rows) == queue.JOB_ROWS or sum(len(row.payload) for row in rows) >= CHUNK_BYTES
-        progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + len(rows))
+        # Those in another's hand are being promoted, so they count as well.
+        found = len(rows) or await inbox.count_selected(connection, selection, progress.after_id, until_id)
+        progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + found)
         await queue.note(connection, job_id, "progress", msgspec.json.encode(progress).decode())
     promote.log(rows, outcomes, job, started)
     return progress

@@ -1,0 +1,42 @@
+"""Workers that are killed at any moment: all is stored, and nothing twice but by design."""
+
+import collections
+import itertools
+import random
+import time
+from collections.abc import Callable
+
+from tests.parts import Database, Tenant, Worker
+
+StartWorker = Callable[..., Worker]
+ACME = Tenant("acme", "secret")
+DELIVERIES = 5_000
+
+
+def test_kill_9_during_five_thousand_deliveries(database: Database, start_worker: StartWorker) -> None:
+    """Three workers, one of which dies every half second or so while the deliveries come, and is replaced."""
+    rng = random.Random(20261124)
+    running, dead = [start_worker() for _ in range(3)], []
+    numbers = iter(range(DELIVERIES))
+    next_kill = time.monotonic() + 2
+    while batch := list(itertools.islice(numbers, rng.randint(1, 60))):
+        database.deliver(*(ACME.payload(ticket_id=str(number)) for number in batch))
+        if time.monotonic() > next_kill:
+            victim = running.pop(0)
+            victim.process.kill()
+            dead.append(victim)
+            running.append(start_worker())
+            next_kill = time.monotonic() + rng.uniform(0.2, 0.8)
+    assert len(dead) >= 5
+    database.wait_for("SELECT count(*) FROM inbox WHERE status = 'promoted'", DELIVERIES, within=90)
+    assert database.value("SELECT count(*) FROM ticket_history") == DELIVERIES
+    assert database.value("SELECT count(*) FROM inbox WHERE action = 'inserted'") == DELIVERIES
+
+    told = collections.Counter(
+        line["inbox_id"] for worker in running + dead for line in worker.lines("ticket_promoted")
+    )
+    assert set(told.values()) <= {1}, "no row was promoted twice"
+    # Every try of a row's job counts, also one that died before it had done anything.
+    requeued = collections.Counter(line["job_id"] for worker in running + dead for line in worker.lines("job_requeued"))
+    for row in database.query("SELECT id, attempts, job_id FROM inbox WHERE attempts > 1"):
+        assert row["attempts"] == 1 + requeued[row["job_id"]]
