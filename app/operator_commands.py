@@ -98,7 +98,8 @@ def _fate(delivery: "Delivery") -> str:
 
 
 def _wrapped(line: str, indent: int) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=False) or [""]
+    lines = textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=False)
+    return [line.rstrip() for line in lines]
 
 
 def _duration(seconds: float) -> str:

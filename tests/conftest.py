@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,9 +44,7 @@ def binaries(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(
-    request: pytest.FixtureRequest, binaries: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def postgres_url(request: pytest.FixtureRequest, binaries: Path) -> Iterator[str]:
     """A Postgres server that all tests share."""
     named = request.config.getoption("--postgres") or ""
     if "://" in named:
@@ -53,10 +52,8 @@ def postgres_url(
         return
     # No test pulls the plug, so no test waits for the disk.
     options = ["fsync=off", "max_connections=200"]
-    postgres = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), binaries, options)
-    postgres.start()
-    yield postgres.url()
-    postgres.stop()
+    with _postgres(binaries, options) as postgres:
+        yield postgres.url()
 
 
 @pytest.fixture(scope="session")
@@ -144,19 +141,29 @@ def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callab
 
 
 @pytest.fixture
-def own_postgres(binaries: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+def own_postgres(binaries: Path) -> Iterator[EmbeddedPostgres]:
     """A migrated Postgres of the test's own, to be stopped, frozen and started again."""
-    postgres = EmbeddedPostgres(tmp_path / "own", binaries, ["fsync=off", "max_connections=20"])
-    postgres.start()
-    schema.upgrade(postgres.url())
-    yield postgres
-    postgres.stop()
+    with _postgres(binaries, ["fsync=off", "max_connections=20"]) as postgres:
+        schema.upgrade(postgres.url())
+        yield postgres
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """Give this process's environment without any setting of ours, and `changes`."""
     ours = {name.upper() for name in Settings.__struct_fields__}
     return {name: value for name, value in os.environ.items() if name not in ours} | changes
+
+
+@contextlib.contextmanager
+def _postgres(binaries: Path, options: list[str]) -> Iterator[EmbeddedPostgres]:
+    """Run a Postgres. Not in pytest's own directory: a second pytest closes that to the user that root's runs as."""
+    with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
+        postgres = EmbeddedPostgres(Path(directory), binaries, options)
+        postgres.start()
+        try:
+            yield postgres
+        finally:
+            postgres.stop()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,14 @@ from tests.parts import Database, run
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
+def env() -> Iterator[dict[str, str]]:
     """A directory whose path is longer than a Unix socket's may be, on a port of its own."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    deep = tmp_path / ("a directory with a long name, spaces & quote's " * 3)
-    return clean_environment(DEV_DIR=str(deep), PORT=str(port))
+    # Not in pytest's own directory, for the reason that conftest gives.
+    with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
+        deep = Path(directory) / ("a directory with a long name, spaces & quote's " * 3)
+        yield clean_environment(DEV_DIR=str(deep), PORT=str(port))
 
 
 def processes_of(env: dict[str, str]) -> list[str]:
