@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from procrastinate import JobContext
 from procrastinate.exceptions import JobAborted
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import engine as database
 from db import inbox, queue
@@ -17,9 +17,10 @@ from db.inbox import Selection
 from jobs import app, arguments, engine, middleware, promote
 from jobs.arguments import WrongArgumentsError
 from jobs.promote import InboxId, Job
-from jobs.retry import Backoff
+from jobs.retry import Backoff, GoesOnError
 from otel import logs
 
+SLICE = 1.0  # seconds that a job works before it makes room: a worker may have as few as two places
 CHUNK_BYTES = 8 * 1024 * 1024  # most payload of one chunk, which is in memory whole
 WINDOW = 20_000  # ids that one statement looks through, so that none takes long, however few of them match
 _logger = logging.getLogger("ticket_inbox.reprocess")
@@ -73,14 +74,18 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
 async def reprocess(context: JobContext, /, **given: object) -> None:
     """Promote the rows that are selected as if they had just come in; `rejected` ones are validated afresh.
 
-    Each chunk is one commit, which also says in the job how far it has come. Cancelled in between, it has done
-    what it has done. Fails where there is no such row. With `count_only` it only counts, and says so as it aborts.
+    Each chunk is one commit, which also says in the job how far it has come. After a second of them the job queues
+    again, so that a fresh webhook never waits for all of it. Cancelled in between, it has done what it has done.
+    Fails where there is no such row. With `count_only` it only counts, and says so as it aborts.
     """
+    ends = time.monotonic() + SLICE
     wanted = arguments.read(Arguments, given)
     selection = wanted.selection()
     progress = wanted.progress or await _start(selection)
     step = count_chunk if wanted.count_only else promote_chunk
     while progress.after_id < progress.last_id:
+        if time.monotonic() > ends:
+            raise GoesOnError
         progress = await step(engine(), selection, progress, context.job.id)
     if not progress.rows:
         raise WrongArgumentsError("no inbox row matches; nothing was changed")
@@ -123,19 +128,25 @@ async def promote_chunk(
         # Those in another's hand are being promoted, so they count as well.
         found = len(rows) or await inbox.count_selected(connection, selection, progress.after_id, until_id)
         progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + found)
-        await queue.note(connection, job_id, "progress", msgspec.json.encode(progress).decode())
+        await _save(connection, job_id, progress)
     promote.log(rows, outcomes, job, started)
     return progress
 
 
 async def count_chunk(
-    engine: AsyncEngine, selection: Selection, progress: Progress, _job_id: int | None = None
+    engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
     """Count the selected rows of the next window."""
     until_id = _window(selection, progress)
     async with database.connection(engine) as connection:
         count = await inbox.count_selected(connection, selection, progress.after_id, until_id)
-    return Progress(until_id, progress.last_id, progress.rows + count)
+        progress = Progress(until_id, progress.last_id, progress.rows + count)
+        await _save(connection, job_id, progress)
+    return progress
+
+
+async def _save(connection: AsyncConnection, job_id: int | None, progress: Progress) -> None:
+    await queue.note(connection, job_id, "progress", msgspec.json.encode(progress).decode())
 
 
 def _window(selection: Selection, progress: Progress) -> int:

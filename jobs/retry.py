@@ -14,6 +14,10 @@ LONGEST_WAIT = 60  # seconds between two tries
 _logger = logging.getLogger("ticket_inbox.jobs")
 
 
+class GoesOnError(Exception):
+    """A job has saved how far it has come, and makes room for what waits before it."""
+
+
 class Backoff(BaseRetryStrategy):
     """Try again for ever, 1 to 60 seconds later: what fails a whole batch is no fault of its rows."""
 
@@ -21,6 +25,8 @@ class Backoff(BaseRetryStrategy):
         """Give a random time, so that what failed together is not tried together. Wrong arguments stay wrong."""
         if isinstance(exception, WrongArgumentsError):
             return None
+        if isinstance(exception, GoesOnError):
+            return RetryDecision(retry_in={"seconds": 0})
         from db import engine as database  # noqa: PLC0415
 
         foreseen = isinstance(exception, (*database.DatabaseError, asyncio.CancelledError))

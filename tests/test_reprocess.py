@@ -198,6 +198,22 @@ def cancel(database: Database, job_id: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_fresh_webhook_does_not_wait_for_all_of_them(database: Database, start_worker: StartWorker) -> None:
+    """Three long ones and a worker of two places: each makes room after a second, and goes on under its own id."""
+    fill(database, 30_000)
+    jobs = [database.defer("reprocess", tenant_id="acme", inbox_ids=list(range(1 + n, 30_001, 3))) for n in range(3)]
+    start_worker(WORKER_CONCURRENCY="2")
+    database.wait_for(
+        "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reprocess' AND status = 'doing'", 2, within=10
+    )
+    [inbox_id] = database.deliver(ACME.payload())
+    database.wait_for(f"SELECT count(*) FROM ticket_history WHERE inbox_id = {inbox_id}", 1, within=4)
+    assert database.value("SELECT count(*) FROM inbox WHERE status = 'rejected'") > 0
+    for job_id in jobs:
+        assert ended(database, job_id, within=60) is None
+    assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted' AND attempts = 1") == 30_001
+
+
 def test_two_of_the_same_at_once_do_all_between_them(clean: Database) -> None:
     fill(clean, 5_000)
     first, second = (clean.defer("reprocess", status="rejected") for _ in range(2))

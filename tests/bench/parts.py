@@ -1,0 +1,105 @@
+"""What every benchmark needs: a Postgres that waits for its disk, our two processes, steady traffic, percentiles."""
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+from cryptography.fernet import Fernet
+
+from db import schema
+from db.embedded import EmbeddedPostgres, wheel_binaries
+from tests.conftest import clean_environment
+from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
+
+BODY = 1400  # bytes, about what a ticket takes
+
+
+class Rig:
+    """A migrated database on a Postgres with its durable defaults, a tenant, and the processes that work on it."""
+
+    def __init__(self, database: Database, directory: Path) -> None:
+        self.database = database
+        self._directory = directory
+        self._key = Fernet.generate_key().decode()
+        self.tenant = database.add_tenant(self._key, "acme")
+
+    @contextlib.contextmanager
+    def server(self, **settings: str) -> Iterator[Server]:
+        with running_server(self._environment(settings), self._directory / f"server-{time.time_ns()}.log") as server:
+            server.wait_until_known(self.tenant)
+            yield server
+
+    @contextlib.contextmanager
+    def worker(self, **settings: str) -> Iterator[Worker]:
+        with running_worker(self._environment(settings), self._directory / f"worker-{time.time_ns()}.log") as worker:
+            worker.wait_for_line("worker_started")
+            yield worker
+
+    def _environment(self, settings: dict[str, str]) -> dict[str, str]:
+        return clean_environment(DATABASE_URL=self.database.url, SECRETS_KEY=self._key, PORT="0", **settings)
+
+
+@contextlib.contextmanager
+def rig(*options: str) -> Iterator[Rig]:
+    """Give a rig, whose Postgres has `options` beside its defaults (fsync and synchronous_commit are on)."""
+    with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
+        postgres = EmbeddedPostgres(Path(directory), wheel_binaries(), ["shared_buffers=1GB", *options])
+        postgres.start()
+        try:
+            schema.upgrade(postgres.url())
+            yield Rig(Database(postgres.url()), Path(directory))
+        finally:
+            postgres.stop()
+
+
+def body_of(tenant: Tenant, **members: object) -> bytes:
+    """Make a body of about BODY bytes, in different words each time."""
+    words = " ".join(f"{os.urandom(3).hex()}" for _ in range((BODY - 450) // 7))
+    return json.dumps(tenant.payload(description=words, **members)).encode()
+
+
+async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) -> list[float]:
+    """Send `rate` webhooks a second, open loop; give the seconds from each one's due moment to its 202."""
+    taken: list[float] = []
+
+    async def send(client: httpx.AsyncClient, due: float) -> None:
+        body = body_of(tenant)
+        answer = await client.post(server.url + "/webhook/servicedesk/resolved-ticket", content=body, headers=tenant.headers(body))  # fmt: skip
+        assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+        taken.append(time.perf_counter() - due)
+
+    async with httpx.AsyncClient(timeout=30) as client, asyncio.TaskGroup() as sending:
+        began = time.perf_counter()
+        for number in range(int(rate * seconds)):
+            due = began + number / rate
+            await asyncio.sleep(max(0, due - time.perf_counter()))
+            sending.create_task(send(client, due))
+    return taken
+
+
+def percentiles(values: Sequence[float]) -> str:
+    """Tell median, p99 and longest of `values`, in seconds, as milliseconds."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return f"{cuts[49] * 1000:.1f} / {cuts[98] * 1000:.1f} / {max(values) * 1000:.1f} ms (median / p99 / longest)"
+
+
+def peak_mb(process_id: int) -> float:
+    """Give the most memory that a process ever held, in MB (Linux)."""
+    [found] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process_id}/status").read_text())
+    return int(found) / 1024
+
+
+def machine() -> str:
+    """Tell what a run ran on."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("litestar", "procrastinate", "sqlalchemy", "asyncpg"))
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
