@@ -33,6 +33,7 @@ def dev(*, once: bool) -> None:
     An embedded Postgres (unless DATABASE_URL is set), the schema, a tenant `demo`, the server and a worker.
     Sends one signed sample webhook, prints the row it became and a line to paste for the next one.
     """
+    _check_telemetry()
     from app import dev as development  # noqa: PLC0415
 
     try:
@@ -45,6 +46,7 @@ def dev(*, once: bool) -> None:
 def serve() -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(secrets_key=True)
+    _check_telemetry()
     from app import server  # noqa: PLC0415
 
     try:
@@ -57,8 +59,18 @@ def serve() -> None:
 def worker() -> None:
     """Promote inbox rows into ticket_history until SIGTERM, then finish the jobs in hand."""
     environment.load_or_exit(secrets_key=True)
+    _check_telemetry()
     # The same process goes on as the worker: this package never imports jobs.
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
+
+
+def _check_telemetry() -> None:
+    from otel import export  # noqa: PLC0415
+
+    try:
+        export.check()
+    except export.WrongTelemetryError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import children, event, sender, server, signature
+from app import children, event, sender, server, signature, waterfall
 from app import settings as environment
 from app.database_errors import told
 from app.settings import Settings
 from db import embedded, schema, tenants, ticket_history
 from db import engine as database
+from otel import export
 
 TENANT = "demo"
 READY_WITHIN = 20.0  # seconds; a server takes one
@@ -65,11 +66,17 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         secret = random.token_urlsafe(32)
         await _prepare(url, key, secret)
         address = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
-        running = children.environment(DATABASE_URL=url, SECRETS_KEY=key, HOST=settings.host, PORT=str(port))
+        receiver = None if export.check() else stack.enter_context(waterfall.receiving())
+        telemetry = receiver.environment if receiver else {}
+        running = children.environment(
+            DATABASE_URL=url, SECRETS_KEY=key, HOST=settings.host, PORT=str(port), **telemetry
+        )
         processes = [stack.enter_context(children.child(name, running)) for name in ("worker", "serve")]
         _say("server", address)
         await _wait_until_ready(address, processes)
-        await _send_sample(url, address, secret, processes)
+        correlation_id = await _send_sample(url, address, secret, processes)
+        if receiver:
+            await _draw(receiver, correlation_id)
         _tell_next(address, secret)
         if not once:
             click.echo("\nRunning until Ctrl-C.")
@@ -152,7 +159,7 @@ async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -
     raise DevError(f"the server is not ready after {READY_WITHIN:.0f} s: see its log above")
 
 
-async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child]) -> None:
+async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child]) -> str:
     ticket = sender.sample(TENANT)
     click.echo(f"\nwebhook sent   POST {address}{event.PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
@@ -166,6 +173,14 @@ async def _send_sample(url: str, address: str, secret: str, processes: Sequence[
     for name in ticket_history.ticket_history.columns.keys():  # noqa: SIM118  (they are not a dict's)
         first, *rest = str(row[name]).splitlines() or [""]
         click.echo("\n".join([f"  {name:13} {first}", *(f"  {'':13} {line}" for line in rest)]))
+    return answer.correlation_id
+
+
+async def _draw(receiver: waterfall.Receiver, correlation_id: str) -> None:
+    """Print the sample's trace. Who exports to a collector of their own looks there."""
+    if steps := await receiver.trace(correlation_id):
+        click.echo(f"\ntrace          {steps[0].trace_id}\n")
+        click.echo("\n".join(waterfall.lines(steps)))
 
 
 async def _stored(engine: AsyncEngine, ticket_id: str, processes: Sequence[children.Child]) -> sa.RowMapping:

@@ -7,13 +7,18 @@ import uuid
 from typing import TYPE_CHECKING
 
 import msgspec
+from opentelemetry.trace import SpanKind
 
-from otel import logs, tracing
+from app.event import PATH
+from otel import logs, metrics, tracing
+from otel.tracing import Place
 
 if TYPE_CHECKING:
     from litestar.types import Message, Scope
 
 HEADER = "X-Correlation-ID"
+SPAN = f"POST {PATH}"
+ATTRIBUTES = {"http.request.method": "POST", "url.path": PATH, "url.scheme": "http", "http.route": PATH}
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z", re.ASCII)
 _logger = logging.getLogger("ticket_inbox.webhook")
 
@@ -23,7 +28,10 @@ class Exchange(msgspec.Struct):
 
     correlation_id: str
     started: float
-    traceparent: str | None = None  # set where the request is a webhook
+    place: Place | None = None  # set where the request is a webhook
+    since: int = 0  # nanoseconds since 1970
+    kind: str | None = None  # of the refusal
+    is_verified: bool = False
     tenant_id: str | None = None
     ticket_id: str | None = None
     inbox_id: int | None = None
@@ -41,14 +49,15 @@ def of(scope: "Scope") -> Exchange:
 
 
 def of_webhook(scope: "Scope") -> Exchange:
-    """Give the exchange of a webhook: it has a trace, and leaves a line when it is answered."""
+    """Give the exchange of a webhook: it has a trace, and leaves a line and a span when it is answered."""
     exchange = of(scope)
-    exchange.traceparent = tracing.traceparent_of(_header(scope, b"traceparent"))
+    exchange.since = time.time_ns()
+    exchange.place = tracing.place_of_request(_header(scope, b"traceparent"), SPAN, ATTRIBUTES)
     return exchange
 
 
 async def before_send(message: "Message", scope: "Scope") -> None:
-    """Put the correlation id on every answer, and write the line of every webhook."""
+    """Put the correlation id on every answer, and leave what is seen of every webhook."""
     if message["type"] != "http.response.start":
         return
     exchange = of(scope)
@@ -56,23 +65,53 @@ async def before_send(message: "Message", scope: "Scope") -> None:
         *message.get("headers", ()),
         (HEADER.lower().encode(), exchange.correlation_id.encode()),
     ]
-    if exchange.traceparent:
-        _log(exchange, exchange.traceparent, message["status"])
+    if exchange.place:
+        seconds = time.perf_counter() - exchange.started
+        _record(exchange, exchange.place, message["status"])
+        _count(exchange, exchange.place, message["status"], seconds)
+        _log(exchange, exchange.place, message["status"], seconds)
 
 
-def _log(exchange: Exchange, traceparent: str, status: int) -> None:
+def _record(exchange: Exchange, place: Place, status: int) -> None:
+    """Leave the request's span. A refusal that is the sender's fault is no error of ours (semantic conventions)."""
+    if not place.is_sampled:
+        return
+    attributes = {
+        **ATTRIBUTES,
+        "http.response.status_code": status,
+        **tracing.identity(exchange.correlation_id, exchange.tenant_id, exchange.ticket_id),
+    }
+    if exchange.kind:
+        attributes["error.type"] = exchange.kind
+        attributes["error.message"] = _told(exchange.error)
+    error = _told(exchange.error) if status >= 500 else None  # noqa: PLR2004
+    tracing.record(place, SPAN, SpanKind.SERVER, exchange.since, attributes, error=error)
+
+
+def _told(error: BaseException | str | None) -> str:
+    """Tell an error in a span: of what nobody foresaw only its kind, for its words may hold anything."""
+    return type(error).__name__ if isinstance(error, BaseException) else str(error)
+
+
+def _count(exchange: Exchange, place: Place, status: int, seconds: float) -> None:
+    tenant_id = exchange.tenant_id if exchange.is_verified else None
+    metrics.webhook_answered(PATH, status, exchange.kind, seconds, tenant_id or "", place)
+
+
+def _log(exchange: Exchange, place: Place, status: int, seconds: float) -> None:
     level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR  # noqa: PLR2004
     logs.log(
         _logger,
         level,
         "webhook_answered",
         correlation_id=exchange.correlation_id,
-        trace_id=tracing.trace_id_of(traceparent),
+        trace_id=f"{place.context.trace_id:032x}",
+        span_id=f"{place.context.span_id:016x}",
         tenant_id=exchange.tenant_id,
         ticket_id=exchange.ticket_id,
         inbox_id=exchange.inbox_id,
         status=status,
-        duration_ms=round((time.perf_counter() - exchange.started) * 1000, 3),
+        duration_ms=round(seconds * 1000, 3),
         error=exchange.error,
     )
 

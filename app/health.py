@@ -1,12 +1,15 @@
-"""Is this process alive, and can it take webhooks?"""
+"""Is this process alive, can it take webhooks, and what has it counted?"""
 
-from litestar import get
+from typing import Any
+
+from litestar import Request, Response, get
 from litestar.datastructures import State
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.problems import Refusal
 from db import engine as database
 from db import schema
+from otel.metrics import exposition
 
 
 @get("/health/live", sync_to_thread=False)
@@ -26,6 +29,13 @@ async def ready(state: State) -> dict[str, str]:
             "run `ticket-inbox migrate`.",
         )
     return {"status": "ready"}
+
+
+@get("/metrics", sync_to_thread=False)
+def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Give what is counted, as Prometheus reads it; with exemplars where it asks for OpenMetrics."""
+    body, content_type = exposition(request.headers.get("accept", ""))
+    return Response(body, media_type=content_type)
 
 
 async def _revision(engine: AsyncEngine) -> str | None:

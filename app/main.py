@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from app import exchange, health, openapi, problems, webhook
+from app import exchange, health, inbox_watch, openapi, problems, webhook
 from app import settings as environment
 from app.keyring import Keyring
 from app.settings import Settings
+from app.shared_commit import SharedCommit
 from db import engine as database
 from db import schema, tenants
-from otel import logs
+from otel import export, logs
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -23,8 +24,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or environment.load_or_exit(secrets_key=True)
     logs.configure(settings.log_level, settings.log_format)
+    export.check()
     return Litestar(
-        [webhook.resolved_ticket, health.live, health.ready],
+        [webhook.resolved_ticket, health.live, health.ready, health.metrics],
         lifespan=[lambda app: _lifespan(app, settings)],
         before_send=[exchange.before_send],
         exception_handlers={
@@ -40,6 +42,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
+    stop_exporting = export.configure("ticket-inbox-server")
     engine = database.create_engine(
         settings.database_url,
         "ticket-inbox server",
@@ -47,12 +50,17 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         settings.append_timeout_seconds,
     )
     keyring = Keyring(engine, tenants.Secrets(settings.secrets_key))
-    appending: set[asyncio.Task[int]] = set()
-    app.state.update(settings=settings, engine=engine, keyring=keyring, appending=appending, schema_head=schema.head())
+    commits = SharedCommit(
+        engine,
+        rows=settings.append_queue,
+        size=settings.append_queue_bytes,
+        timeout=settings.append_timeout_seconds,
+    )
+    app.state.update(settings=settings, engine=engine, keyring=keyring, commits=commits, schema_head=schema.head())
     try:
-        async with keyring.kept_fresh():
+        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine):
             yield
-        if appending:  # those whose senders were answered 503 or hung up
-            await asyncio.wait(appending, timeout=settings.append_timeout_seconds)
+        await commits.drained()  # those whose senders were answered 503 or hung up
     finally:
         await engine.dispose()
+        await asyncio.to_thread(stop_exporting)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from app import settings as environment
+
 if TYPE_CHECKING:
     from db.inspection import Delivery, Status
 
@@ -46,13 +48,14 @@ def trace(wanted: str, tenant_id: str | None, *, as_json: bool) -> None:
     from app import on_database  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
+    jaeger = environment.load_or_exit().jaeger_url.rstrip("/")
     found = on_database.run(
         lambda connection, _settings: inspection.read_deliveries(connection, wanted, tenant_id), TIMEOUT
     )
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
         raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
-    click.echo(msgspec.json.encode({"deliveries": found}) if as_json else "\n".join(_trace_lines(found)))
+    click.echo(msgspec.json.encode({"deliveries": found}) if as_json else "\n".join(_trace_lines(found, jaeger)))
 
 
 def _status_lines(found: "Status") -> Iterator[str]:
@@ -70,15 +73,15 @@ def _status_lines(found: "Status") -> Iterator[str]:
         yield from _wrapped(f"  {_printable(trouble.commonest_reason or 'of no known reason')}", 2)
 
 
-def _trace_lines(found: "list[Delivery]") -> Iterator[str]:
+def _trace_lines(found: "list[Delivery]", jaeger: str) -> Iterator[str]:
     for (tenant_id, ticket_id), deliveries in groupby(found, key=lambda one: (one.tenant_id, one.ticket_id)):
         name = "a ticket without a readable id" if ticket_id is None else f"ticket {_printable(ticket_id)}"
         yield from _wrapped(f"{_printable(tenant_id)}, {name}", 2)
         for delivery in deliveries:
-            yield from _delivery_lines(delivery)
+            yield from _delivery_lines(delivery, jaeger)
 
 
-def _delivery_lines(delivery: "Delivery") -> Iterator[str]:
+def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
     head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  received, verified, {_fate(delivery)}"
     yield from _wrapped(head, 8)
     if delivery.attempts:
@@ -86,6 +89,8 @@ def _delivery_lines(delivery: "Delivery") -> Iterator[str]:
         yield f"{'':8}attempts {delivery.attempts}, last in job {delivery.job_id or 'unknown'}{stands}"
     yield f"{'':8}correlation id {delivery.correlation_id}"
     yield f"{'':8}trace id       {delivery.trace_id or 'none'}"
+    if jaeger and delivery.trace_id:
+        yield f"{'':8}{jaeger}/trace/{delivery.trace_id}"  # a link that is cut is none: it may be longer
 
 
 def _fate(delivery: "Delivery") -> str:

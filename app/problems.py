@@ -83,6 +83,7 @@ def _answer(request: Request[Any, Any, Any], refusal: Refusal, headers: dict[str
     current = exchange.of(request.scope)
     current.error = refusal.cause
     slug, title = KINDS[refusal.status]
+    current.kind = slug
     problem = Problem(
         type=f"urn:ticket-inbox:problem:{slug}",
         title=title,

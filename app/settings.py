@@ -86,6 +86,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=100_000,
         ),
     ] = 1000
+    append_queue_bytes: Annotated[
+        int,
+        _meta(
+            "Most bytes of webhooks that may wait for Postgres at once; one more is answered 503 at once.",
+            "a whole number from 1048576 to 4294967296",
+            ge=1024 * 1024,
+            le=4 * 1024**3,
+        ),
+    ] = 64 * 1024 * 1024
     server_connections: Annotated[
         int,
         _meta("Most Postgres connections of one server process.", "a whole number from 1 to 500", ge=1, le=500),
@@ -122,6 +131,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=36_500,
         ),
     ] = 7
+    worker_metrics_port: Annotated[
+        int,
+        _meta(
+            "Port of the worker's own /metrics, on HOST; 0 for none.", "a whole number from 0 to 65535", ge=0, le=65535
+        ),
+    ] = 0
+    jaeger_url: Annotated[
+        str,
+        _meta(
+            "Where Jaeger's pages are; `ticket-inbox trace` then links to them.", "a URL like http://localhost:16686"
+        ),
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         _meta("Least level that is logged.", "one of debug, info, warning, error, critical"),
@@ -190,6 +211,8 @@ def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
 def _check(name: str, text: str) -> None:
     """Raise ValueError where a text breaks a rule that its type cannot express."""
     if name == "database_url" and not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError
+    if name == "jaeger_url" and not text.startswith(("http://", "https://")):
         raise ValueError
     if name == "secrets_key" and any(len(_key(part)) != 32 for part in text.split(",")):  # noqa: PLR2004
         raise ValueError

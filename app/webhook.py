@@ -1,6 +1,5 @@
 """POST /webhook/servicedesk/resolved-ticket: verify, append, 202. Reads top to bottom like the contract."""
 
-import asyncio
 import re
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from app.exchange import Exchange
 from app.keyring import Keyring
 from app.problems import Refusal
 from app.settings import Settings
+from app.shared_commit import QueueFullError, SharedCommit
 from db import engine as database
 from db import inbox
 
@@ -27,7 +27,7 @@ class Inlet(State):
     settings: Settings
     engine: AsyncEngine
     keyring: Keyring
-    appending: set[asyncio.Task[int]]
+    commits: SharedCommit
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +45,7 @@ async def resolved_ticket(request: Request[Any, Any, Any], state: Inlet) -> Acce
     body = await read_body(request, state.settings.max_body_bytes)
     tenant_id = read_tenant_id(body, current)
     signed = verify(state.keyring, tenant_id, body, request.headers.get(signature.HEADER))
+    current.is_verified = True
     try:
         ticket = event.decode(body, state.settings.max_description_chars)
     except event.RejectedError as rejected:
@@ -106,36 +107,23 @@ async def append(
     state: Inlet, current: Exchange, body: bytes, signed: str, rejected: event.RejectedError | None = None
 ) -> None:
     """Commit the delivery and its job, or refuse with 503; a sender that hangs up stops nothing."""
-    if len(state.appending) >= state.settings.append_queue:
-        raise Refusal(503, "Too many webhooks are waiting for Postgres; send it again.")
+    place = current.place
+    assert place is not None  # noqa: S101  (it is a webhook's)
     delivery = inbox.Delivery(
         tenant_id=current.tenant_id or "",
         ticket_id=current.ticket_id,
         correlation_id=current.correlation_id,
-        traceparent=current.traceparent or "",
+        traceparent=place.traceparent,
         payload=body,
         signature=signed,
         status="rejected" if rejected else "pending",
         error=str(rejected) if rejected else None,
     )
-    # A task of its own: the time limit and a sender that hangs up end the waiting, not the statement.
-    task = asyncio.create_task(_append(state.engine, delivery))
-    state.appending.add(task)
-    task.add_done_callback(state.appending.discard)
-    await asyncio.wait({task}, timeout=state.settings.append_timeout_seconds)
-    current.inbox_id = _result(task)
-
-
-async def _append(engine: AsyncEngine, delivery: inbox.Delivery) -> int:
-    async with database.connection(engine) as connection:
-        [inbox_id] = await inbox.append(connection, [delivery])
-    return inbox_id
-
-
-def _result(task: asyncio.Task[int]) -> int:
     try:
-        return task.result()
-    except asyncio.InvalidStateError:
+        current.inbox_id = await state.commits.append(delivery, place)
+    except QueueFullError:
+        raise Refusal(503, "Too many webhooks are waiting for Postgres; send it again.") from None
+    except TimeoutError:
         raise Refusal(503, "Postgres is slow to answer; send it again.") from None
     except database.DatabaseError as error:
         cause = database.reason(error)

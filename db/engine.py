@@ -20,6 +20,9 @@ DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError,
 
 ENDED = ("08", "57P")  # how SQLSTATE begins where the session is over: connection exception, shutdown
 
+# What Postgres says of a value and not of itself: data exception, integrity violation, program limit exceeded.
+FAULTS_OF_A_VALUE = ("22", "23", "54")
+
 CONNECT_TIMEOUT = 5.0  # seconds; a host that drops packets must not hold a request for the kernel's two minutes
 
 # Parameters of a libpq URL that asyncpg would send to Postgres as if they were settings of the server.
@@ -130,6 +133,11 @@ def sqlstate(error: BaseException) -> str | None:
     """Give the SQLSTATE that Postgres gave with `error`, or None where it was not Postgres that spoke."""
     code = getattr(_driver_error(error), "sqlstate", None)
     return str(code) if code else None
+
+
+def is_fault_of_a_value(error: BaseException) -> bool:
+    """Tell whether Postgres refused a value, and has nothing to say against itself or the session."""
+    return (sqlstate(error) or "").startswith(FAULTS_OF_A_VALUE)
 
 
 def reason(error: BaseException) -> str:

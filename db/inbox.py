@@ -58,10 +58,12 @@ class ClaimedRow(msgspec.Struct, frozen=True):
     status: str
     source: str
     tenant_id: str
+    ticket_id: str | None
     correlation_id: str
     traceparent: str | None
     payload: bytes
     received_at: datetime
+    attempts: int
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +98,8 @@ APPEND = sa.text(
     SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids FROM appended
     """  # noqa: S608  (composed of constants)
 )
+
+APPEND_SUMMARY = "INSERT inbox"  # as spans and metrics name that statement
 
 COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
 

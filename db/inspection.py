@@ -64,6 +64,20 @@ COUNTS = sa.text(
     """
 )
 
+MOST = 100_000
+
+GAUGES = sa.text(
+    """
+    SELECT (SELECT count(*) FROM (SELECT FROM inbox WHERE status = 'pending' LIMIT :most) AS counted) AS pending,
+           (SELECT count(*) FROM (SELECT FROM inbox WHERE status = 'failed' LIMIT :most) AS counted) AS failed,
+           (SELECT count(*) FROM (SELECT FROM inbox WHERE status = 'rejected' LIMIT :most) AS counted) AS rejected,
+           coalesce((SELECT extract(epoch FROM now() - received_at) FROM inbox WHERE status = 'pending'
+                     ORDER BY id LIMIT 1), 0) AS oldest_pending_seconds,
+           (SELECT count(*) FROM procrastinate_workers
+            WHERE last_heartbeat > now() - make_interval(secs => :dead_after)) AS workers_alive
+    """
+)
+
 JOBS = sa.text(
     "SELECT task_name, CAST(status AS text) AS status, count(*) AS jobs FROM procrastinate_jobs GROUP BY 1, 2"
 )
@@ -92,6 +106,15 @@ DELIVERIES = sa.text(
     ORDER BY inbox.tenant_id, inbox.ticket_id, inbox.id
     """
 )
+
+
+async def read_gauges(connection: AsyncConnection) -> dict[str, float]:
+    """Read `pending`, `failed` and `rejected` rows, `oldest_pending_seconds` and `workers_alive`.
+
+    Counts go to MOST and no further, so that a large backlog costs no more to count.
+    """
+    row = (await connection.execute(GAUGES, {"dead_after": queue.DEAD_AFTER, "most": MOST})).mappings().one()
+    return {name: float(value) for name, value in row.items()}
 
 
 async def read_status(connection: AsyncConnection) -> Status:

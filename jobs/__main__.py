@@ -3,7 +3,16 @@
 import asyncio
 
 from jobs import app, conninfo, settings, worker
-from otel import logs
+from otel import export, logs, metrics
 
 logs.configure(settings.log_level, settings.log_format)
+stop_exporting = export.configure("ticket-inbox-worker")
+try:
+    metrics.serve(settings.host, settings.worker_metrics_port)
+except OSError as error:
+    address = f"{settings.host}:{settings.worker_metrics_port}"
+    raise SystemExit(
+        f"Error: cannot listen on {address} ({error.strerror}): free it, or set WORKER_METRICS_PORT"
+    ) from None
 asyncio.run(worker.run(app, conninfo))
+stop_exporting()

@@ -1,12 +1,9 @@
 """How does an inbox row become a ticket in ticket_history? A batch at a time, in one commit."""
 
 import itertools
-import logging
-import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 from procrastinate import JobContext
 from sqlalchemy.exc import DBAPIError
@@ -19,13 +16,9 @@ from db.inbox import ClaimedRow, Outcome
 from jobs import app, arguments, engine, newest, settings
 from jobs.newest import Event
 from jobs.retry import Backoff
-from otel import logs, tracing
+from jobs.seen import Batch, Job
 
-# What Postgres says of a value and not of itself: data exception, integrity violation, program limit exceeded.
-FAULTS_OF_A_ROW = ("22", "23", "54")
-LINES = {"promoted": "ticket_promoted", "failed": "ticket_failed", "rejected": "ticket_rejected"}
 InboxId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_logger = logging.getLogger("ticket_inbox.promote")
 
 
 class Arguments(arguments.Arguments, frozen=True, kw_only=True):
@@ -33,13 +26,6 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
 
     takes = "inbox_ids, a list of whole numbers"
     inbox_ids: list[InboxId]
-
-
-class Job(msgspec.Struct, frozen=True):
-    """The job that promotes a batch, and its how manieth try this is."""
-
-    id: int | None = None
-    tries: int = 1
 
 
 @app.task(name=queue.PROMOTE, queue=queue.PROMOTE, retry=Backoff(), pass_context=True)
@@ -56,12 +42,11 @@ async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job 
     A row that cannot be promoted is `failed` with its reason and its neighbours go on.
     Raises what Postgres raises for reasons of its own; then nothing was changed.
     """
-    started = time.perf_counter()
-    async with database.transaction(engine) as connection:
-        rows = await inbox.claim(connection, inbox_ids)
-        outcomes = await promote_rows(connection, rows, job)
-    log(rows, outcomes, job, started)
-    return outcomes
+    with Batch(job) as batch:
+        async with database.transaction(engine) as connection:
+            batch.rows = await inbox.claim(connection, inbox_ids)
+            batch.outcomes = await promote_rows(connection, batch.rows, job)
+    return batch.outcomes
 
 
 async def promote_rows(connection: AsyncConnection, rows: Sequence[ClaimedRow], job: Job) -> list[Outcome]:
@@ -71,29 +56,6 @@ async def promote_rows(connection: AsyncConnection, rows: Sequence[ClaimedRow], 
     if outcomes:
         await inbox.mark(connection, outcomes, job.id, job.tries)
     return outcomes
-
-
-def log(rows: Iterable[ClaimedRow], outcomes: Iterable[Outcome], job: Job, started: float) -> None:
-    """Write the one line that each of `rows` leaves; `started` is when its batch was, by the performance counter."""
-    duration_ms = round((time.perf_counter() - started) * 1000, 3)
-    claimed = {row.id: row for row in rows}
-    for outcome in outcomes:
-        row = claimed[outcome.id]
-        logs.log(
-            _logger,
-            logging.ERROR if outcome.error else logging.INFO,
-            LINES[outcome.status],
-            correlation_id=row.correlation_id,
-            trace_id=tracing.trace_id_of(row.traceparent) if row.traceparent else None,
-            tenant_id=row.tenant_id,
-            ticket_id=outcome.ticket_id,
-            inbox_id=row.id,
-            job_id=job.id,
-            action=outcome.action,
-            duration_ms=duration_ms,
-            lag_ms=round((time.time() - row.received_at.timestamp()) * 1000, 3),
-            error=outcome.error,
-        )
 
 
 def _decode(rows: Iterable[ClaimedRow]) -> tuple[list[Event], list[Outcome]]:
@@ -130,7 +92,7 @@ async def _store(connection: AsyncConnection, events: Sequence[Event]) -> list[O
         async with connection.begin_nested():
             return await _upsert(connection, events)
     except DBAPIError as error:
-        if not (database.sqlstate(error) or "").startswith(FAULTS_OF_A_ROW):
+        if not database.is_fault_of_a_value(error):
             raise
         if len(events) == 1:
             [one] = events

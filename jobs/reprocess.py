@@ -16,8 +16,9 @@ from db import inbox, queue
 from db.inbox import Selection
 from jobs import app, arguments, engine, middleware, promote
 from jobs.arguments import WrongArgumentsError
-from jobs.promote import InboxId, Job
+from jobs.promote import InboxId
 from jobs.retry import Backoff, GoesOnError
+from jobs.seen import Batch, Job
 from otel import logs
 
 SLICE = 1.0  # seconds that a job works before it makes room: a worker may have as few as two places
@@ -115,21 +116,20 @@ async def promote_chunk(
     engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
     """Promote the next chunk of the selected rows and save in the job how far it has come, in one commit."""
-    started = time.perf_counter()
-    job = Job(job_id)
+    job = Job(job_id, task=queue.REPROCESS)
     until_id = _window(selection, progress)
-    async with database.transaction(engine) as connection:
-        rows = await inbox.claim_selected(
-            connection, selection, progress.after_id, until_id, queue.JOB_ROWS, CHUNK_BYTES
-        )
-        outcomes = await promote.promote_rows(connection, rows, job)
-        # Fewer rows than there was room for: the window holds no more.
-        is_full = len(rows) == queue.JOB_ROWS or sum(len(row.payload) for row in rows) >= CHUNK_BYTES
-        # Those in another's hand are being promoted, so they count as well.
-        found = len(rows) or await inbox.count_selected(connection, selection, progress.after_id, until_id)
-        progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + found)
-        await _save(connection, job_id, progress)
-    promote.log(rows, outcomes, job, started)
+    with Batch(job) as batch:
+        async with database.transaction(engine) as connection:
+            batch.rows = rows = await inbox.claim_selected(
+                connection, selection, progress.after_id, until_id, queue.JOB_ROWS, CHUNK_BYTES
+            )
+            batch.outcomes = await promote.promote_rows(connection, rows, job)
+            # Fewer rows than there was room for: the window holds no more.
+            is_full = len(rows) == queue.JOB_ROWS or sum(len(row.payload) for row in rows) >= CHUNK_BYTES
+            # Those in another's hand are being promoted, so they count as well.
+            found = len(rows) or await inbox.count_selected(connection, selection, progress.after_id, until_id)
+            progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + found)
+            await _save(connection, job_id, progress)
     return progress
 
 

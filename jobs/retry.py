@@ -8,7 +8,7 @@ from procrastinate import BaseRetryStrategy, RetryDecision
 from procrastinate.jobs import Job
 
 from jobs.arguments import WrongArgumentsError
-from otel import logs
+from otel import logs, metrics
 
 LONGEST_WAIT = 60  # seconds between two tries
 _logger = logging.getLogger("ticket_inbox.jobs")
@@ -32,5 +32,6 @@ class Backoff(BaseRetryStrategy):
         foreseen = isinstance(exception, (*database.DatabaseError, asyncio.CancelledError))
         error = database.reason(exception) if foreseen else exception  # with its traceback
         logs.log(_logger, logging.WARNING, "job_retried", job_id=job.id, task=job.task_name, error=error)
+        metrics.JOB_RETRIES.labels(job.task_name).inc()
         longest = min(2 ** min(job.attempts, 10), LONGEST_WAIT)
         return RetryDecision(retry_in={"seconds": random.randint(1, max(longest, 1))})  # noqa: S311  (jitter)

@@ -5,6 +5,7 @@ Every line of either process, ours or a library's, goes through the one handler 
 
 import logging
 import sys
+import time
 import traceback
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 # Libraries that report at INFO what our own lines already say.
+TELEMETRY = "opentelemetry"  # what its loggers' names begin with
 NOISY = ("httpx", "procrastinate", "uvicorn", "alembic")
 
 
@@ -29,34 +31,55 @@ def log(logger: logging.Logger, level: int, event: str, **fields: object) -> Non
 def configure(level: str, style: str) -> None:
     """Send every log line of this process to standard error, as `json` or for the `console`."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(OncePerMinute())
     handler.setFormatter(JsonLines() if style == "json" else Console())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in NOISY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
+class OncePerMinute(logging.Filter):
+    """Let OpenTelemetry say that something is not exported once a minute, in one line; it says so at every try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(TELEMETRY):
+            return True
+        if record.levelno < logging.WARNING or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + 60
+        why = record.exc_info[1] if record.exc_info and record.exc_info[1] else record.getMessage()
+        record.msg, record.args, record.exc_info = "telemetry_not_exported", (), None
+        record.fields = {"error": " ".join(str(why).split())[:300]}
+        return True
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line: `timestamp` (UTC), `level`, `event`, then the fields of the line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return msgspec.json.encode(_members(record), enc_hook=str).decode()
+        return msgspec.json.encode(members(record), enc_hook=str).decode()
 
 
 class Console(logging.Formatter):
     """The same line for a person at a terminal; values are quoted, so that none can fake a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        members = _members(record)
-        time, level, event = members.pop("timestamp"), members.pop("level"), members.pop("event")
-        trace = members.pop("traceback", None)
-        head = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d} {level:8}{_line(event)}"
-        line = " ".join([head, *(f"{name}={_value(value)}" for name, value in members.items())])
+        found = members(record)
+        moment, level, event = found.pop("timestamp"), found.pop("level"), found.pop("event")
+        trace = found.pop("traceback", None)
+        head = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} {level:8}{_line(event)}"
+        line = " ".join([head, *(f"{name}={_value(value)}" for name, value in found.items())])
         return f"{line}\n{trace}" if trace else line
 
 
-def _members(record: logging.LogRecord) -> dict[str, Any]:
+def members(record: logging.LogRecord) -> dict[str, Any]:
+    """Give what a line says: `timestamp`, `level` and `event`, then its fields, `error` and `traceback`."""
     fields: dict[str, object] = getattr(record, "fields", {})
-    members: dict[str, Any] = {
+    found: dict[str, Any] = {
         "timestamp": datetime.fromtimestamp(record.created, UTC),
         "level": record.levelname.lower(),
         "event": record.getMessage(),
@@ -64,9 +87,9 @@ def _members(record: logging.LogRecord) -> dict[str, Any]:
     }
     if record.exc_info and record.exc_info[1]:
         error = record.exc_info[1]
-        members["error"] = f"{type(error).__name__}: {error}"
-        members["traceback"] = "".join(traceback.format_exception(error))
-    return members
+        found["error"] = f"{type(error).__name__}: {error}"
+        found["traceback"] = "".join(traceback.format_exception(error))
+    return found
 
 
 def _value(value: object) -> str:

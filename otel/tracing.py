@@ -1,26 +1,178 @@
-"""Which trace does a webhook belong to?"""
+"""Which trace does a webhook belong to, and what did each part of its way take?
 
+A span is handed over whole, when it has ended: `ReadableSpan` straight to the SDK's processor. Starting one, and
+setting its attributes bit by bit under a lock, costs several times as much (docs/decisions/0015). Where nothing is
+exported there are no spans, only the ids by which logs and the inbox name a webhook's trace.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
 from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.semconv.schemas import Schemas
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+SCHEMA_URL = Schemas.V1_44_0.value
+SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
+REASON_CHARS = 200  # of an error in a span
+
+Attributes = Mapping[str, Any]
+_UNSET = Status(StatusCode.UNSET)
+_OURS = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 _w3c = TraceContextTextMapPropagator()
 _ids = RandomIdGenerator()
 
 
-def traceparent_of(header: str | None) -> str:
-    """Give the W3C `traceparent` that a webhook goes by: the sender's when it is valid, else a fresh one.
+class Place(msgspec.Struct, frozen=True):
+    """Where in which trace a span hangs."""
 
-    A fresh one is not sampled, because nobody has decided that it should be.
-    Source: https://www.w3.org/TR/trace-context/
+    context: SpanContext
+    parent: SpanContext | None = None
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether this trace is exported."""
+        return bool(self.context.trace_flags & TraceFlags.SAMPLED)
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header that names this place."""
+        context = self.context
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+class Recorder:
+    """Hands spans over to be exported; `provider` has the sampler and the resource that OTEL_* ask for."""
+
+    def __init__(self, provider: TracerProvider, processor: SpanProcessor) -> None:
+        self._resource = provider.resource
+        self._sampler = provider.sampler
+        self._processor = processor
+        self._scope = InstrumentationScope("ticket-inbox", schema_url=SCHEMA_URL)
+        provider.add_span_processor(processor)
+
+    def samples(self, header: str | None, trace_id: int, name: str, attributes: Attributes) -> bool:
+        """Ask the sampler whether a request is exported."""
+        parent = _w3c.extract({"traceparent": header}) if header else None
+        decided = self._sampler.should_sample(parent, trace_id, name, SpanKind.SERVER, attributes)
+        return decided.decision is Decision.RECORD_AND_SAMPLE
+
+    def record(  # noqa: PLR0913  (what a span is)
+        self,
+        place: Place,
+        name: str,
+        kind: SpanKind,
+        started: int,
+        attributes: Attributes,
+        *,
+        links: Sequence[SpanContext] = (),
+        error: str | None = None,
+    ) -> None:
+        """Hand over a span that ends now."""
+        self._processor.on_end(
+            ReadableSpan(
+                name,
+                place.context,
+                place.parent,
+                self._resource,
+                attributes,
+                links=[Link(context) for context in links],
+                kind=kind,
+                status=Status(StatusCode.ERROR, error[:REASON_CHARS]) if error else _UNSET,
+                start_time=started,
+                end_time=time.time_ns(),
+                instrumentation_scope=self._scope,
+            )
+        )
+
+
+_recorder: Recorder | None = None
+
+
+def use(recorder: Recorder | None) -> None:
+    """Record spans from now on, or none."""
+    global _recorder  # noqa: PLW0603  (one process, one recorder)
+    _recorder = recorder
+
+
+def place_of_request(header: str | None, name: str, attributes: Attributes) -> Place:
+    """Give the place of a request that came with the `traceparent` `header`: in that trace where it is valid.
+
+    Where spans are exported the sampler decides whether this one is. Where not, the sender's own span stands for
+    the request, so that a trace has no gap. Source: https://www.w3.org/TR/trace-context/
     """
-    context = _w3c.extract({"traceparent": header}) if header else None
-    span = trace.get_current_span(context).get_span_context() if context else trace.INVALID_SPAN_CONTEXT
-    trace_id = span.trace_id or _ids.generate_trace_id()
-    span_id = span.span_id or _ids.generate_span_id()
-    return f"00-{trace_id:032x}-{span_id:016x}-{span.trace_flags:02x}"
+    parent = _parent(header) if header else None
+    trace_id = parent.trace_id if parent else _ids.generate_trace_id()
+    if _recorder is None:
+        return Place(parent or SpanContext(trace_id, _ids.generate_span_id(), is_remote=False))
+    flags = SAMPLED if _recorder.samples(header, trace_id, name, attributes) else NOT_SAMPLED
+    return Place(SpanContext(trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=flags), parent)
+
+
+def place_of_its_own() -> Place:
+    """Begin a trace that is exported: of work that several webhooks share, one of which is."""
+    return Place(SpanContext(_ids.generate_trace_id(), _ids.generate_span_id(), is_remote=False, trace_flags=SAMPLED))
+
+
+def place_below(parent: SpanContext) -> Place:
+    """Give the place of a span below `parent`, in the same trace and exported if that is."""
+    context = SpanContext(parent.trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=parent.trace_flags)
+    return Place(context, parent)
+
+
+def context_of(traceparent: str | None) -> SpanContext | None:
+    """Read a `traceparent` that we wrote; None where it is none, or not exported."""
+    if _recorder is None or not traceparent or not (found := _OURS.fullmatch(traceparent)):
+        return None
+    flags = TraceFlags(int(found[3], 16))
+    return (
+        SpanContext(int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=flags) if flags.sampled else None
+    )
+
+
+def identity(correlation_id: str | None, tenant_id: str | None, ticket_id: str | None) -> dict[str, str]:
+    """Give the attributes by which every span of a webhook is found, as far as they are known."""
+    known = {"correlation_id": correlation_id, "tenant_id": tenant_id, "ticket_id": ticket_id}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def record(  # noqa: PLR0913  (what a span is)
+    place: Place,
+    name: str,
+    kind: SpanKind,
+    started: int,
+    attributes: Attributes,
+    *,
+    links: Sequence[SpanContext] = (),
+    error: str | None = None,
+) -> None:
+    """Record a span that began at `started` (nanoseconds since 1970) and ends now, if its trace is exported.
+
+    `error` is why it failed, in one line without ticket text.
+    """
+    if _recorder and place.is_sampled:
+        _recorder.record(place, name, kind, started, attributes, links=links, error=error)
+
+
+def traceparent_of(header: str | None) -> str:
+    """Give the `traceparent` that a webhook goes by whose spans nobody exports."""
+    return place_of_request(header, "", {}).traceparent
 
 
 def trace_id_of(traceparent: str) -> str:
     """Give the trace id in a `traceparent`: 32 hexadecimal digits."""
     return traceparent.split("-")[1]
+
+
+def _parent(header: str) -> SpanContext | None:
+    context = trace.get_current_span(_w3c.extract({"traceparent": header})).get_span_context()
+    return context if context.is_valid else None

@@ -151,7 +151,8 @@ def own_postgres(binaries: Path) -> Iterator[EmbeddedPostgres]:
 def clean_environment(**changes: str) -> dict[str, str]:
     """Give this process's environment without any setting of ours, and `changes`."""
     ours = {name.upper() for name in Settings.__struct_fields__}
-    return {name: value for name, value in os.environ.items() if name not in ours} | changes
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("OTEL_")}
+    return kept | changes
 
 
 @contextlib.contextmanager

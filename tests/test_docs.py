@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from opentelemetry.sdk import environment_variables
 
 from app.cli import main
 from app.settings import Settings
@@ -51,7 +52,9 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
 
 @each_page
 def test_settings_that_a_page_names_exist(page: Path) -> None:
-    known = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS"}
+    known = (
+        {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS"} | set(vars(environment_variables))
+    )
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):
         assert name in known, name
 
@@ -113,9 +116,9 @@ def test_the_sql_in_operations_runs(server: Server, module_database: Database) -
 
 
 def test_the_log_lines_in_operations_are_those_that_are_written() -> None:
-    code = "".join(path.read_text() for room in ("app", "jobs") for path in (ROOT / room).rglob("*.py"))
+    code = "".join(path.read_text() for room in ("app", "jobs", "otel") for path in (ROOT / room).rglob("*.py"))
     page = (ROOT / "docs/operations.md").read_text()
-    for row in re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| (?:server|worker)", page, re.MULTILINE):
+    for row in re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| (?:server|worker|both)", page, re.MULTILINE):
         for name in re.findall(r"`([a-z_]+)`", row):
             assert f'"{name}"' in code, name
 

@@ -40,7 +40,8 @@ def main() -> None:
         felt = traffic(rig, server, lambda: done(rig.database, rig.database.defer("prune")))
         print(f"prune of {rows:,}: {time.perf_counter() - began:.0f} s; fresh webhooks meanwhile:", felt)
         left = rig.database.value("SELECT count(*) FROM inbox WHERE correlation_id = 'old'")
-        print(f"old rows left: {left}")
+        print(f"old rows left: {left}; what the worker had to say beside its promotions:")
+        print(*(line for line in worker.text().splitlines() if "ticket_promoted" not in line), sep="\n")
 
 
 def fill(database: Database, rows: int) -> None:

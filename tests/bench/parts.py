@@ -7,11 +7,15 @@ import os
 import platform
 import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from cryptography.fernet import Fernet
@@ -21,6 +25,22 @@ from db.embedded import EmbeddedPostgres, wheel_binaries
 from tests.conftest import clean_environment
 from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
 
+ROOT = Path(__file__).parent.parent.parent
+SINK = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(ANSWER)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
 BODY = 1400  # bytes, about what a ticket takes
 
 
@@ -85,6 +105,45 @@ async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) 
             await asyncio.sleep(max(0, due - time.perf_counter()))
             sending.create_task(send(client, due))
     return taken
+
+
+def load(server: Server, tenant: Tenant, seconds: float, connections: int = 64) -> dict[str, Any]:
+    """Send at full load from a process of its own, and give what it saw (tests.bench.load)."""
+    port = urlsplit(server.url).port
+    arguments = [f"--port={port}", f"--secret={tenant.secret}", f"--seconds={seconds}", f"--connections={connections}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.load", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert set(found["answers"]) == {"202"}, found
+    return found
+
+
+def received_and_stored(rig: Rig, server: Server, seconds: float) -> float:
+    """Give the webhooks a second that were received and stored: full load for `seconds`, and until nothing waits."""
+    began = time.perf_counter()
+    found = load(server, rig.tenant, seconds)
+    rig.database.wait_for("SELECT EXISTS (SELECT FROM inbox WHERE status = 'pending')", wanted=False, within=300)
+    return sum(found["answers"].values()) / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def sink(answer: int = 200) -> Iterator[str]:
+    """Give the address of a process that takes whatever is posted to it and answers `answer`."""
+    program = SINK.replace("ANSWER", str(answer))
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def memory_mb(process_id: int) -> float:
+    """Give the memory that a process holds now, in MB (Linux)."""
+    [found] = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process_id}/status").read_text())
+    return int(found) / 1024
 
 
 def percentiles(values: Sequence[float]) -> str:

@@ -1,0 +1,40 @@
+"""How much waits in the inbox? Read every few seconds, so that a scrape reads no table."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import engine as database
+from db import inspection
+from otel import logs
+from otel.metrics import inbox_gauges
+
+POLL_SECONDS = 5.0
+_logger = logging.getLogger("ticket_inbox.metrics")
+
+
+@contextlib.asynccontextmanager
+async def kept_fresh(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Keep the inbox's gauges fresh until the block ends. Without Postgres they grow old, and are then left out."""
+    task = asyncio.create_task(_read_again_and_again(engine))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _read_again_and_again(engine: AsyncEngine) -> None:
+    while True:
+        try:
+            async with database.connection(engine) as connection:
+                inbox_gauges.set(await inspection.read_gauges(connection))
+        except database.DatabaseError as error:
+            # That Postgres is away the keyring says, which asks more often.
+            if database.sqlstate(error):
+                logs.log(_logger, logging.WARNING, "inbox_not_read", error=database.reason(error))
+        await asyncio.sleep(POLL_SECONDS)

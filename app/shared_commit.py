@@ -1,0 +1,174 @@
+"""How do webhooks that arrive together share one statement and one commit?
+
+What arrives while a statement is under way waits for the next. There is no timer, so an idle server commits at once,
+and a busy one makes batches by itself.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+from opentelemetry.trace import SpanKind
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import engine as database
+from db import inbox, queue
+from otel import metrics, tracing
+from otel.tracing import Place
+
+STATEMENTS = 2  # under way at once: one is being committed while the next is filled
+BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
+
+
+class QueueFullError(Exception):
+    """Too many webhooks, or too many bytes of them, wait for Postgres."""
+
+
+class Waiting(msgspec.Struct, eq=False):
+    """A delivery that waits for its commit."""
+
+    delivery: inbox.Delivery
+    place: Place
+    inbox_id: asyncio.Future[int]
+    deadline: float  # by the loop's clock
+    since: int  # nanoseconds since 1970
+
+
+class SharedCommit:
+    """Appends deliveries to the inbox, as many in one commit as are there when the one before is done."""
+
+    def __init__(self, engine: AsyncEngine, *, rows: int, size: int, timeout: float) -> None:
+        self._engine = engine
+        self._most_rows, self._most_bytes, self._timeout = rows, size, timeout
+        self._waiting: deque[Waiting] = deque()
+        self._unanswered: deque[Waiting] = deque()  # in order of their deadlines
+        self._rows = self._bytes = 0
+        self._at_work: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def append(self, delivery: inbox.Delivery, place: Place) -> asyncio.Future[int]:
+        """Give the future inbox id of `delivery`: known once it and its job are committed.
+
+        Raises QueueFullError now; the future raises a database error, or TimeoutError. Then it may still be kept.
+        """
+        if self._rows >= self._most_rows or self._bytes + len(delivery.payload) > self._most_bytes:
+            raise QueueFullError
+        loop = asyncio.get_running_loop()
+        one = Waiting(delivery, place, loop.create_future(), loop.time() + self._timeout, time.time_ns())
+        self._rows += 1
+        self._bytes += len(delivery.payload)
+        self._waiting.append(one)
+        self._unanswered.append(one)
+        if self._timer is None:
+            self._timer = loop.call_at(one.deadline, self._expire)
+        if len(self._at_work) < STATEMENTS:
+            task = loop.create_task(self._work())
+            self._at_work.add(task)
+            task.add_done_callback(self._at_work.discard)
+        return one.inbox_id
+
+    async def drained(self) -> None:
+        """Wait until nothing is under way any more; it takes two time limits at most."""
+        while self._at_work:
+            await asyncio.wait(self._at_work)
+
+    async def _work(self) -> None:
+        while batch := self._take():
+            try:
+                await self._append(batch)
+            finally:
+                self._rows -= len(batch)
+                self._bytes -= sum(len(one.delivery.payload) for one in batch)
+
+    def _take(self) -> list[Waiting]:
+        """Take the next batch out of the queue, without those that nobody waits for any more."""
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < queue.JOB_ROWS and size < BATCH_BYTES:
+            one = self._waiting.popleft()
+            if one.inbox_id.done():
+                self._rows -= 1
+                self._bytes -= len(one.delivery.payload)
+                continue
+            batch.append(one)
+            size += len(one.delivery.payload)
+        return batch
+
+    async def _append(self, batch: Sequence[Waiting]) -> None:
+        """Append `batch` in one statement. What Postgres has against one row is not the others' fault."""
+        statement = Statement(batch)
+        try:
+            async with database.connection(self._engine) as connection:
+                ids = await inbox.append(connection, [one.delivery for one in batch])
+        except database.DatabaseError as error:
+            statement.ended(database.reason(error))
+            if len(batch) > 1 and database.is_fault_of_a_value(error):
+                for one in batch:
+                    await self._append([one])
+                return
+            for one in batch:
+                if not one.inbox_id.done():
+                    one.inbox_id.set_exception(error)
+            return
+        statement.ended(None)
+        for one, inbox_id in zip(batch, ids, strict=True):
+            if not one.inbox_id.done():
+                one.inbox_id.set_result(inbox_id)
+
+    def _expire(self) -> None:
+        """Let go of those whose time is up, and look again when the next one's is."""
+        loop = asyncio.get_running_loop()
+        while self._unanswered and (self._unanswered[0].inbox_id.done() or self._unanswered[0].deadline <= loop.time()):
+            one = self._unanswered.popleft()
+            if not one.inbox_id.done():
+                one.inbox_id.set_exception(TimeoutError())
+        self._timer = loop.call_at(self._unanswered[0].deadline, self._expire) if self._unanswered else None
+
+
+class Statement:
+    """What is seen of one shared statement: a span of its own, and one in each webhook's trace that is linked to it."""
+
+    def __init__(self, batch: Sequence[Waiting]) -> None:
+        self._batch = batch
+        self._sampled = [one for one in batch if one.place.is_sampled]
+        self._place = tracing.place_of_its_own() if self._sampled else None
+        self._started = time.time_ns()
+
+    def ended(self, error: str | None) -> None:
+        """Tell that it committed, or why it did not."""
+        seconds = (time.time_ns() - self._started) / 1e9
+        metrics.statement_ended(inbox.APPEND_SUMMARY, "postgres" if error else "", seconds)
+        metrics.APPENDED_ROWS.observe(len(self._batch))
+        if self._place is None:
+            return
+        operation, table = inbox.APPEND_SUMMARY.split()
+        attributes = {
+            "db.system.name": "postgresql",
+            "db.operation.name": operation,
+            "db.collection.name": table,
+            "db.query.summary": inbox.APPEND_SUMMARY,
+            "db.operation.batch.size": len(self._batch),
+        }
+        tracing.record(self._place, inbox.APPEND_SUMMARY, SpanKind.CLIENT, self._started, attributes, error=error)
+        for one in self._sampled:
+            tracing.record(
+                tracing.place_below(one.place.context),
+                "append inbox",
+                SpanKind.PRODUCER,
+                one.since,
+                _attributes(one.delivery),
+                links=(self._place.context,),
+                error=error,
+            )
+
+
+def _attributes(delivery: inbox.Delivery) -> dict[str, str]:
+    return {
+        "messaging.system": "procrastinate",
+        "messaging.operation.name": "append",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "inbox",
+        **tracing.identity(delivery.correlation_id, delivery.tenant_id, delivery.ticket_id),
+    }

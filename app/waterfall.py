@@ -1,0 +1,112 @@
+"""What did the sample's way take, step by step? Its real spans, as the processes export them, drawn in a terminal."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import msgspec
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+NAME, BAR = 41, 24  # columns
+SPANS = 3  # of a webhook that was promoted
+PATIENCE = 3.0  # seconds; they come a fifth of a second after their work
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A span: its times are nanoseconds since 1970."""
+
+    service: str
+    name: str
+    trace_id: str
+    correlation_id: str
+    start: int
+    end: int
+
+
+class Receiver:
+    """Takes the spans of our own processes in, and no others, and keeps those of one webhook."""
+
+    def __init__(self, port: int) -> None:
+        self.environment = {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
+        self._steps: list[Step] = []
+        self._done = False
+
+    def take(self, body: bytes) -> None:
+        """Take one export request in."""
+        if not self._done:  # `dev` may run for days
+            self._steps += _steps(ExportTraceServiceRequest.FromString(body))
+
+    async def trace(self, correlation_id: str) -> Sequence[Step]:
+        """Wait for a webhook's spans and give them, the first to begin first; what has not come is not waited for."""
+        found: list[Step] = []
+        for _ in range(int(PATIENCE / 0.05)):
+            found = [step for step in self._steps if step.correlation_id == correlation_id]
+            if len(found) >= SPANS:
+                break
+            await asyncio.sleep(0.05)
+        self._done = True
+        self._steps.clear()
+        return sorted(found, key=lambda step: (step.start, -step.end))
+
+
+@contextlib.contextmanager
+def receiving() -> Iterator[Receiver]:
+    """Receive on a port of this machine until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    server.receiver = receiver = Receiver(server.server_port)  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def lines(steps: Sequence[Step]) -> Iterator[str]:
+    """Draw spans one below the other, each where it was in time."""
+    begin = steps[0].start
+    whole = max(step.end for step in steps) - begin or 1
+    for step in steps:
+        left = (step.start - begin) * BAR // whole
+        width = max(1, round((step.end - step.start) * BAR / whole))
+        bar = (" " * min(left, BAR - 1) + "█" * width)[:BAR]
+        name = step.name if len(step.name) <= NAME else step.name[: NAME - 1] + "…"
+        yield f"  {name:{NAME}} {bar:{BAR}} {(step.end - step.start) / 1e6:6.1f} ms"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.server.receiver.take(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: the terminal is for what `dev` prints."""
+
+
+def _steps(request: ExportTraceServiceRequest) -> Iterator[Step]:
+    for resource in request.resource_spans:
+        named = {one.key: one.value.string_value for one in resource.resource.attributes}
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                found = {one.key: one.value.string_value for one in span.attributes}
+                yield Step(
+                    named.get("service.name", ""),
+                    span.name,
+                    span.trace_id.hex(),
+                    found.get("correlation_id", ""),
+                    span.start_time_unix_nano,
+                    span.end_time_unix_nano,
+                )

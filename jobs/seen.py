@@ -1,0 +1,156 @@
+"""What is seen of a batch? A log line, a span and a count for each of its rows, and a span for the job."""
+
+import collections
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from opentelemetry.trace import SpanContext, SpanKind
+
+from db import engine as database
+from db import queue
+from db.inbox import ClaimedRow, Outcome
+from otel import logs, metrics, tracing
+from otel.tracing import Place
+
+LINES = {"promoted": "ticket_promoted", "failed": "ticket_failed", "rejected": "ticket_rejected"}
+PROMOTION = {
+    "messaging.system": "procrastinate",
+    "messaging.operation.name": "promote",
+    "messaging.operation.type": "process",
+    "messaging.destination.name": "inbox",
+}
+_logger = logging.getLogger("ticket_inbox.promote")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """The job that promotes a batch, and its how manieth try this is."""
+
+    id: int | None = None
+    tries: int = 1
+    task: str = queue.PROMOTE
+
+
+class Batch:
+    """A batch from its beginning to its end: used as a context, it also tells why it failed.
+
+    `rows` and `outcomes` are set as they become known.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._started, self._since = time.perf_counter(), time.time_ns()
+        self.rows: Sequence[ClaimedRow] = ()
+        self.outcomes: list[Outcome] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._ended()
+        else:
+            self._failed(database.reason(error) if isinstance(error, database.DatabaseError) else type(error).__name__)
+
+    def _ended(self) -> None:
+        """Tell of every row what became of it."""
+        claimed = {row.id: row for row in self.rows}
+        seconds = time.perf_counter() - self._started
+        places = self._record({outcome.id: outcome for outcome in self.outcomes})
+        for outcome in self.outcomes:
+            self._log(claimed[outcome.id], outcome, places.get(outcome.id), seconds)
+        self._count(claimed, places)
+
+    def _failed(self, error: str) -> None:
+        """Tell that nothing became of the batch in this try."""
+        places = self._record({}, error)
+        if not places:
+            self._record_job(tracing.place_of_its_own(), error)
+
+    def _record(self, outcomes: dict[int, Outcome], error: str | None = None) -> dict[int, Place]:
+        """Leave the spans of those rows whose traces are exported, and the job's if there is such a row."""
+        places = {row.id: tracing.place_below(context) for row, context in self._sampled()}
+        if not places:
+            return places
+        job = tracing.place_of_its_own()
+        self._record_job(job, error)
+        for row in self.rows:
+            if place := places.get(row.id):
+                outcome = outcomes.get(row.id)
+                tracing.record(
+                    place,
+                    "promote inbox",
+                    SpanKind.CONSUMER,
+                    self._since,
+                    self._attributes(row, outcome),
+                    links=(job.context,),
+                    error=outcome.error if outcome else error,
+                )
+        return places
+
+    def _sampled(self) -> Iterator[tuple[ClaimedRow, SpanContext]]:
+        for row in self.rows:
+            if context := tracing.context_of(row.traceparent):
+                yield row, context
+
+    def _record_job(self, place: Place, error: str | None) -> None:
+        attributes = {
+            **PROMOTION,
+            "messaging.operation.name": self._job.task,
+            "messaging.batch.message_count": len(self.rows),
+            "job_id": self._job.id or 0,
+            "attempt": self._job.tries,
+        }
+        tracing.record(place, f"process {self._job.task}", SpanKind.CONSUMER, self._since, attributes, error=error)
+
+    def _attributes(self, row: ClaimedRow, outcome: Outcome | None) -> dict[str, str | int]:
+        ticket_id = (outcome.ticket_id if outcome else None) or row.ticket_id
+        known: dict[str, str | int] = {
+            **PROMOTION,
+            **tracing.identity(row.correlation_id, row.tenant_id, ticket_id),
+            "inbox_id": row.id,
+            "attempt": row.attempts + self._job.tries,
+            "job_id": self._job.id or 0,
+            "task": self._job.task,
+        }
+        if outcome and outcome.action:
+            known["action"] = outcome.action
+        elif outcome:
+            known["error.type"] = outcome.status
+        return known
+
+    def _log(self, row: ClaimedRow, outcome: Outcome, place: Place | None, seconds: float) -> None:
+        trace_id, span_id = (row.traceparent or "--").split("-")[1:3]
+        logs.log(
+            _logger,
+            logging.ERROR if outcome.error else logging.INFO,
+            LINES[outcome.status],
+            correlation_id=row.correlation_id,
+            trace_id=trace_id or None,
+            span_id=f"{place.context.span_id:016x}" if place else span_id or None,
+            tenant_id=row.tenant_id,
+            ticket_id=outcome.ticket_id,
+            inbox_id=row.id,
+            job_id=self._job.id,
+            action=outcome.action,
+            duration_ms=round(seconds * 1000, 3),
+            lag_ms=round(_lag(row) * 1000, 3),
+            error=outcome.error,
+        )
+
+    def _count(self, claimed: dict[int, ClaimedRow], places: dict[int, Place]) -> None:
+        actions = collections.Counter(outcome.action for outcome in self.outcomes if outcome.action)
+        refused = collections.Counter(outcome.status for outcome in self.outcomes if not outcome.action)
+        metrics.rows_promoted(actions, refused)
+        for outcome in self.outcomes:
+            if outcome.action:
+                metrics.promotion_lagged(_lag(claimed[outcome.id]), places.get(outcome.id))
+
+
+def _lag(row: ClaimedRow) -> float:
+    return time.time() - row.received_at.timestamp()

@@ -1,0 +1,24 @@
+"""What becomes of spans that nobody takes? They wait in a queue of bounded length.
+
+Where that is full the oldest are dropped, and counted.
+"""
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from otel import metrics
+
+
+class BoundedSpans(BatchSpanProcessor):
+    """The SDK's queue of spans, which counts what it drops."""
+
+    def __init__(self, exporter: SpanExporter, size: int) -> None:
+        most = min(size, BatchSpanProcessor._default_max_export_batch_size())  # noqa: SLF001  (as OTEL_BSP_* has it)
+        super().__init__(exporter, max_queue_size=size, max_export_batch_size=most)
+        self._size = size
+        self._waiting = self._batch_processor._queue  # noqa: SLF001  (the SDK tells its length to its own metrics alone)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if len(self._waiting) >= self._size:
+            metrics.DROPPED.labels("traces").inc()
+        super().on_end(span)

@@ -1,0 +1,184 @@
+"""Where does what can be seen go? To whom OpenTelemetry's own OTEL_* variables name; without them, nowhere.
+
+An exporter that is away, slow or lying holds up a thread of its own and nothing else: what it does not take waits in
+a queue of bounded length, and is then dropped and counted.
+"""
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry.sdk import environment_variables as names
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+from otel import metrics, tracing
+
+QUEUE = 16_384  # spans: a burst of batches overflows the SDK's own 2,048
+STOP_SECONDS = 3.0  # that a stopping process waits for the last of it
+PUSH_MILLISECONDS = 60_000  # between two pushes of the metrics, as the specification has it
+MODULES = {"grpc": "opentelemetry.exporter.otlp.proto.grpc", "http/protobuf": "opentelemetry.exporter.otlp.proto.http"}
+SAMPLERS = ("always_on", "always_off", "traceidratio")
+NUMBERS = (
+    names.OTEL_BSP_MAX_QUEUE_SIZE,
+    names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    names.OTEL_BSP_SCHEDULE_DELAY,
+    names.OTEL_METRIC_EXPORT_INTERVAL,
+)
+Environ = Mapping[str, str]
+Stop = Callable[[], object]
+
+
+class WrongTelemetryError(ValueError):
+    """An OTEL_* variable holds what cannot be followed; the message names it and what would be right."""
+
+
+def configure(service: str, environ: Environ = os.environ) -> Stop:
+    """Export what `environ` asks for as `service`, and give what ends that within seconds.
+
+    Raises WrongTelemetryError, before anything is begun.
+    """
+    wanted = check(environ)
+    if not wanted:
+        return lambda: None
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own otherwise
+    resource = _resource(service)
+    for signal in wanted:
+        for outcome in ("success", "failure"):
+            metrics.EXPORTED.labels(signal.lower(), outcome)  # seen from the beginning, at 0
+    stops = [EXPORTS[signal](resource, environ) for signal in wanted]
+    return lambda: _stop(stops)
+
+
+def check(environ: Environ = os.environ) -> list[str]:
+    """Give the signals that `environ` wants exported: of traces, metrics and logs. Raises WrongTelemetryError."""
+    for name in NUMBERS:
+        if (text := environ.get(name)) and not (text.isascii() and text.isdecimal() and int(text)):
+            raise WrongTelemetryError(f"{name} is wrong: it must be a whole number above 0")
+    sampler = environ.get(names.OTEL_TRACES_SAMPLER) or "always_on"
+    if sampler.removeprefix("parentbased_") not in SAMPLERS:
+        known = ", ".join([*SAMPLERS, *(f"parentbased_{name}" for name in SAMPLERS)])
+        raise WrongTelemetryError(f"{names.OTEL_TRACES_SAMPLER} is wrong: it must be one of {known}")
+    _check_ratio(environ.get(names.OTEL_TRACES_SAMPLER_ARG) or "1")
+    size = int(environ.get(names.OTEL_BSP_MAX_QUEUE_SIZE) or QUEUE)
+    if int(environ.get(names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or 1) > size:
+        raise WrongTelemetryError(
+            f"{names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE} is wrong: "
+            f"it must be at most {names.OTEL_BSP_MAX_QUEUE_SIZE}, which is {size}"
+        )
+    if environ.get(names.OTEL_SDK_DISABLED, "").strip().lower() == "true":
+        return []
+    return [signal for signal in EXPORTS if _is_wanted(signal, environ) and _protocol(signal, environ)]
+
+
+def _check_ratio(text: str) -> None:
+    try:
+        if 0 <= float(text) <= 1:
+            return
+    except ValueError:
+        pass
+    raise WrongTelemetryError(f"{names.OTEL_TRACES_SAMPLER_ARG} is wrong: it must be a number from 0 to 1")
+
+
+def count(signal: str, number: int, *, taken: bool) -> None:
+    """Count what an exporter took, or did not."""
+    metrics.EXPORTED.labels(signal, "success" if taken else "failure").inc(number)
+
+
+def _is_wanted(signal: str, environ: Environ) -> bool:
+    """Logs are on standard error already, and one record a webhook has its price: they go out only when asked for."""
+    name = f"OTEL_{signal}_EXPORTER"
+    exporter = environ.get(name) or ("none" if signal == "LOGS" else "otlp")
+    if exporter not in ("otlp", "none"):
+        raise WrongTelemetryError(f"{name} is wrong: it must be otlp or none")
+    named = any(environ.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
+    return exporter == "otlp" and named
+
+
+def _protocol(signal: str, environ: Environ) -> str:
+    for name in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", names.OTEL_EXPORTER_OTLP_PROTOCOL):
+        if protocol := environ.get(name):
+            if protocol not in MODULES:
+                raise WrongTelemetryError(f"{name} is wrong: it must be one of {', '.join(MODULES)}")
+            return protocol
+    return "http/protobuf"
+
+
+def _exporter(signal: str, module: str, kind: str, environ: Environ) -> Any:  # noqa: ANN401
+    """Make a signal's OTLP exporter, which reads where to and how from OTEL_EXPORTER_OTLP_*."""
+    return _counted(signal.lower(), getattr(import_module(f"{MODULES[_protocol(signal, environ)]}.{module}"), kind)())
+
+
+def _counted(signal: str, exporter: Any) -> Any:  # noqa: ANN401
+    """Have an exporter count what it takes, and what it does not."""
+    export = exporter.export
+
+    def counted(batch: Sequence[object], **options: Any) -> object:  # noqa: ANN401
+        result = export(batch, **options)
+        count(signal, len(batch), taken=result.name == "SUCCESS")
+        return result
+
+    exporter.export = counted
+    return exporter
+
+
+def _export_spans(resource: Resource, environ: Environ) -> Stop:
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    from otel import otlp  # noqa: PLC0415
+    from otel.bounded import BoundedSpans  # noqa: PLC0415
+
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    import_module(f"{MODULES[_protocol('TRACES', environ)]}.trace_exporter").encode_spans = otlp.encode  # type: ignore[attr-defined]
+    exporter = _exporter("TRACES", "trace_exporter", "OTLPSpanExporter", environ)
+    size = int(environ.get(names.OTEL_BSP_MAX_QUEUE_SIZE) or QUEUE)
+    tracing.use(tracing.Recorder(provider, BoundedSpans(exporter, size)))
+    return provider.shutdown
+
+
+def _export_metrics(resource: Resource, environ: Environ) -> Stop:
+    from otel.metrics_by_otlp import Pusher  # noqa: PLC0415
+
+    module = import_module(f"{MODULES[_protocol('METRICS', environ)]}.metric_exporter")
+    seconds = int(environ.get(names.OTEL_METRIC_EXPORT_INTERVAL) or PUSH_MILLISECONDS) / 1000
+    counted = lambda number, taken: count("metrics", number, taken=taken)  # noqa: E731
+    return Pusher(module.OTLPMetricExporter(), resource, seconds, counted).stop
+
+
+def _export_logs(resource: Resource, environ: Environ) -> Stop:
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    from otel.logs_by_otlp import Handler  # noqa: PLC0415
+
+    provider = LoggerProvider(resource, shutdown_on_exit=False)
+    exporter = _exporter("LOGS", "_log_exporter", "OTLPLogExporter", environ)
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    logging.getLogger().addHandler(Handler(provider))
+    return provider.shutdown
+
+
+EXPORTS = {"TRACES": _export_spans, "METRICS": _export_metrics, "LOGS": _export_logs}
+
+
+def _resource(service: str) -> Resource:
+    ours = {
+        "service.namespace": "ticket-inbox",
+        "service.name": service,
+        "service.version": version("ticket-inbox"),
+        "service.instance.id": str(uuid.uuid4()),
+    }
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+
+
+def _stop(stops: Sequence[Stop]) -> None:
+    """End all of it, each in a thread of its own: who does not come to an end is left behind."""
+    threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(STOP_SECONDS)

@@ -1,0 +1,146 @@
+"""What is counted? Each instrument is named here, once.
+
+prometheus_client keeps the values: an observation costs it a tenth of what the OpenTelemetry SDK takes, and it gives
+exemplars at `/metrics`. `otel/export.py` sends the same values by OTLP (docs/decisions/0016).
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from otel.tracing import Place
+
+MOST_TENANTS = 100  # named by a label of their own; the rest are OTHER
+OTHER = "other"
+STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges say nothing rather than something old
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
+ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+# Names and attributes of the first two are OpenTelemetry's semantic conventions.
+REQUEST_DURATION = Histogram(
+    "http_server_request_duration_seconds",
+    "How long a webhook took from its receipt to its answer.",
+    ["http_request_method", "http_route", "http_response_status_code", "error_type"],
+    buckets=SECONDS,
+)
+STATEMENT_DURATION = Histogram(
+    "db_client_operation_duration_seconds",
+    "How long the statement took that appends to the inbox, its commit included.",
+    ["db_system_name", "db_operation_name", "db_collection_name", "error_type"],
+    buckets=SECONDS,
+)
+WEBHOOKS = Counter(
+    "ticket_inbox_webhooks",
+    "Webhooks answered, by outcome: accepted, or the kind of the refusal. Those that verified have their tenant.",
+    ["outcome", "tenant_id"],
+)
+APPENDED_ROWS = Histogram("ticket_inbox_append_rows", "Webhooks that shared one statement and commit.", buckets=ROWS)
+PROMOTION_LAG = Histogram(
+    "ticket_inbox_promotion_lag_seconds", "From the receipt of a webhook until it was stored.", buckets=SECONDS
+)
+PROMOTED_ROWS = Counter("ticket_inbox_promoted_rows", "Inbox rows promoted, by what they did.", ["action"])
+REFUSED_ROWS = Counter("ticket_inbox_refused_rows", "Inbox rows that promotion failed or rejected.", ["status"])
+JOB_RETRIES = Counter("ticket_inbox_job_retries", "Jobs put off because Postgres was at fault.", ["task"])
+EXPORTED = Counter(
+    "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
+)
+DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans or log lines that found the queue full.", ["signal"])
+
+
+class InboxGauges:
+    """The gauges of the inbox as they were last read: a scrape reads no table."""
+
+    def __init__(self) -> None:
+        self._read_at = float("-inf")
+        self._values: dict[str, float] = {}
+
+    def set(self, values: dict[str, float]) -> None:
+        """Keep what was read now: `pending`, `failed`, `rejected`, `oldest_pending_seconds`, `workers_alive`."""
+        self._values, self._read_at = values, time.monotonic()
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the gauges, or none where the last reading is old."""
+        if time.monotonic() - self._read_at > STALE_AFTER:
+            return
+        rows = GaugeMetricFamily(
+            "ticket_inbox_rows", "Inbox rows that are not promoted; counts to 100,000.", labels=["status"]
+        )
+        for status in ("pending", "failed", "rejected"):
+            rows.add_metric([status], self._values[status])
+        yield rows
+        for name, what in (
+            ("oldest_pending_seconds", "Age of the oldest pending inbox row; 0 where none is."),
+            ("workers_alive", "Workers whose heartbeat is fresh."),
+        ):
+            yield GaugeMetricFamily(f"ticket_inbox_{name}", what, value=self._values[name])
+
+
+# A counter that is first seen at 1 shows no increase.
+for status in ("failed", "rejected"):
+    REFUSED_ROWS.labels(status)
+for action in ("inserted", "updated", "stale"):
+    PROMOTED_ROWS.labels(action)
+
+inbox_gauges = InboxGauges()
+REGISTRY.register(inbox_gauges)
+_tenants: set[str] = set()
+_answered: dict[tuple[int, str], Any] = {}
+_outcomes: dict[tuple[str, str], Any] = {}
+
+
+def webhook_answered(route: str, status: int, kind: str | None, seconds: float, tenant_id: str, place: Place) -> None:
+    """Count a webhook: `kind` of its refusal, or None; `tenant_id` where it verified, else an empty text."""
+    outcome = (kind or "accepted", _named(tenant_id))
+    if (counter := _outcomes.get(outcome)) is None:
+        counter = _outcomes[outcome] = WEBHOOKS.labels(*outcome)
+    counter.inc()
+    if (histogram := _answered.get((status, outcome[0]))) is None:
+        histogram = _answered[status, outcome[0]] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
+    histogram.observe(seconds, _exemplar(place) if place.is_sampled else None)
+
+
+def statement_ended(summary: str, kind: str, seconds: float) -> None:
+    """Count a statement: `summary` is its operation and its table, `kind` what went wrong, or an empty text."""
+    STATEMENT_DURATION.labels("postgresql", *summary.split(), kind).observe(seconds)
+
+
+def rows_promoted(actions: Mapping[str, int], refused: Mapping[str, int]) -> None:
+    """Count what became of a batch: promoted rows by action, the others by status."""
+    for action, count in actions.items():
+        PROMOTED_ROWS.labels(action).inc(count)
+    for status, count in refused.items():
+        REFUSED_ROWS.labels(status).inc(count)
+
+
+def promotion_lagged(seconds: float, place: Place | None) -> None:
+    """Count how long a row took from its receipt until it was stored; `place` where its trace is exported."""
+    PROMOTION_LAG.observe(seconds, _exemplar(place) if place else None)
+
+
+def exposition(accept: str) -> tuple[bytes, str]:
+    """Give what a scrape gets, and its content type; exemplars only where `accept` asks for OpenMetrics."""
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type
+
+
+def serve(host: str, port: int) -> None:
+    """Serve what is counted on a port of its own, from a thread of its own; 0 for none. Raises OSError."""
+    if port:
+        start_http_server(port, host)
+
+
+def _exemplar(place: Place) -> dict[str, str]:
+    return {"trace_id": f"{place.context.trace_id:032x}", "span_id": f"{place.context.span_id:016x}"}
+
+
+def _named(tenant_id: str) -> str:
+    if tenant_id in _tenants or not tenant_id:
+        return tenant_id
+    if len(_tenants) >= MOST_TENANTS:
+        return OTHER
+    _tenants.add(tenant_id)
+    return tenant_id

@@ -1,0 +1,133 @@
+"""How do the values of /metrics go out by OTLP? prometheus_client's families, told in the SDK's own data classes."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from opentelemetry.sdk.metrics import Exemplar
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from prometheus_client import REGISTRY
+from prometheus_client.core import Metric as Family
+from prometheus_client.samples import Sample
+
+SCOPE = InstrumentationScope("ticket-inbox")
+# What Prometheus writes with underscores has dots in OpenTelemetry, but for those within a word.
+DOTTED = {
+    "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
+    "db_client_operation_duration_seconds": ("db.client.operation.duration", "s"),
+    "http_request_method": ("http.request.method", ""),
+    "http_response_status_code": ("http.response.status_code", ""),
+    "http_route": ("http.route", ""),
+    "error_type": ("error.type", ""),
+    "db_system_name": ("db.system.name", ""),
+    "db_operation_name": ("db.operation.name", ""),
+    "db_collection_name": ("db.collection.name", ""),
+}
+STARTED = time.time_ns()
+ABSENT: Any = None  # the exporter leaves it out
+
+
+class Pusher:
+    """Sends all values every `interval` seconds from a thread of its own, and once more at the end."""
+
+    def __init__(
+        self, exporter: MetricExporter, resource: Resource, interval: float, count: Callable[[int, bool], None]
+    ) -> None:
+        self._exporter, self._resource, self._interval, self._count = exporter, resource, interval, count
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics by OTLP", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what there is a last time, and end."""
+        self._ended.set()
+        self._thread.join()
+        self._exporter.shutdown()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            self._push()
+        self._push()
+
+    def _push(self) -> None:
+        found = data(REGISTRY.collect(), self._resource)
+        result = self._exporter.export(found)
+        number = len(found.resource_metrics[0].scope_metrics[0].metrics)
+        self._count(number, result is MetricExportResult.SUCCESS)
+
+
+def data(families: Iterable[Family], resource: Resource) -> MetricsData:
+    """Tell `families`, as prometheus_client collects them, as what an OTLP exporter takes."""
+    now = time.time_ns()
+    found = [_metric(family, now) for family in families]
+    scope = ScopeMetrics(SCOPE, [metric for metric in found if metric], "")
+    return MetricsData([ResourceMetrics(resource, [scope], "")])
+
+
+def _metric(family: Family, now: int) -> Metric | None:
+    default = family.name.replace("ticket_inbox_", "ticket_inbox.").removesuffix("_seconds"), ""
+    name, unit = DOTTED.get(family.name, default)
+    if family.name.endswith("_seconds"):
+        unit = "s"
+    if family.type == "counter":
+        points = [_number(sample, now) for sample in family.samples if sample.name.endswith("_total")]
+        return Metric(name, family.documentation, unit, Sum(points, AggregationTemporality.CUMULATIVE, True))  # noqa: FBT003
+    if family.type == "gauge":
+        return Metric(name, family.documentation, unit, Gauge([_number(sample, now) for sample in family.samples]))
+    if family.type == "histogram":
+        histogram = Histogram(list(_histograms(family.samples, now)), AggregationTemporality.CUMULATIVE)
+        return Metric(name, family.documentation, unit, histogram)
+    return None  # prometheus_client's own facts about Python
+
+
+def _number(sample: Sample, now: int) -> NumberDataPoint:
+    return NumberDataPoint(_attributes(sample.labels), STARTED, now, sample.value)
+
+
+def _histograms(samples: Sequence[Sample], now: int) -> Iterable[HistogramDataPoint]:
+    """Give a point for each set of labels: its buckets come in order, each with the count of all below it."""
+    by_labels: dict[tuple[tuple[str, str], ...], dict[str, list[Sample]]] = {}
+    for sample in samples:
+        labels = tuple((name, value) for name, value in sample.labels.items() if name != "le")
+        by_labels.setdefault(labels, {}).setdefault(sample.name.rsplit("_", 1)[1], []).append(sample)
+    for labels, parts in by_labels.items():
+        below = [int(bucket.value) for bucket in parts["bucket"]]
+        yield HistogramDataPoint(
+            attributes=_attributes(dict(labels)),
+            start_time_unix_nano=STARTED,
+            time_unix_nano=now,
+            count=below[-1],
+            sum=parts["sum"][0].value,
+            bucket_counts=[high - low for high, low in zip(below, [0, *below], strict=False)],
+            explicit_bounds=[float(bucket.labels["le"]) for bucket in parts["bucket"][:-1]],
+            min=ABSENT,
+            max=ABSENT,
+            exemplars=[_exemplar(bucket) for bucket in parts["bucket"] if bucket.exemplar],
+        )
+
+
+def _exemplar(bucket: Sample) -> Exemplar:
+    assert bucket.exemplar is not None  # noqa: S101  (asked before)
+    given, ids = bucket.exemplar, bucket.exemplar.labels
+    when = int(float(given.timestamp or 0) * 1e9)
+    return Exemplar({}, given.value, when, int(ids["span_id"], 16), int(ids["trace_id"], 16))
+
+
+def _attributes(labels: dict[str, str]) -> dict[str, str]:
+    return {DOTTED.get(name, (name, ""))[0]: value for name, value in labels.items() if value}

@@ -1,0 +1,96 @@
+"""`python -m tests.bench.tracing`: what does it cost to be seen, and what does an exporter cost that is not there?
+
+Rounds of one run each, interleaved; every figure is the median over the rounds of the ratio to the same round without
+any exporter. Ten minutes or so; `--rounds` and `--seconds` make it shorter.
+"""
+
+import argparse
+import contextlib
+import socket
+import statistics
+from collections.abc import Iterator
+
+from tests.bench import parts
+from tests.bench.parts import Rig
+from tests.parts import Server
+
+OFF: dict[str, str] = {}
+
+
+def main() -> None:
+    """Print one line a variant."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6)
+    given = parser.parse_args()
+    print(parts.machine())
+    with parts.rig() as rig, variants() as known:
+        with contextlib.ExitStack() as stack:
+            servers = {name: stack.enter_context(rig.server(**settings)) for name, settings in known.items()}
+            compare(
+                "accepted/s",
+                servers,
+                given.rounds,
+                lambda server: parts.load(server, rig.tenant, given.seconds)["per_second"],
+            )
+        stored = {name: known[name] for name in ("off", "1 %", "all")}
+        compare("stored/s", stored, given.rounds, lambda settings: store(rig, settings, given.seconds))
+        for name in ("off", "all", "all, nobody listens"):
+            with rig.server(**known[name]) as server:
+                print(f"memory of a server, 60 s at full load, {name}: {memory(rig, server)}")
+
+
+@contextlib.contextmanager
+def variants() -> Iterator[dict[str, dict[str, str]]]:
+    """Give the settings of each variant."""
+    tenth = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+    with (
+        parts.sink() as sink, parts.sink(500) as lying, socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.create_server(("127.0.0.1", 0)) as closed,
+    ):  # fmt: skip
+        nobody = to(f"http://127.0.0.1:{closed.getsockname()[1]}")
+        closed.close()
+        yield {
+            "off": OFF,
+            "1 %": to(sink) | tenth,
+            "all": to(sink),
+            "all, nobody listens": nobody,
+            "all, accepts and never answers": to(f"http://127.0.0.1:{silent.getsockname()[1]}"),
+            "all, answers 500": to(lying),
+        }
+
+
+def to(endpoint: str) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+
+
+def compare(what: str, given: dict[str, object], rounds: int, measure: object) -> None:
+    """Measure each in turn, `rounds` times, and print medians and ratios to `off`."""
+    found: dict[str, list[float]] = {name: [] for name in given}
+    for _ in range(rounds):
+        for name, one in given.items():
+            found[name].append(measure(one))  # type: ignore[operator]
+    for name, values in found.items():
+        ratios = [value / off for value, off in zip(values, found["off"], strict=True)]
+        print(f"{what:10} {name:32} {statistics.median(values):8,.0f}   {statistics.median(ratios):.2f} "
+              f"({min(ratios):.2f} to {max(ratios):.2f})", flush=True)  # fmt: skip
+
+
+def store(rig: Rig, settings: dict[str, str], seconds: float) -> float:
+    """Give how many a second were received and stored, at full load until all of it was."""
+    rig.database.query("TRUNCATE inbox, ticket_history")
+    with rig.server(**settings) as server, rig.worker(**settings):
+        return parts.received_and_stored(rig, server, seconds)
+
+
+def memory(rig: Rig, server: Server) -> str:
+    """Tell what a server holds after each twelve seconds of full load."""
+    told = []
+    for _ in range(5):
+        parts.load(server, rig.tenant, 12)
+        told.append(f"{parts.memory_mb(server.process.pid):.0f}")
+    return f"{', '.join(told)} MB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What an OTLP receiver gets: a real one, over HTTP or gRPC, in the tests' own process."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
+
+REQUESTS: dict[str, Any] = {
+    "/v1/traces": trace_service_pb2.ExportTraceServiceRequest,
+    "/v1/metrics": metrics_service_pb2.ExportMetricsServiceRequest,
+    "/v1/logs": logs_service_pb2.ExportLogsServiceRequest,
+}
+
+
+class Span:
+    """A span as it arrived."""
+
+    def __init__(self, told: ProtoSpan, service: str, schema_url: str) -> None:
+        self.name, self.service, self.schema_url = told.name, service, schema_url
+        self.kind = ProtoSpan.SpanKind.Name(told.kind).removeprefix("SPAN_KIND_")
+        self.trace_id, self.id, self.parent_id = told.trace_id.hex(), told.span_id.hex(), told.parent_span_id.hex()
+        self.attributes = attributes(told.attributes)
+        self.links = [link.span_id.hex() for link in told.links]
+        self.error = told.status.message if told.status.code == 2 else None
+        self.start, self.end = told.start_time_unix_nano, told.end_time_unix_nano
+
+
+class Receiver:
+    """Everything that was exported, and the address to export to."""
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self.protocol = ""
+        self.requests: list[Any] = []
+        self._spans: list[Span] = []
+
+    def take(self, request: Any) -> None:  # noqa: ANN401
+        self.requests.append(request)
+        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
+            self._spans += [
+                Span(span, attributes(resource.resource.attributes)["service.name"], scope.schema_url)
+                for resource in request.resource_spans
+                for scope in resource.scope_spans
+                for span in scope.spans
+            ]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What has a process export to here, soon."""
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": self.protocol,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        }
+
+    def spans(self, **wanted: object) -> list[Span]:
+        """Give the spans with these attributes, by start; `name` and `trace_id` are a span's own."""
+        found = list(self._spans)
+        own = {"name", "trace_id"} & wanted.keys()
+        return sorted(
+            (
+                span
+                for span in found
+                if all(getattr(span, name) == wanted[name] for name in own)
+                and all(span.attributes.get(name) == wanted[name] for name in wanted.keys() - own)
+            ),
+            key=lambda span: span.start,
+        )
+
+    def wait_for_spans(self, count: int, within: float = 15.0, **wanted: object) -> list[Span]:
+        deadline = time.monotonic() + within
+        while len(found := self.spans(**wanted)) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} spans {wanted} after {within} s"
+            time.sleep(0.05)
+        return found
+
+    def wait_until(self, condition: Callable[[], object], within: float = 15.0) -> None:
+        deadline = time.monotonic() + within
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def metric_names(self) -> set[str]:
+        return {metric.name for metric in self._metrics()}
+
+    def points(self, name: str) -> list[Any]:
+        """Give a histogram's points, in the order in which they came."""
+        return [point for metric in self._metrics() if metric.name == name for point in metric.histogram.data_points]
+
+    def _metrics(self) -> list[Any]:
+        return [
+            metric
+            for request in list(self.requests)
+            if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest)
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        ]
+
+    def log_records(self) -> list[Any]:
+        return [
+            record
+            for request in list(self.requests)
+            if isinstance(request, logs_service_pb2.ExportLogsServiceRequest)
+            for resource in request.resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
+
+    def raw(self) -> bytes:
+        """All that came, as bytes."""
+        return b"".join(request.SerializeToString() for request in list(self.requests))
+
+
+def attributes(told: Any) -> dict[str, Any]:  # noqa: ANN401  (protobuf's own sequence)
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in told}
+
+
+@contextlib.contextmanager
+def receiving_http(answer: int = 200, delay: float = 0.0) -> Iterator[Receiver]:
+    """Receive OTLP over HTTP; answer with `answer` after `delay` seconds."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(delay)
+            receiver.take(REQUESTS[self.path].FromString(body))
+            self.send_response(answer)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    receiver.endpoint, receiver.protocol = f"http://127.0.0.1:{server.server_port}", "http/protobuf"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
+def receiving_grpc() -> Iterator[Receiver]:
+    """Receive OTLP over gRPC."""
+    receiver = Receiver()
+
+    def taking(answer: type[Any]) -> Callable[..., Any]:
+        def export(_self: object, request: Any, _context: object) -> Any:  # noqa: ANN401
+            receiver.take(request)
+            return answer()
+
+        return export
+
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    for module, grpc_module, name in (
+        (trace_service_pb2, trace_service_pb2_grpc, "Trace"),
+        (metrics_service_pb2, metrics_service_pb2_grpc, "Metrics"),
+        (logs_service_pb2, logs_service_pb2_grpc, "Logs"),
+    ):
+        export = taking(getattr(module, f"Export{name}ServiceResponse"))
+        servicer = type(name, (getattr(grpc_module, f"{name}ServiceServicer"),), {"Export": export})()
+        getattr(grpc_module, f"add_{name}ServiceServicer_to_server")(servicer, server)
+    receiver.endpoint, receiver.protocol = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", "grpc"
+    server.start()
+    try:
+        yield receiver
+    finally:
+        server.stop(grace=None).wait()
