@@ -17,7 +17,6 @@ PATIENCE = 3.0  # seconds; they come a fifth of a second after their work
 class Step(msgspec.Struct, frozen=True):
     """A span: its times are nanoseconds since 1970."""
 
-    service: str
     name: str
     trace_id: str
     correlation_id: str
@@ -98,12 +97,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _steps(request: ExportTraceServiceRequest) -> Iterator[Step]:
     for resource in request.resource_spans:
-        named = {one.key: one.value.string_value for one in resource.resource.attributes}
         for scope in resource.scope_spans:
             for span in scope.spans:
                 found = {one.key: one.value.string_value for one in span.attributes}
                 yield Step(
-                    named.get("service.name", ""),
                     span.name,
                     span.trace_id.hex(),
                     found.get("correlation_id", ""),

@@ -12,9 +12,8 @@ from otel import metrics
 class BoundedSpans(BatchSpanProcessor):
     """The SDK's queue of spans, which counts what it drops."""
 
-    def __init__(self, exporter: SpanExporter, size: int) -> None:
-        most = min(size, BatchSpanProcessor._default_max_export_batch_size())  # noqa: SLF001  (as OTEL_BSP_* has it)
-        super().__init__(exporter, max_queue_size=size, max_export_batch_size=most)
+    def __init__(self, exporter: SpanExporter, size: int, batch: int) -> None:
+        super().__init__(exporter, max_queue_size=size, max_export_batch_size=batch)
         self._size = size
         self._waiting = self._batch_processor._queue  # noqa: SLF001  (the SDK tells its length to its own metrics alone)
 

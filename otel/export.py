@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from otel import metrics, tracing
 
 QUEUE = 16_384  # spans: a burst of batches overflows the SDK's own 2,048
+BATCH = 512  # spans in one request
 STOP_SECONDS = 3.0  # that a stopping process waits for the last of it
 PUSH_MILLISECONDS = 60_000  # between two pushes of the metrics, as the specification has it
 MODULES = {"grpc": "opentelemetry.exporter.otlp.proto.grpc", "http/protobuf": "opentelemetry.exporter.otlp.proto.http"}
@@ -136,7 +137,8 @@ def _export_spans(resource: Resource, environ: Environ) -> Stop:
     import_module(f"{MODULES[_protocol('TRACES', environ)]}.trace_exporter").encode_spans = otlp.encode  # type: ignore[attr-defined]
     exporter = _exporter("TRACES", "trace_exporter", "OTLPSpanExporter", environ)
     size = int(environ.get(names.OTEL_BSP_MAX_QUEUE_SIZE) or QUEUE)
-    tracing.use(tracing.Recorder(provider, BoundedSpans(exporter, size)))
+    batch = min(size, int(environ.get(names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or BATCH))
+    tracing.use(tracing.Recorder(provider, BoundedSpans(exporter, size, batch)))
     return provider.shutdown
 
 

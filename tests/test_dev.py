@@ -81,10 +81,15 @@ def test_once_tells_in_order_what_happened(env: dict[str, str]) -> None:
         r"answered +202 accepted, correlation id [0-9a-f-]{36}",
         r"stored +[\d.]+ ms from receipt",
         r"source +webhook_resolved",
+        r"trace +[0-9a-f]{32}\n",
+        r"  POST /webhook/servicedesk/resolved-ticket +█+ +[\d.]+ ms\n",
+        r"  append inbox +█+ +[\d.]+ ms\n",
+        r"  promote inbox +█+ +[\d.]+ ms\n",
         r"curl -i http://\S+ ",
         r"ticket-inbox send --url http://\S+ --tenant demo --secret=\S+",
     ]
     assert re.search(".*".join(parts), first.stdout, re.DOTALL), first.stdout
+    assert max(len(line) for line in first.stdout.splitlines() if "█" in line) <= 80
     assert processes_of(env) == []
     second = run(["dev", "--once"], env)
     assert second.returncode == 0, second.stderr

@@ -67,11 +67,10 @@ def labels_of(metric: str) -> set[str]:
 
 
 @pytest.fixture
-def exposed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def exposed() -> set[str]:
     """The names in what a scrape gets, once the inbox has been read."""
-    gauges = metrics.InboxGauges()
-    gauges.set(dict.fromkeys(["pending", "failed", "rejected", "oldest_pending_seconds", "workers_alive"], 0))
-    monkeypatch.setattr(metrics.inbox_gauges, "collect", gauges.collect)
+    names = ["pending", "failed", "rejected", "oldest_pending_seconds", "workers_alive"]
+    metrics.inbox_gauges.set(dict.fromkeys(names, 0))
     families = re.findall(r"^# TYPE (\w+) (\w+)$", metrics.exposition("")[0].decode(), re.MULTILINE)
     return {name + part for name, kind in families for part in PARTS.get(kind, [])}
 
@@ -87,6 +86,14 @@ def test_what_is_found_in_an_expression() -> None:
 @each_expression
 def test_every_metric_exists(expression: str, exposed: set[str]) -> None:
     assert metrics_in(expression) <= exposed | ELSEWHERE
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_every_metric_that_a_page_names_exists(page: Path, exposed: set[str]) -> None:
+    families = exposed | {re.sub("_(bucket|sum|count)$", "", name) for name in exposed}
+    named = re.findall(r"`((?:ticket_inbox|http_server|db_client)_\w+)[`{]", page.read_text())
+    assert set(named) <= families
+    assert named or page.name != "tracing.md"
 
 
 @each_expression

@@ -124,7 +124,7 @@ def received_and_stored(rig: Rig, server: Server, seconds: float) -> float:
     began = time.perf_counter()
     found = load(server, rig.tenant, seconds)
     rig.database.wait_for("SELECT EXISTS (SELECT FROM inbox WHERE status = 'pending')", wanted=False, within=300)
-    return sum(found["answers"].values()) / (time.perf_counter() - began)
+    return float(sum(found["answers"].values()) / (time.perf_counter() - began))
 
 
 @contextlib.contextmanager

@@ -8,12 +8,14 @@ import argparse
 import contextlib
 import socket
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from tests.bench import parts
 from tests.bench.parts import Rig
 from tests.parts import Server
 
+One = TypeVar("One")
 OFF: dict[str, str] = {}
 
 
@@ -43,7 +45,7 @@ def main() -> None:
 @contextlib.contextmanager
 def variants() -> Iterator[dict[str, dict[str, str]]]:
     """Give the settings of each variant."""
-    tenth = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+    hundredth = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
     with (
         parts.sink() as sink, parts.sink(500) as lying, socket.create_server(("127.0.0.1", 0)) as silent,
         socket.create_server(("127.0.0.1", 0)) as closed,
@@ -52,7 +54,7 @@ def variants() -> Iterator[dict[str, dict[str, str]]]:
         closed.close()
         yield {
             "off": OFF,
-            "1 %": to(sink) | tenth,
+            "1 %": to(sink) | hundredth,
             "all": to(sink),
             "all, nobody listens": nobody,
             "all, accepts and never answers": to(f"http://127.0.0.1:{silent.getsockname()[1]}"),
@@ -64,12 +66,12 @@ def to(endpoint: str) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
 
 
-def compare(what: str, given: dict[str, object], rounds: int, measure: object) -> None:
+def compare(what: str, given: Mapping[str, One], rounds: int, measure: Callable[[One], float]) -> None:
     """Measure each in turn, `rounds` times, and print medians and ratios to `off`."""
     found: dict[str, list[float]] = {name: [] for name in given}
     for _ in range(rounds):
         for name, one in given.items():
-            found[name].append(measure(one))  # type: ignore[operator]
+            found[name].append(measure(one))
     for name, values in found.items():
         ratios = [value / off for value, off in zip(values, found["off"], strict=True)]
         print(f"{what:10} {name:32} {statistics.median(values):8,.0f}   {statistics.median(ratios):.2f} "
@@ -78,7 +80,7 @@ def compare(what: str, given: dict[str, object], rounds: int, measure: object) -
 
 def store(rig: Rig, settings: dict[str, str], seconds: float) -> float:
     """Give how many a second were received and stored, at full load until all of it was."""
-    rig.database.query("TRUNCATE inbox, ticket_history")
+    rig.database.query("TRUNCATE inbox, ticket_history, procrastinate_jobs CASCADE")
     with rig.server(**settings) as server, rig.worker(**settings):
         return parts.received_and_stored(rig, server, seconds)
 
