@@ -101,8 +101,8 @@ def test_trace_tells_each_deliverys_life(
     assert max(len(line) for line in lines) <= 80
     assert lines[0] == f"{tenant.id}, ticket 4711"
     lives = [line.split("received, verified, ")[1] for line in lines if "received, verified, " in line]
-    assert re.fullmatch(r"promoted \(inserted\) in \d+ ms", lives[0])
-    assert re.fullmatch(r"promoted \(stale\) in \d+ ms", lives[1])
+    assert re.fullmatch(r"promoted \(inserted\) in [\d.]+ m?s", lives[0])
+    assert re.fullmatch(r"promoted \(stale\) in [\d.]+ m?s", lives[1])
     assert lives[2].startswith("rejected: priority must")
     assert re.fullmatch(r"pending for .*", lives[3])
     rows = database.query(

@@ -176,7 +176,7 @@ def test_many_go_in_chunks_and_a_cancelled_job_goes_no_further(clean: Database) 
     cancel(clean, job_id)
     job = ended(clean, job_id)
     assert job is not None
-    assert job["status"] == "aborted"
+    assert job["status"] in ("aborted", "cancelled"), "at work, or making room for others"
     done = clean.value(promoted)
     assert 0 < done < 30_000
     assert done % 500 == 0
@@ -207,7 +207,7 @@ def test_a_fresh_webhook_does_not_wait_for_all_of_them(database: Database, start
         "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reprocess' AND status = 'doing'", 2, within=10
     )
     [inbox_id] = database.deliver(ACME.payload())
-    database.wait_for(f"SELECT count(*) FROM ticket_history WHERE inbox_id = {inbox_id}", 1, within=4)
+    database.wait_for(f"SELECT count(*) FROM ticket_history WHERE inbox_id = {inbox_id}", 1, within=10)
     assert database.value("SELECT count(*) FROM inbox WHERE status = 'rejected'") > 0
     for job_id in jobs:
         assert ended(database, job_id, within=60) is None
