@@ -1,81 +1,80 @@
-"""Which request is this, and what do we say of it? Its correlation id, its trace, its one log line."""
+"""Which webhook is this, and what do we say of it? Its headers, its ids, its one log line, its span, its counts."""
 
 import logging
+import random
 import re
 import time
-import uuid
-from typing import TYPE_CHECKING
 
 import msgspec
+from litestar.types import HTTPScope, Send
 from opentelemetry.trace import SpanKind
 
 from app.event import PATH
 from otel import logs, metrics, tracing
 from otel.tracing import Place
 
-if TYPE_CHECKING:
-    from litestar.types import Message, Scope
-
 HEADER = "X-Correlation-ID"
+HEADER_BYTES = HEADER.lower().encode()
 SPAN = f"POST {PATH}"
 ATTRIBUTES = {"http.request.method": "POST", "url.path": PATH, "url.scheme": "http", "http.route": PATH}
-_VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z", re.ASCII)
+Headers = list[tuple[bytes, bytes]]
+_VALID = re.compile(rb"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _logger = logging.getLogger("ticket_inbox.webhook")
 
 
 class Exchange(msgspec.Struct):
-    """A request and what is known of it so far."""
+    """A webhook and what is known of it so far."""
 
+    headers: dict[bytes, bytes]
     correlation_id: str
-    started: float
-    place: Place | None = None  # set where the request is a webhook
-    since: int = 0  # nanoseconds since 1970
-    kind: str | None = None  # of the refusal
-    is_verified: bool = False
+    place: Place
+    started: float  # by the performance counter
+    since: int  # nanoseconds since 1970
     tenant_id: str | None = None
     ticket_id: str | None = None
     inbox_id: int | None = None
+    is_verified: bool = False
+    kind: str | None = None  # of the refusal
     error: BaseException | str | None = None
 
-
-def of(scope: "Scope") -> Exchange:
-    """Give the exchange that `scope` belongs to; the first call begins it."""
-    state = scope["state"]
-    if (exchange := state.get("exchange")) is None:
-        given = _header(scope, b"x-correlation-id")
-        kept = given if given and _VALID.match(given) else str(uuid.uuid4())
-        exchange = state["exchange"] = Exchange(kept, time.perf_counter())
-    return exchange
+    def header(self, name: bytes) -> bytes:
+        """Give the first header of a name, which is in lower case; an empty one where there is none."""
+        return self.headers.get(name, b"")
 
 
-def of_webhook(scope: "Scope") -> Exchange:
-    """Give the exchange of a webhook: it has a trace, and leaves a line and a span when it is answered."""
-    exchange = of(scope)
-    exchange.since = time.time_ns()
-    exchange.place = tracing.place_of_request(_header(scope, b"traceparent"), SPAN, ATTRIBUTES)
-    return exchange
+def of_webhook(scope: HTTPScope) -> Exchange:
+    """Begin the exchange of a webhook: it has a trace, and leaves a line and a span when it is answered."""
+    headers = dict(reversed(list(scope["headers"])))
+    traceparent = headers.get(b"traceparent")
+    place = tracing.place_of_request(traceparent.decode("latin-1") if traceparent else None, SPAN, ATTRIBUTES)
+    return Exchange(headers, correlation_id_of(headers.get(HEADER_BYTES)), place, time.perf_counter(), time.time_ns())
 
 
-async def before_send(message: "Message", scope: "Scope") -> None:
-    """Put the correlation id on every answer, and leave what is seen of every webhook."""
-    if message["type"] != "http.response.start":
-        return
-    exchange = of(scope)
-    message["headers"] = [
-        *message.get("headers", ()),
-        (HEADER.lower().encode(), exchange.correlation_id.encode()),
-    ]
-    if exchange.place:
-        seconds = time.perf_counter() - exchange.started
-        _record(exchange, exchange.place, message["status"])
-        _count(exchange, exchange.place, message["status"], seconds)
-        _log(exchange, exchange.place, message["status"], seconds)
+def correlation_id_of(given: bytes | None) -> str:
+    """Give the correlation id that a request came with where it is valid, else a fresh one."""
+    if given and _VALID.fullmatch(given):
+        return given.decode()
+    # A UUID of version 4, without asking the kernel for each.
+    bits = f"{random.getrandbits(128):032x}"
+    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
 
-def _record(exchange: Exchange, place: Place, status: int) -> None:
+async def answer(exchange: Exchange, status: int, headers: Headers, body: bytes, send: Send) -> None:
+    """Answer a webhook, and leave what is seen of it."""
+    headers.append((HEADER_BYTES, exchange.correlation_id.encode()))
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+    seconds = time.perf_counter() - exchange.started
+    if exchange.place.is_sampled:
+        _record(exchange, status)
+    tenant_id = exchange.tenant_id if exchange.is_verified else None
+    metrics.webhook_answered(PATH, status, exchange.kind, seconds, tenant_id or "", exchange.place)
+    _log(exchange, status, seconds)
+
+
+def _record(exchange: Exchange, status: int) -> None:
     """Leave the request's span. A refusal that is the sender's fault is no error of ours (semantic conventions)."""
-    if not place.is_sampled:
-        return
     attributes = {
         **ATTRIBUTES,
         "http.response.status_code": status,
@@ -85,7 +84,7 @@ def _record(exchange: Exchange, place: Place, status: int) -> None:
         attributes["error.type"] = exchange.kind
         attributes["error.message"] = _told(exchange.error)
     error = _told(exchange.error) if status >= 500 else None  # noqa: PLR2004
-    tracing.record(place, SPAN, SpanKind.SERVER, exchange.since, attributes, error=error)
+    tracing.record(exchange.place, SPAN, SpanKind.SERVER, exchange.since, attributes, error=error)
 
 
 def _told(error: BaseException | str | None) -> str:
@@ -93,20 +92,16 @@ def _told(error: BaseException | str | None) -> str:
     return type(error).__name__ if isinstance(error, BaseException) else str(error)
 
 
-def _count(exchange: Exchange, place: Place, status: int, seconds: float) -> None:
-    tenant_id = exchange.tenant_id if exchange.is_verified else None
-    metrics.webhook_answered(PATH, status, exchange.kind, seconds, tenant_id or "", place)
-
-
-def _log(exchange: Exchange, place: Place, status: int, seconds: float) -> None:
+def _log(exchange: Exchange, status: int, seconds: float) -> None:
     level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR  # noqa: PLR2004
+    context = exchange.place.context
     logs.log(
         _logger,
         level,
         "webhook_answered",
         correlation_id=exchange.correlation_id,
-        trace_id=f"{place.context.trace_id:032x}",
-        span_id=f"{place.context.span_id:016x}",
+        trace_id=f"{context.trace_id:032x}",
+        span_id=f"{context.span_id:016x}",
         tenant_id=exchange.tenant_id,
         ticket_id=exchange.ticket_id,
         inbox_id=exchange.inbox_id,
@@ -114,7 +109,3 @@ def _log(exchange: Exchange, place: Place, status: int, seconds: float) -> None:
         duration_ms=round(seconds * 1000, 3),
         error=exchange.error,
     )
-
-
-def _header(scope: "Scope", name: bytes) -> str | None:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import exchange, health, inbox_watch, openapi, problems, webhook
+from app import health, inbox_watch, openapi, problems, webhook
 from app import settings as environment
 from app.keyring import Keyring
 from app.settings import Settings
@@ -15,6 +16,8 @@ from app.shared_commit import SharedCommit
 from db import engine as database
 from db import schema, tenants
 from otel import export, logs
+
+OTHERS = [health.live, health.ready, health.metrics]
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -26,16 +29,18 @@ def create_app(settings: Settings | None = None) -> Litestar:
     logs.configure(settings.log_level, settings.log_format)
     export.check()
     return Litestar(
-        [webhook.resolved_ticket, health.live, health.ready, health.metrics],
+        [
+            webhook.resolved_ticket,
+            Router("/", route_handlers=[*OTHERS, openapi.schema], middleware=[health.correlated]),
+        ],
         lifespan=[lambda app: _lifespan(app, settings)],
-        before_send=[exchange.before_send],
         exception_handlers={
             problems.Refusal: problems.on_refusal,
             HTTPException: problems.on_http_exception,
             Exception: problems.on_unforeseen,
         },
-        openapi_config=openapi.config(),
-        request_max_body_size=settings.max_body_bytes,
+        state=State({"document": openapi.document(OTHERS)}),
+        openapi_config=None,
         logging_config=None,
     )
 
@@ -56,7 +61,7 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         size=settings.append_queue_bytes,
         timeout=settings.append_timeout_seconds,
     )
-    app.state.update(settings=settings, engine=engine, keyring=keyring, commits=commits, schema_head=schema.head())
+    app.state.update(inlet=webhook.Inlet(settings, keyring, commits), engine=engine, schema_head=schema.head())
     try:
         async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine):
             yield

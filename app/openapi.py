@@ -1,14 +1,16 @@
 """What does /schema say of the webhook beyond what the types say?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from litestar import MediaType
+from litestar import Litestar, MediaType, get, post
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
     Example,
     OpenAPIHeader,
@@ -22,6 +24,7 @@ from litestar.openapi.spec import (
 )
 
 from app import event, exchange, problems, signature
+from app.webhook import Accepted
 
 _ERRORS = (event.BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -76,14 +79,28 @@ class WebhookOperation(Operation):
         accepted.examples = _example({"status": "accepted", "correlation_id": "c0ffee"})
 
 
-def config() -> OpenAPIConfig:
-    """Give the OpenAPI document's head; it is served as JSON, and nothing that would be fetched from elsewhere."""
-    return OpenAPIConfig(
+@post(event.PATH, status_code=202, operation_class=WebhookOperation, responses=REFUSALS, sync_to_thread=False)
+def _documented() -> Accepted:
+    """Stand for the webhook in the document; Litestar describes no ASGI handler."""
+    raise NotImplementedError
+
+
+def document(others: Sequence[HTTPRouteHandler]) -> bytes:
+    """Give the OpenAPI document, as JSON, of the webhook and of `others`."""
+    config = OpenAPIConfig(
         title="ticket-inbox",
         version=version("ticket-inbox"),
         description="ServiceDesk Plus says “this ticket is resolved”; ticket-inbox never loses it.",
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
     )
+    described = Litestar([_documented, *others], openapi_config=config, logging_config=None)
+    return msgspec.json.encode(described.openapi_schema.to_schema())
+
+
+@get(["/schema", "/schema/openapi.json"], media_type=MediaType.JSON, sync_to_thread=False)
+def schema(state: State) -> bytes:
+    """Give what this server's routes take and answer, as OpenAPI."""
+    found: bytes = state.document
+    return found
 
 
 def _parameters() -> list[Parameter | Reference]:

@@ -1,17 +1,23 @@
 """How do we say no? Every refusal is an RFC 9457 problem, made here and nowhere else."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.types import Send
 
 from app import exchange, signature
 from app.event import BrokenRule
+from app.exchange import Exchange
+from otel import logs
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "5"  # seconds: longer than a Postgres restart takes, shorter than anybody waits
+
+_logger = logging.getLogger("ticket_inbox.server")
 
 KINDS = {
     400: ("malformed-body", "The body is not a JSON object"),
@@ -23,6 +29,11 @@ KINDS = {
     422: ("invalid-event", "The event breaks its schema"),
     500: ("unforeseen", "Something went wrong on our side"),
     503: ("unavailable", "The event cannot be taken now"),
+}
+HEADERS = {
+    401: {"WWW-Authenticate": f'HMAC-SHA256 header="{signature.HEADER}"'},
+    405: {"Allow": "POST"},
+    503: {"Retry-After": RETRY_AFTER},
 }
 
 
@@ -54,42 +65,46 @@ class Refusal(Exception):  # noqa: N818  (an answer, not an error)
         self.errors = errors
         self.cause = cause or detail
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that go with the status."""
-        if self.status == 401:  # noqa: PLR2004
-            return {"WWW-Authenticate": f'HMAC-SHA256 header="{signature.HEADER}"'}
-        return {"Retry-After": RETRY_AFTER} if self.status == 503 else {}  # noqa: PLR2004
+    def problem(self, correlation_id: str) -> Problem:
+        """Give what the answer says."""
+        slug, title = KINDS[self.status]
+        kind = f"urn:ticket-inbox:problem:{slug}"
+        return Problem(kind, title, self.status, self.detail, correlation_id, self.errors)
+
+
+async def send(current: Exchange, refusal: Refusal, send: Send) -> None:
+    """Answer a webhook that is refused."""
+    current.kind, current.error = KINDS[refusal.status][0], refusal.cause
+    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in HEADERS.get(refusal.status, {}).items()]
+    body = msgspec.json.encode(refusal.problem(current.correlation_id))
+    await exchange.answer(current, refusal.status, headers, body, send)
+
+
+def unforeseen(error: Exception) -> Refusal:
+    """Give the answer to what nobody foresaw; what happened is in the log, under the correlation id."""
+    return Refusal(500, "Send it again later; the log has the reason under this correlation id.", cause=error)
 
 
 def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
-    """Answer one of our own refusals."""
-    return _answer(request, refusal, refusal.headers)
+    """Answer a refusal of any other route."""
+    correlation_id = exchange.correlation_id_of(request.headers.get(exchange.HEADER, "").encode("latin-1"))
+    headers = HEADERS.get(refusal.status, {}) | {exchange.HEADER: correlation_id}
+    problem = refusal.problem(correlation_id)
+    return Response(problem, status_code=refusal.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer 500 for any other route, and log what happened."""
+    response = on_refusal(request, unforeseen(error))
+    correlation_id = response.headers[exchange.HEADER]
+    logs.log(_logger, logging.ERROR, "request_failed", correlation_id=correlation_id, error=error)
+    return response
 
 
 def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer what Litestar refuses by itself: no such path, no such method, a request it cannot read."""
     status = error.status_code if error.status_code in KINDS else 400
-    return _answer(request, Refusal(status, error.detail), error.headers or {})
-
-
-def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer 500; what happened is in the log, under the correlation id."""
-    detail = "Send it again later; the log has the reason under this correlation id."
-    return _answer(request, Refusal(500, detail, cause=error), {})
-
-
-def _answer(request: Request[Any, Any, Any], refusal: Refusal, headers: dict[str, str]) -> Response[Problem]:
-    current = exchange.of(request.scope)
-    current.error = refusal.cause
-    slug, title = KINDS[refusal.status]
-    current.kind = slug
-    problem = Problem(
-        type=f"urn:ticket-inbox:problem:{slug}",
-        title=title,
-        status=refusal.status,
-        detail=refusal.detail,
-        correlation_id=current.correlation_id,
-        errors=refusal.errors,
-    )
-    return Response(problem, status_code=refusal.status, media_type=MEDIA_TYPE, headers=headers)
+    response = on_refusal(request, Refusal(status, error.detail))
+    response.headers.update(error.headers or {})
+    return response

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 HEADER = "X-ServiceDesk-Signature"
+HEADER_BYTES = HEADER.lower().encode()
 _PREFIX = "sha256="
 _HEX = re.compile(r"[0-9a-fA-F]{64}\Z", re.ASCII)
 _BASE64 = re.compile(r"[0-9a-zA-Z+/]{43}=\Z", re.ASCII)
