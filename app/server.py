@@ -8,6 +8,7 @@ import sys
 
 import uvicorn
 
+from app.corked import CorkedProtocol
 from app.main import create_app
 from app.settings import Settings
 from otel import logs
@@ -37,6 +38,8 @@ def serve(settings: Settings) -> None:
     bound = listen(settings.host, settings.port)
     config = uvicorn.Config(
         app,
+        http=CorkedProtocol,
+        proxy_headers=False,  # nothing here asks who the client is
         log_config=None,
         access_log=False,
         server_header=False,

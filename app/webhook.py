@@ -86,9 +86,8 @@ def require_json(content_type: bytes) -> None:
 
 async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
     """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so."""
-    too_long = Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
-    if declared and (not declared.isdigit() or int(declared) > limit):
-        raise too_long
+    if declared.isdigit() and int(declared) > limit:
+        raise too_long(limit)
     parts, size = [], 0
     while True:
         message = await receive()
@@ -97,9 +96,14 @@ async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
         parts.append(message["body"])
         size += len(message["body"])
         if size > limit:
-            raise too_long
+            raise too_long(limit)
         if not message["more_body"]:
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def too_long(limit: int) -> Refusal:
+    """Give the refusal of a body over `limit` bytes."""
+    return Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
 
 
 def read_tenant_id(body: bytes, current: Exchange) -> str:

@@ -17,6 +17,7 @@ SWEEP_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -10, -20
 
 HEARTBEAT = 5.0  # seconds between two of a worker's
 DEAD_AFTER = 20.0  # seconds without a heartbeat
+JOBS_AT_ONCE = 16  # waiting promote jobs that another one takes over
 JOB_ROWS = 500  # most inbox rows of one job
 
 # Defers one promote job for those rows of a CTE `appended(id, status)` that are pending; a part of inbox.APPEND.
@@ -62,6 +63,31 @@ DEFER_UNATTENDED = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
+# A job that promotes takes over the rows of others that wait: fetching and finishing a job costs as much as promoting
+# thirty rows. In the transaction that promotes them, so that they are back where they were if that fails. Jobs that
+# somebody deferred by hand may hold anything, and are left alone unless they hold what ours do.
+TAKE_OVER = sa.text(
+    f"""
+    WITH waiting AS (
+      SELECT id, args->'inbox_ids' AS inbox_ids
+      FROM procrastinate_jobs
+      WHERE status = 'todo' AND task_name = '{PROMOTE}' AND queue_name = '{PROMOTE}' AND attempts = 0
+        AND lock IS NULL AND queueing_lock IS NULL AND scheduled_at IS NULL
+        AND jsonb_typeof(args->'inbox_ids') = 'array'
+        AND NOT args @? '$.inbox_ids[*] ? (!(@.type() == "number" && @ == @.floor() && @ >= 1 && @ < 9e18))'
+      ORDER BY priority DESC, id
+      LIMIT {JOBS_AT_ONCE}
+      FOR UPDATE SKIP LOCKED
+    ), fitting AS (
+      SELECT id, inbox_ids, sum(jsonb_array_length(inbox_ids)) OVER (ORDER BY id) AS rows FROM waiting
+    ), taken AS (
+      DELETE FROM procrastinate_jobs AS job USING fitting WHERE job.id = fitting.id AND fitting.rows <= :rows
+      RETURNING fitting.inbox_ids
+    )
+    SELECT CAST(number AS bigint) AS id FROM taken, jsonb_array_elements(inbox_ids) AS number
+    """  # noqa: S608  (composed of constants)
+)
+
 # One sweep at a time; the key is no more than a number that nobody else uses.
 TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
 
@@ -95,6 +121,11 @@ async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int
     """
     found = (await connection.execute(DEFER_UNATTENDED, {"limit": limit})).one()
     return int(found.rows), list(found.job_ids or [])
+
+
+async def take_over(connection: AsyncConnection, rows: int) -> list[int]:
+    """Delete promote jobs that wait, as many as `rows` of the inbox make, and give the ids of those rows."""
+    return list(await connection.scalars(TAKE_OVER, {"rows": rows}))
 
 
 async def try_sweep_lock(connection: AsyncConnection) -> bool:

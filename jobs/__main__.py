@@ -1,9 +1,13 @@
 """`python -m jobs`: the worker. It ends on SIGTERM or SIGINT, after the jobs it has begun."""
 
-import asyncio
+import asyncio as runner
+import contextlib
 
 from jobs import app, conninfo, settings, worker
 from otel import export, logs, metrics
+
+with contextlib.suppress(ImportError):  # there is none for Windows
+    import uvloop as runner  # type: ignore[no-redef]
 
 logs.configure(settings.log_level, settings.log_format)
 stop_exporting = export.configure("ticket-inbox-worker")
@@ -14,5 +18,5 @@ except OSError as error:
     raise SystemExit(
         f"Error: cannot listen on {address} ({error.strerror}): free it, or set WORKER_METRICS_PORT"
     ) from None
-asyncio.run(worker.run(app, conninfo))
+runner.run(worker.run(app, conninfo))
 stop_exporting()

@@ -39,12 +39,15 @@ async def promote(context: JobContext, /, **given: object) -> None:
 async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job = Job()) -> list[Outcome]:  # noqa: B008
     """Promote the pending ones of `inbox_ids` in one commit, and give what became of each.
 
+    A job also takes over what waits in others, up to what one job may hold.
+
     A row that cannot be promoted is `failed` with its reason and its neighbours go on.
     Raises what Postgres raises for reasons of its own; then nothing was changed.
     """
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
-            batch.rows = await inbox.claim(connection, inbox_ids)
+            others = await queue.take_over(connection, queue.JOB_ROWS - len(inbox_ids)) if job.id else []
+            batch.rows = await inbox.claim(connection, [*inbox_ids, *others])
             batch.outcomes = await promote_rows(connection, batch.rows, job)
     return batch.outcomes
 
