@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         # One alone can sleep through a wake-up until its next poll (docs/decisions/0006).
         _meta("Jobs that one worker runs at once.", "a whole number from 2 to 100", ge=2, le=100),
-    ] = 4
+    ] = 2
     shutdown_timeout_seconds: Annotated[
         int,
         _meta(

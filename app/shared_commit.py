@@ -18,7 +18,7 @@ from db import inbox, queue
 from otel import metrics, tracing
 from otel.tracing import Place
 
-STATEMENTS = 2  # under way at once: one is being committed while the next is filled
+STATEMENTS = 2  # under way at once: one more cost accepted webhooks, one less a webhook's time when one hangs
 BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
 
 

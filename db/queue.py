@@ -74,7 +74,7 @@ TAKE_OVER = sa.text(
       WHERE status = 'todo' AND task_name = '{PROMOTE}' AND queue_name = '{PROMOTE}' AND attempts = 0
         AND lock IS NULL AND queueing_lock IS NULL AND scheduled_at IS NULL
         AND jsonb_typeof(args->'inbox_ids') = 'array'
-        AND NOT args @? '$.inbox_ids[*] ? (!(@.type() == "number" && @ == @.floor() && @ >= 1 && @ < 9e18))'
+        AND NOT args @? 'strict $.inbox_ids[*] ? (!(@.type() == "number" && @ == @.floor() && @ >= 1 && @ < 9e18))'
       ORDER BY priority DESC, id
       LIMIT {JOBS_AT_ONCE}
       FOR UPDATE SKIP LOCKED

@@ -1,6 +1,7 @@
 """How does an inbox row become a ticket in ticket_history? A batch at a time, in one commit."""
 
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from jobs.newest import Event
 from jobs.retry import Backoff
 from jobs.seen import Batch, Job
 
+SLICE = 1.0  # seconds that a job goes on with what waits in others, instead of fetching and finishing them one by one
 InboxId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
@@ -33,21 +35,32 @@ async def promote(context: JobContext, /, **given: object) -> None:
     """Promote those of the rows `inbox_ids` that are pending; running it again does nothing."""
     wanted = arguments.read(Arguments, given)
     # The tries before this one left no trace in the inbox, because each was rolled back as a whole.
-    await promote_batch(engine(), wanted.inbox_ids, Job(context.job.id, context.job.attempts + 1))
+    job = Job(context.job.id, context.job.attempts + 1)
+    ends = time.monotonic() + SLICE
+    goes_on = await promote_with_others(engine(), wanted.inbox_ids, job)
+    while goes_on and time.monotonic() < ends:
+        goes_on = await promote_with_others(engine(), [], job)
+
+
+async def promote_with_others(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job) -> bool:
+    """Promote `inbox_ids` and what waits in other jobs, up to what one may hold; tell whether any did."""
+    with Batch(job) as batch:
+        async with database.transaction(engine) as connection:
+            others = await queue.take_over(connection, queue.JOB_ROWS - len(inbox_ids))
+            batch.rows = await inbox.claim(connection, [*inbox_ids, *others])
+            batch.outcomes = await promote_rows(connection, batch.rows, job)
+    return bool(others)
 
 
 async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job = Job()) -> list[Outcome]:  # noqa: B008
     """Promote the pending ones of `inbox_ids` in one commit, and give what became of each.
-
-    A job also takes over what waits in others, up to what one job may hold.
 
     A row that cannot be promoted is `failed` with its reason and its neighbours go on.
     Raises what Postgres raises for reasons of its own; then nothing was changed.
     """
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
-            others = await queue.take_over(connection, queue.JOB_ROWS - len(inbox_ids)) if job.id else []
-            batch.rows = await inbox.claim(connection, [*inbox_ids, *others])
+            batch.rows = await inbox.claim(connection, inbox_ids)
             batch.outcomes = await promote_rows(connection, batch.rows, job)
     return batch.outcomes
 

@@ -125,14 +125,14 @@ class Batch:
         return known
 
     def _log(self, row: ClaimedRow, outcome: Outcome, place: Place | None, seconds: float) -> None:
-        trace_id, span_id = (row.traceparent or "--").split("-")[1:3]
+        trace_id, span_id = tracing.ids_of(row.traceparent)
         logs.log(
             _logger,
             logging.ERROR if outcome.error else logging.INFO,
             LINES[outcome.status],
             correlation_id=row.correlation_id,
-            trace_id=trace_id or None,
-            span_id=f"{place.context.span_id:016x}" if place else span_id or None,
+            trace_id=trace_id,
+            span_id=f"{place.context.span_id:016x}" if place else span_id,
             tenant_id=row.tenant_id,
             ticket_id=outcome.ticket_id,
             inbox_id=row.id,

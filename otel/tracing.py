@@ -168,9 +168,10 @@ def traceparent_of(header: str | None) -> str:
     return place_of_request(header, "", {}).traceparent
 
 
-def trace_id_of(traceparent: str) -> str:
-    """Give the trace id in a `traceparent`: 32 hexadecimal digits."""
-    return traceparent.split("-")[1]
+def ids_of(traceparent: str | None) -> tuple[str | None, str | None]:
+    """Give the trace id and the span id in a `traceparent` that we wrote, in hexadecimal; None where it is none."""
+    found = _OURS.fullmatch(traceparent or "")
+    return (found[1], found[2]) if found else (None, None)
 
 
 def _parent(header: str) -> SpanContext | None:

@@ -74,13 +74,19 @@ def test_two_workers_at_once_store_the_newest_of_each_ticket(
 ) -> None:
     tenant = database.add_tenant(secrets_key)
     server, workers = start_server(), [start_worker(), start_worker()]
+    for worker in workers:
+        worker.wait_for_line("worker_started")
     events = [(number % 8, f"2026-01-01T00:00:{number * 37 % 60:02}Z") for number in range(240)]
     with ThreadPoolExecutor(16) as pool:
         sent = pool.map(
             lambda one: server.send(tenant, ticket_id=str(one[0]), resolved_date=one[1]).status_code, events
         )
         assert set(sent) == {202}
-    database.wait_for("SELECT count(*) FROM inbox WHERE status = 'promoted'", 240, within=15)
+    # And jobs of as many rows as one may hold, so that none takes over another.
+    payloads = [tenant.payload(ticket_id=str(ticket), resolved_date=date) for ticket, date in events]
+    for _ in range(8):
+        database.deliver(*(payloads * 3)[:500])
+    database.wait_for("SELECT count(*) FROM inbox WHERE status = 'promoted'", 240 + 8 * 500, within=30)
     newest = {str(ticket): max(date for other, date in events if other == ticket) for ticket in range(8)}
     found = database.query(
         "SELECT ticket_id, to_char(resolved_date AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS d FROM ticket_history"
