@@ -1,1 +1,7 @@
-"""One walk down the whole road with nothing mocked, then one file per module."""
+"""Real Postgres, real migrations, a real server socket, real workers."""
+
+import os
+
+# gRPC, which receives spans here, looks after forks otherwise, and writes into the logs of what the tests start.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+os.environ["GRPC_VERBOSITY"] = "NONE"
