@@ -1,4 +1,4 @@
-"""Real Postgres, real migrations, a real server socket, real workers."""
+"""One walk down the whole road with nothing mocked, then one file per module."""
 
 import os
 
