@@ -1,4 +1,4 @@
-"""ticket_history: room on its pages for updates that touch no index, and a longer list of what its index owes."""
+"""ticket_history: room on its pages for updates that touch no index, and a shorter list of what its index owes."""
 
 from alembic import op
 
@@ -10,7 +10,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("ALTER TABLE ticket_history SET (fillfactor = 85)")
-    op.execute("ALTER INDEX ticket_history_description_idx SET (gin_pending_list_limit = 16384)")  # kB
+    op.execute("ALTER INDEX ticket_history_description_idx SET (gin_pending_list_limit = 1024)")  # kB
 
 
 def downgrade() -> None:

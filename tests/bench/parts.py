@@ -109,7 +109,11 @@ async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) 
 
 def load(server: Server, tenant: Tenant, seconds: float, connections: int = 64) -> dict[str, Any]:
     """Send at full load from a process of its own, and give what it saw (tests.bench.load)."""
-    port = urlsplit(server.url).port
+    return load_port(urlsplit(server.url).port or 0, tenant, seconds, connections)
+
+
+def load_port(port: int, tenant: Tenant, seconds: float, connections: int = 64) -> dict[str, Any]:
+    """Send at full load to whatever listens on a port."""
     arguments = [f"--port={port}", f"--secret={tenant.secret}", f"--seconds={seconds}", f"--connections={connections}"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE
