@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app import exchange, problems
+from app.problems import Refusal
 
 
 class CorkedTransport:
@@ -32,7 +36,20 @@ class CorkedTransport:
 
 
 class CorkedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, on such a transport."""
+    """uvicorn's HTTP, on such a transport, and with a problem for what is no HTTP at all."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that cannot be read, and close the connection."""
+        refusal = Refusal(400, f"The request cannot be read: {msg}")
+        correlation_id = exchange.correlation_id_of(None)
+        body = msgspec.json.encode(refusal.problem(correlation_id))
+        head = (
+            "HTTP/1.1 400 Bad Request\r\n"
+            f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"{exchange.HEADER}: {correlation_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

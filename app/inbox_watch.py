@@ -33,8 +33,8 @@ async def _read_again_and_again(engine: AsyncEngine) -> None:
         try:
             async with database.connection(engine) as connection:
                 inbox_gauges.set(await inspection.read_gauges(connection))
-        except database.DatabaseError as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is: the next reading may succeed)
             # That Postgres is away the keyring says, which asks more often.
-            if database.sqlstate(error):
+            if database.sqlstate(error) or not isinstance(error, database.DatabaseError):
                 logs.log(_logger, logging.WARNING, "inbox_not_read", error=database.reason(error))
         await asyncio.sleep(POLL_SECONDS)

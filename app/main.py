@@ -28,7 +28,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or environment.load_or_exit(secrets_key=True)
     logs.configure(settings.log_level, settings.log_format)
-    export.check()
+    try:
+        export.check()
+    except export.WrongTelemetryError as wrong:
+        raise SystemExit(f"ticket-inbox: {wrong}") from None
     return Litestar(
         [
             webhook.resolved_ticket,

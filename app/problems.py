@@ -32,7 +32,6 @@ KINDS = {
 }
 HEADERS = {
     401: {"WWW-Authenticate": f'HMAC-SHA256 header="{signature.HEADER}"'},
-    405: {"Allow": "POST"},
     503: {"Retry-After": RETRY_AFTER},
 }
 
@@ -76,6 +75,8 @@ async def send(current: Exchange, refusal: Refusal, send: Send) -> None:
     """Answer a webhook that is refused."""
     current.kind, current.error = KINDS[refusal.status][0], refusal.cause
     headers = [(b"content-type", MEDIA_TYPE.encode())]
+    if refusal.status == 405:  # noqa: PLR2004
+        headers.append((b"allow", b"POST"))
     headers += [(name.lower().encode(), value.encode()) for name, value in HEADERS.get(refusal.status, {}).items()]
     body = msgspec.json.encode(refusal.problem(current.correlation_id))
     await exchange.answer(current, refusal.status, headers, body, send)

@@ -45,7 +45,8 @@ class SharedCommit:
         self._waiting: deque[Waiting] = deque()
         self._unanswered: deque[Waiting] = deque()  # in order of their deadlines
         self._rows = self._bytes = 0
-        self._at_work: set[asyncio.Task[None]] = set()
+        self._at_work = 0  # statements
+        self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def append(self, delivery: inbox.Delivery, place: Place) -> asyncio.Future[int]:
@@ -53,6 +54,7 @@ class SharedCommit:
 
         Raises QueueFullError now; the future raises a database error, or TimeoutError. Then it may still be kept.
         """
+        self._forget_answered()
         if self._rows >= self._most_rows or self._bytes + len(delivery.payload) > self._most_bytes:
             raise QueueFullError
         loop = asyncio.get_running_loop()
@@ -63,24 +65,29 @@ class SharedCommit:
         self._unanswered.append(one)
         if self._timer is None:
             self._timer = loop.call_at(one.deadline, self._expire)
-        if len(self._at_work) < STATEMENTS:
+        if self._at_work < STATEMENTS:
+            self._at_work += 1
             task = loop.create_task(self._work())
-            self._at_work.add(task)
-            task.add_done_callback(self._at_work.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return one.inbox_id
 
     async def drained(self) -> None:
         """Wait until nothing is under way any more; it takes two time limits at most."""
-        while self._at_work:
-            await asyncio.wait(self._at_work)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _work(self) -> None:
-        while batch := self._take():
-            try:
-                await self._append(batch)
-            finally:
-                self._rows -= len(batch)
-                self._bytes -= sum(len(one.delivery.payload) for one in batch)
+        try:
+            while batch := self._take():
+                try:
+                    await self._append(batch)
+                finally:
+                    self._rows -= len(batch)
+                    self._bytes -= sum(len(one.delivery.payload) for one in batch)
+        finally:
+            # In the very turn that finds nothing left: who arrives after it must find a place free.
+            self._at_work -= 1
 
     def _take(self) -> list[Waiting]:
         """Take the next batch out of the queue, without those that nobody waits for any more."""
@@ -102,7 +109,7 @@ class SharedCommit:
         try:
             async with database.connection(self._engine) as connection:
                 ids = await inbox.append(connection, [one.delivery for one in batch])
-        except database.DatabaseError as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is: nobody may wait in vain)
             statement.ended(database.reason(error))
             if len(batch) > 1 and database.is_fault_of_a_value(error):
                 for one in batch:
@@ -110,20 +117,25 @@ class SharedCommit:
                 return
             for one in batch:
                 if not one.inbox_id.done():
-                    one.inbox_id.set_exception(error)
+                    # Without its traceback, whose frames hold the batch, and that the future: the payloads would stay.
+                    one.inbox_id.set_exception(error.with_traceback(None))
             return
         statement.ended(None)
         for one, inbox_id in zip(batch, ids, strict=True):
             if not one.inbox_id.done():
                 one.inbox_id.set_result(inbox_id)
 
+    def _forget_answered(self) -> None:
+        while self._unanswered and self._unanswered[0].inbox_id.done():
+            self._unanswered.popleft()
+
     def _expire(self) -> None:
         """Let go of those whose time is up, and look again when the next one's is."""
         loop = asyncio.get_running_loop()
-        while self._unanswered and (self._unanswered[0].inbox_id.done() or self._unanswered[0].deadline <= loop.time()):
-            one = self._unanswered.popleft()
-            if not one.inbox_id.done():
-                one.inbox_id.set_exception(TimeoutError())
+        self._forget_answered()
+        while self._unanswered and self._unanswered[0].deadline <= loop.time():
+            self._unanswered.popleft().inbox_id.set_exception(TimeoutError())
+            self._forget_answered()
         self._timer = loop.call_at(self._unanswered[0].deadline, self._expire) if self._unanswered else None
 
 

@@ -18,6 +18,7 @@ SWEEP_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -10, -20
 HEARTBEAT = 5.0  # seconds between two of a worker's
 DEAD_AFTER = 20.0  # seconds without a heartbeat
 JOBS_AT_ONCE = 16  # waiting promote jobs that another one takes over
+JOB_BYTES = 8 * 1024 * 1024  # most payload that one takes over
 JOB_ROWS = 500  # most inbox rows of one job
 
 # Defers one promote job for those rows of a CTE `appended(id, status)` that are pending; a part of inbox.APPEND.
@@ -78,10 +79,18 @@ TAKE_OVER = sa.text(
       ORDER BY priority DESC, id
       LIMIT {JOBS_AT_ONCE}
       FOR UPDATE SKIP LOCKED
+    ), sized AS (
+      SELECT id, inbox_ids, (SELECT coalesce(sum(octet_length(payload)), 0) FROM inbox
+                             WHERE inbox.id IN (SELECT CAST(number AS bigint)
+                                                FROM jsonb_array_elements(inbox_ids) AS number)) AS size
+      FROM waiting
     ), fitting AS (
-      SELECT id, inbox_ids, sum(jsonb_array_length(inbox_ids)) OVER (ORDER BY id) AS rows FROM waiting
+      SELECT id, inbox_ids, sum(jsonb_array_length(inbox_ids)) OVER (ORDER BY id) AS rows,
+             sum(size) OVER (ORDER BY id) AS size
+      FROM sized
     ), taken AS (
-      DELETE FROM procrastinate_jobs AS job USING fitting WHERE job.id = fitting.id AND fitting.rows <= :rows
+      DELETE FROM procrastinate_jobs AS job USING fitting
+      WHERE job.id = fitting.id AND fitting.rows <= :rows AND fitting.size <= {JOB_BYTES}
       RETURNING fitting.inbox_ids
     )
     SELECT CAST(number AS bigint) AS id FROM taken, jsonb_array_elements(inbox_ids) AS number

@@ -10,9 +10,11 @@ with contextlib.suppress(ImportError):  # there is none for Windows
     import uvloop as runner  # type: ignore[no-redef]
 
 logs.configure(settings.log_level, settings.log_format)
-stop_exporting = export.configure("ticket-inbox-worker")
 try:
+    stop_exporting = export.configure("ticket-inbox-worker")
     metrics.serve(settings.host, settings.worker_metrics_port)
+except export.WrongTelemetryError as wrong:
+    raise SystemExit(f"Error: {wrong}") from None
 except OSError as error:
     address = f"{settings.host}:{settings.worker_metrics_port}"
     raise SystemExit(

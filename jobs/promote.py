@@ -43,10 +43,14 @@ async def promote(context: JobContext, /, **given: object) -> None:
 
 
 async def promote_with_others(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job) -> bool:
-    """Promote `inbox_ids` and what waits in other jobs, up to what one may hold; tell whether any did."""
+    """Promote `inbox_ids` and what waits in other jobs, up to what one may hold; tell whether any did.
+
+    A job that is tried again takes nobody along: what ails it may be its own.
+    """
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
-            others = await queue.take_over(connection, queue.JOB_ROWS - len(inbox_ids))
+            room = queue.JOB_ROWS - len(inbox_ids) if job.tries == 1 else 0
+            others = await queue.take_over(connection, room) if room > 0 else []
             batch.rows = await inbox.claim(connection, [*inbox_ids, *others])
             batch.outcomes = await promote_rows(connection, batch.rows, job)
     return bool(others)

@@ -32,6 +32,7 @@ class Backoff(BaseRetryStrategy):
         foreseen = isinstance(exception, (*database.DatabaseError, asyncio.CancelledError))
         error = database.reason(exception) if foreseen else exception  # with its traceback
         logs.log(_logger, logging.WARNING, "job_retried", job_id=job.id, task=job.task_name, error=error)
-        metrics.JOB_RETRIES.labels(job.task_name).inc()
+        if not isinstance(exception, asyncio.CancelledError):  # it was cut short by a shutdown
+            metrics.JOB_RETRIES.labels(job.task_name).inc()
         longest = min(2 ** min(job.attempts, 10), LONGEST_WAIT)
         return RetryDecision(retry_in={"seconds": random.randint(1, max(longest, 1))})  # noqa: S311  (jitter)

@@ -148,7 +148,7 @@ class Batch:
         refused = collections.Counter(outcome.status for outcome in self.outcomes if not outcome.action)
         metrics.rows_promoted(actions, refused)
         for outcome in self.outcomes:
-            if outcome.action:
+            if outcome.action and claimed[outcome.id].status == "pending":  # a reprocessed one is as old as it is
                 metrics.promotion_lagged(_lag(claimed[outcome.id]), places.get(outcome.id))
 
 

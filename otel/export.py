@@ -7,6 +7,7 @@ a queue of bounded length, and is then dropped and counted.
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -51,7 +52,11 @@ def configure(service: str, environ: Environ = os.environ) -> Stop:
     for signal in wanted:
         for outcome in ("success", "failure"):
             metrics.EXPORTED.labels(signal.lower(), outcome)  # seen from the beginning, at 0
-    stops = [EXPORTS[signal](resource, environ) for signal in wanted]
+    metrics.DROPPED.labels("traces")
+    try:
+        stops = [EXPORTS[signal](resource, environ) for signal in wanted]
+    except (ValueError, KeyError) as error:
+        raise WrongTelemetryError(f"an OTEL_* variable is wrong: {error}") from None
     return lambda: _stop(stops)
 
 
@@ -182,5 +187,6 @@ def _stop(stops: Sequence[Stop]) -> None:
     threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
     for thread in threads:
         thread.start()
+    ends = time.monotonic() + STOP_SECONDS
     for thread in threads:
-        thread.join(STOP_SECONDS)
+        thread.join(max(0.0, ends - time.monotonic()))

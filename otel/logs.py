@@ -6,9 +6,11 @@ Every line of either process, ours or a library's, goes through the one handler 
 import asyncio
 import contextlib
 import logging
+import select
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -51,22 +53,43 @@ class OnceATurn(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._kept: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # which will flush them
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._kept.append(self.format(record) + self.terminator)
-        if len(self._kept) > 1:
-            return
         try:
-            asyncio.get_running_loop().call_soon(self.flush)
-        except RuntimeError:
-            self.flush()
+            self._kept.append(self.format(record) + self.terminator)
+        except Exception:  # noqa: BLE001  (a line that cannot be written is no reason to fail; as logging has it)
+            self.handleError(record)
+            return
+        if self._loop is None or self._loop.is_closed():
+            try:
+                self._loop = asyncio.get_running_loop()
+                self._loop.call_soon(self.flush)
+            except RuntimeError:
+                self.flush()
 
     def flush(self) -> None:
+        """Write what was kept. Whoever has closed standard error loses lines, and nothing else fails for it."""
         with self.lock or contextlib.nullcontext():
-            kept, self._kept = self._kept, []
-            if kept and self.stream:
-                self.stream.write("".join(kept))
-        super().flush()
+            kept, self._kept, self._loop = self._kept, [], None
+            with contextlib.suppress(OSError, ValueError):
+                for chunk in _chunks(kept):
+                    self.stream.write(chunk)
+                    self.stream.flush()
+
+
+def _chunks(lines: list[str]) -> Iterator[str]:
+    """Join whole lines to what a pipe takes in one piece: two processes that share it must not tear them apart."""
+    chunk: list[str] = []
+    size = 0
+    for line in lines:
+        if chunk and size + len(line.encode()) > select.PIPE_BUF:
+            yield "".join(chunk)
+            chunk, size = [], 0
+        chunk.append(line)
+        size += len(line.encode())
+    if chunk:
+        yield "".join(chunk)
 
 
 class OncePerMinute(logging.Filter):

@@ -48,7 +48,7 @@ JOB_RETRIES = Counter("ticket_inbox_job_retries", "Jobs put off because Postgres
 EXPORTED = Counter(
     "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
 )
-DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans or log lines that found the queue full.", ["signal"])
+DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans that found the queue full.", ["signal"])
 
 
 class InboxGauges:

@@ -2,13 +2,14 @@
 
 import json
 import socket
+from urllib.parse import urlsplit
 
 import pytest
 from litestar.testing import TestClient
 
 from app import main
 from app.settings import Settings
-from tests.parts import JSON, PATH, Database, run
+from tests.parts import JSON, PATH, Database, Server, run
 
 
 def test_500_has_no_traceback_and_the_log_has(
@@ -34,3 +35,33 @@ def test_serving_on_a_port_that_is_taken_is_one_line(environment: dict[str, str]
         done = run(["serve"], {**environment, "PORT": str(taken.getsockname()[1])})
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert "Address already in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"NONSENSE\r\n\r\n",
+    ],
+)
+def test_400_for_what_is_no_http(server: Server, request_head: bytes) -> None:
+    """A problem with a correlation id as every other answer, and the connection is closed."""
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+        connection.sendall(request_head)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, body = answer.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    problem = json.loads(body)
+    assert f"X-Correlation-ID: {problem['correlation_id']}".encode() in head
+    assert problem["status"] == 400
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/health/live", {"GET", "OPTIONS"}), (PATH, {"POST"})])
+def test_405_says_once_what_is_allowed(server: Server, path: str, allowed: set[str]) -> None:
+    answer = server.client.request("DELETE", path)
+    assert answer.status_code == 405
+    [told] = answer.headers.get_list("allow")
+    assert {method.strip() for method in told.split(",")} == allowed

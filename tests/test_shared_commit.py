@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.shared_commit import QueueFullError, SharedCommit
 from db import engine as engines
@@ -112,3 +113,34 @@ def test_a_sender_that_hangs_up_stops_nothing(database: Database) -> None:
 
     run(database, act)
     assert database.value("SELECT count(*) FROM inbox WHERE ticket_id = '2'") == 1
+
+
+def test_whoever_comes_as_the_last_statement_ends_is_served(database: Database) -> None:
+    """However the ends of two statements and an arrival fall together."""
+
+    async def act(commits: SharedCommit) -> None:
+        for number in range(150):
+            first = commits.append(delivery(number), PLACE)
+            await asyncio.sleep(0.0002 * (number % 4))
+            second = commits.append(delivery(number), PLACE)
+            await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+            assert await commits.append(delivery(number), PLACE) > 0
+            await asyncio.gather(first, second)
+
+    run(database, act, timeout=2.0)
+    assert database.value("SELECT count(*) FROM inbox") == 450
+
+
+def test_what_nobody_foresaw_reaches_everybody_who_waits(database: Database) -> None:
+    """A fault that is none of Postgres' own kinds, from a connection that cannot be made."""
+
+    async def act(_: SharedCommit) -> None:
+        async def broken() -> object:
+            raise ZeroDivisionError
+
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=broken)
+        commits = SharedCommit(engine, rows=10, size=1000, timeout=5.0)
+        found = await asyncio.gather(*(commits.append(delivery(n), PLACE) for n in range(3)), return_exceptions=True)
+        assert {type(one) for one in found} == {ZeroDivisionError}
+
+    run(database, act)

@@ -16,14 +16,14 @@ ACME = Tenant("acme", "secret")
 WAITING = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
 
 
-def promote_first(database: Database, inbox_ids: list[int]) -> bool:
+def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> bool:
     """Promote as the first of the waiting jobs would, once it was fetched; tell whether it took others over."""
     job_id = database.value("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = (SELECT min(id) FROM procrastinate_jobs) RETURNING id")  # fmt: skip
 
     async def run() -> bool:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
         try:
-            return await promote.promote_with_others(engine, inbox_ids, Job(job_id))
+            return await promote.promote_with_others(engine, inbox_ids, Job(job_id, tries))
         finally:
             await engine.dispose()
 
@@ -50,6 +50,31 @@ def test_no_more_than_one_job_may_hold(database: Database) -> None:
     assert promote_first(database, first)
     assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 400 <= queue.JOB_ROWS
     assert database.value(WAITING) == 2
+
+
+def test_no_more_bytes_than_one_job_may_hold(database: Database) -> None:
+    first = database.deliver(ACME.payload())
+    for _ in range(12):
+        database.deliver(ACME.payload(resolution="x" * 1_000_000))
+    assert promote_first(database, first)
+    assert (
+        database.value("SELECT sum(octet_length(payload)) FROM inbox WHERE status = 'promoted'")
+        <= queue.JOB_BYTES + 2_000
+    )
+    assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 9
+    assert database.value(WAITING) == 4
+
+
+def test_a_job_that_is_tried_again_takes_nobody_along(database: Database) -> None:
+    """What ails it may be its own; and its tries are not theirs."""
+    first = database.deliver(ACME.payload())
+    database.deliver(ACME.payload())
+    assert not promote_first(database, first, tries=2)
+    assert database.query("SELECT status, attempts FROM inbox ORDER BY id") == [
+        {"status": "promoted", "attempts": 2},
+        {"status": "pending", "attempts": 0},
+    ]
+    assert database.value(WAITING) == 1
 
 
 def test_what_fails_is_back_where_it_was(database: Database) -> None:

@@ -1,0 +1,54 @@
+"""Log lines: whole, whoever else writes to the same pipe, and no reason to fail when nobody reads them."""
+
+import json
+import os
+import subprocess
+import sys
+
+BURSTS = """
+import asyncio, logging, sys
+from otel import logs
+
+async def main():
+    for burst in range(100):
+        for line in range(40):
+            logs.log(logging.getLogger("x"), logging.INFO, "line", number=line, text="x" * 150, who=sys.argv[1])
+        await asyncio.sleep(0)
+
+logs.configure("info", "json")
+asyncio.run(main())
+"""
+CLOSED = """
+import asyncio, logging, os, threading, time
+from otel import logs
+
+async def main():
+    logging.getLogger("x").info("a line")
+    logging.getLogger("x").info("%d", "no number")
+    threading.Thread(target=logging.getLogger("x").info, args=["from a thread"]).start()
+    await asyncio.sleep(1)
+
+logs.configure("info", "json")
+os.close(2)
+asyncio.run(main())
+logging.getLogger("x").info("after the loop")
+print(time.process_time())
+"""
+
+
+def test_lines_of_two_processes_on_one_pipe_are_whole() -> None:
+    """A pipe takes no more than a page in one piece."""
+    reading, writing = os.pipe()
+    running = [subprocess.Popen([sys.executable, "-c", BURSTS, name], stderr=writing) for name in ("a", "b")]
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        lines = [json.loads(line) for line in pipe]
+    assert [process.wait() for process in running] == [0, 0]
+    for name in ("a", "b"):
+        assert [line["number"] for line in lines if line["who"] == name] == [*range(40)] * 100
+
+
+def test_nobody_reads_and_nothing_fails() -> None:
+    """Standard error is closed: lines are lost, and neither an exception nor a busy loop comes of it."""
+    done = subprocess.run([sys.executable, "-c", CLOSED], stdout=subprocess.PIPE, text=True, check=True, timeout=30)
+    assert float(done.stdout) < 1
