@@ -1,7 +1,7 @@
 """POST /webhook/servicedesk/resolved-ticket: verify, append, 202. Reads top to bottom like the contract.
 
-An ASGI handler within Litestar's routing: what Litestar does for a handler with arguments and a return value took as
-long as all that is done here (docs/decisions/0018).
+An ASGI handler within Litestar's routing: in a profile, what Litestar does for a handler with arguments and a return
+value took about as long as all that is done here (docs/decisions/0018).
 """
 
 import re
