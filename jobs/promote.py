@@ -37,34 +37,29 @@ async def promote(context: JobContext, /, **given: object) -> None:
     # The tries before this one left no trace in the inbox, because each was rolled back as a whole.
     job = Job(context.job.id, context.job.attempts + 1)
     ends = time.monotonic() + SLICE
-    goes_on = await promote_with_others(engine(), wanted.inbox_ids, job)
-    while goes_on and time.monotonic() < ends:
-        goes_on = await promote_with_others(engine(), [], job)
+    ids: Sequence[int] = wanted.inbox_ids
+    while len(await promote_batch(engine(), ids, job, others=True)) > len(ids) and time.monotonic() < ends:
+        ids = []  # some waited in other jobs, and more may have come since
 
 
-async def promote_with_others(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job) -> bool:
-    """Promote `inbox_ids` and what waits in other jobs, up to what one may hold; tell whether any did.
-
-    A job that is tried again takes nobody along: what ails it may be its own.
-    """
-    with Batch(job) as batch:
-        async with database.transaction(engine) as connection:
-            room = queue.JOB_ROWS - len(inbox_ids) if job.tries == 1 else 0
-            others = await queue.take_over(connection, room) if room > 0 else []
-            batch.rows = await inbox.claim(connection, [*inbox_ids, *others])
-            batch.outcomes = await promote_rows(connection, batch.rows, job)
-    return bool(others)
-
-
-async def promote_batch(engine: AsyncEngine, inbox_ids: Sequence[int], job: Job = Job()) -> list[Outcome]:  # noqa: B008
+async def promote_batch(
+    engine: AsyncEngine,
+    inbox_ids: Sequence[int],
+    job: Job = Job(),  # noqa: B008
+    *,
+    others: bool = False,
+) -> list[Outcome]:
     """Promote the pending ones of `inbox_ids` in one commit, and give what became of each.
 
-    A row that cannot be promoted is `failed` with its reason and its neighbours go on.
+    With `others` also what waits in other jobs, up to what one may hold; but not in a job that is tried again, for
+    what ails it may be its own. A row that cannot be promoted is `failed` with its reason and its neighbours go on.
     Raises what Postgres raises for reasons of its own; then nothing was changed.
     """
+    room = queue.JOB_ROWS - len(inbox_ids) if others and job.tries == 1 else 0
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
-            batch.rows = await inbox.claim(connection, inbox_ids)
+            taken = await queue.take_over(connection, room) if room > 0 else []
+            batch.rows = await inbox.claim(connection, [*inbox_ids, *taken])
             batch.outcomes = await promote_rows(connection, batch.rows, job)
     return batch.outcomes
 

@@ -163,11 +163,6 @@ def record(  # noqa: PLR0913  (what a span is)
         _recorder.record(place, name, kind, started, attributes, links=links, error=error)
 
 
-def traceparent_of(header: str | None) -> str:
-    """Give the `traceparent` that a webhook goes by whose spans nobody exports."""
-    return place_of_request(header, "", {}).traceparent
-
-
 def ids_of(traceparent: str | None) -> tuple[str | None, str | None]:
     """Give the trace id and the span id in a `traceparent` that we wrote, in hexadecimal; None where it is none."""
     found = _OURS.fullmatch(traceparent or "")

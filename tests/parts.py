@@ -77,7 +77,7 @@ class Database:
         deliveries = [
             Delivery(
                 tenant_id=payload["tenant_id"], ticket_id=payload["ticket_id"], correlation_id=uuid.uuid4().hex,
-                traceparent=tracing.traceparent_of(None), payload=json.dumps(payload).encode(), signature="signed",
+                traceparent=tracing.place_of_request(None, "", {}).traceparent, payload=json.dumps(payload).encode(), signature="signed",
             )
             for payload in payloads
         ]  # fmt: skip

@@ -23,7 +23,8 @@ def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> b
     async def run() -> bool:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
         try:
-            return await promote.promote_with_others(engine, inbox_ids, Job(job_id, tries))
+            outcomes = await promote.promote_batch(engine, inbox_ids, Job(job_id, tries), others=True)
+            return len(outcomes) > len(inbox_ids)
         finally:
             await engine.dispose()
 
