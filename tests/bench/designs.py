@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -16,44 +17,59 @@ import sqlalchemy as sa
 from tests.bench.parts import ROOT, Rig
 
 
+class Design(NamedTuple):
+    """A server that runs: its port, and its process id."""
+
+    port: int
+    process_id: int
+
+
 @contextlib.contextmanager
-def noop() -> Iterator[int]:
-    """Run the no-op handler; give its port."""
+def noop() -> Iterator[Design]:
+    """Run the no-op handler."""
     port = free_port()
-    with running(["tests.bench.noop", str(port)], port):
-        yield port
+    with running(["tests.bench.noop", str(port)], port) as process_id:
+        yield Design(port, process_id)
 
 
 @contextlib.contextmanager
-def ours(rig: Rig) -> Iterator[int]:
-    """Run `ticket-inbox serve`; give its port."""
+def ours(rig: Rig) -> Iterator[Design]:
+    """Run `ticket-inbox serve`."""
     with rig.server() as server:
-        yield urlsplit(server.url).port or 0
+        yield Design(urlsplit(server.url).port or 0, server.process.pid)
 
 
 @contextlib.contextmanager
-def peer(rig: Rig, name: str, **environment: str) -> Iterator[int]:
-    """Run a peer's server as ours is run: one process, uvloop, no access log. Give its port."""
+def peer(rig: Rig, name: str, **environment: str) -> Iterator[Design]:
+    """Run a peer's server as ours is run: one process, uvloop, no access log."""
     port = free_port()
     arguments = ["uvicorn", f"tests.bench.peers.{name}:app", f"--port={port}", "--no-access-log", "--log-level=warning"]
-    with running(arguments, port, DATABASE_URL=rig.database.url, SECRET=rig.tenant.secret, **environment):
-        yield port
+    environment |= {"DATABASE_URL": rig.database.url, "SECRET": rig.tenant.secret}
+    with running(arguments, port, **environment) as process_id:
+        yield Design(port, process_id)
 
 
 @contextlib.contextmanager
-def celery_workers(rig: Rig, redis_url: str) -> Iterator[None]:
-    """Run Celery's worker with as many processes as there are cores, its default."""
+def celery_workers(rig: Rig, redis_url: str) -> Iterator[int]:
+    """Run Celery's worker with as many processes as there are cores, its default; give the id of the first."""
     app = "tests.bench.peers.fastapi_celery:celery"
     environment = {"DATABASE_URL": rig.database.url, "SECRET": rig.tenant.secret, "REDIS_URL": redis_url}
     arguments = ["celery", f"--app={app}", "worker", "--loglevel=ERROR", "--prefetch-multiplier=64"]
-    with running(arguments, None, **environment):
+    with running(arguments, None, **environment) as process_id:
         time.sleep(4)
-        yield
+        yield process_id
+
+
+class Redis(NamedTuple):
+    """A Redis that runs."""
+
+    url: str
+    process_id: int
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[str | None]:
-    """Run Redis with its append-only file on, and give its URL; None where it is not installed."""
+def redis() -> Iterator[Redis | None]:
+    """Run Redis with its append-only file on; give None where it is not installed."""
     if not (binary := shutil.which("redis-server")):
         yield None
         return
@@ -63,7 +79,7 @@ def redis() -> Iterator[str | None]:
         process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
         try:
             wait_for(port)
-            yield f"redis://127.0.0.1:{port}/0"
+            yield Redis(f"redis://127.0.0.1:{port}/0", process.pid)
         finally:
             process.terminate()
             process.wait()
@@ -80,13 +96,13 @@ def make_tables(rig: Rig) -> None:
 
 
 @contextlib.contextmanager
-def running(arguments: Sequence[str], port: int | None, **environment: str) -> Iterator[None]:
-    """Run `python -m ARGUMENTS` until the block ends."""
+def running(arguments: Sequence[str], port: int | None, **environment: str) -> Iterator[int]:
+    """Run `python -m ARGUMENTS` until the block ends; give its process id."""
     process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env={**os.environ, **environment})
     try:
         if port:
             wait_for(port)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

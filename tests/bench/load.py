@@ -1,12 +1,15 @@
-"""`python -m tests.bench.load`: webhooks from 64 connections, each sending the next when the last was answered.
+"""`python -m tests.bench.load`: webhooks, either from 64 connections that each wait for their answer, or at a fixed rate.
 
 A process of its own that does as little as it can: it signs each body afresh, writes it, and looks at the status.
-Prints one line of JSON: how many were answered what, the seconds, and percentiles of the latency.
+With `--rate` it is an open loop: each webhook has a moment when it is due, whether or not the ones before it were
+answered, and its latency counts from that moment, so that a stall shows. Prints one line of JSON: how many were
+answered what, the seconds, and percentiles of the latency.
 """
 
 import argparse
 import asyncio
 import collections
+import contextlib
 import hmac
 import itertools
 import json
@@ -14,10 +17,15 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import uvloop
 
+from tests.bench import tickets
+
 BODY_BYTES = 1400
+TEXTS = 500  # different descriptions
+PATIENCE = 30.0  # seconds that the last answers of an open loop may take
 
 
 class Sender:
@@ -30,8 +38,8 @@ class Sender:
             "priority": "High", "tags": ["vpn", "network"],
         }  # fmt: skip
         missing = BODY_BYTES - len(json.dumps(payload))
-        payload["description"] = " ".join(os.urandom(3).hex() for _ in range(missing // 7)).ljust(missing, ".")
-        self._before, self._after = json.dumps(payload).encode().split(b"#" * 16)
+        bodies = (json.dumps({**payload, "description": tickets.description(missing)}) for _ in range(TEXTS))
+        self._bodies = itertools.cycle([body.encode().split(b"#" * 16) for body in bodies])
         self._secret = given.secret.encode()
         self._head = (
             f"POST {given.path} HTTP/1.1\r\nHost: {given.host}:{given.port}\r\nContent-Type: application/json\r\n"
@@ -39,46 +47,45 @@ class Sender:
         ).encode()
         self._run = os.urandom(4).hex()
         self._numbers = itertools.count()
-        self.ends = time.perf_counter() + given.seconds
         self.taken: list[float] = []
         self.answers: collections.Counter[str] = collections.Counter()
 
     def next(self) -> bytes:
-        body = b"%s%s%08d%s" % (self._before, self._run.encode(), next(self._numbers), self._after)
+        before, after = next(self._bodies)
+        body = b"%s%s%08d%s" % (before, self._run.encode(), next(self._numbers), after)
         return b"%s%s\r\n\r\n%s" % (self._head, hmac.digest(self._secret, body, "sha256").hex().encode(), body)
 
 
 class Connection(asyncio.Protocol):
-    """Sends, waits for the answer, sends the next."""
+    """Sends a webhook, and calls `answered` when it has its answer."""
 
-    def __init__(self, sender: Sender) -> None:
-        self._sender, self._received = sender, b""
-        self.done = asyncio.get_running_loop().create_future()
+    def __init__(self, sender: Sender, answered: "Callable[[Connection], None]") -> None:
+        self._sender, self._answered, self._received = sender, answered, b""
+        self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._send()
+
+    def send(self, due: float) -> None:
+        self._due = due
+        self._transport.write(self._sender.next())  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, found, body = self._received.partition(b"\r\n\r\n")
         if not found or len(body) < _content_length(head):
             return
-        self._sender.taken.append(time.perf_counter() - self._sent)
+        self._sender.taken.append(time.perf_counter() - self._due)
         self._sender.answers[head[9:12].decode()] += 1
         self._received = b""
-        self._send()
+        self._answered(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
-
-    def _send(self) -> None:
-        self._sent = time.perf_counter()
-        if self._sent > self._sender.ends:
-            self._transport.close()
-        else:
-            self._transport.write(self._sender.next())  # type: ignore[attr-defined]
+        if not self.lost.done():
+            self.lost.set_result(None)
 
 
 def _content_length(head: bytes) -> int:
@@ -86,21 +93,75 @@ def _content_length(head: bytes) -> int:
     return int(head[at : head.find(b"\r\n", at) if b"\r\n" in head[at:] else len(head)])
 
 
+async def closed_loop(sender: Sender, given: argparse.Namespace) -> None:
+    """Send from each connection the next webhook when the last was answered."""
+    ends = time.perf_counter() + given.seconds
+
+    def again(connection: Connection) -> None:
+        if (now := time.perf_counter()) > ends:
+            connection.close()
+        else:
+            connection.send(now)
+
+    made = await connected(sender, given, again)
+    for connection in made:
+        again(connection)
+    await asyncio.gather(*(connection.lost for connection in made))
+
+
+async def open_loop(sender: Sender, given: argparse.Namespace) -> None:
+    """Send at a fixed rate, over whichever connection is free; a webhook that finds none waits, on its own account."""
+    # In turn, and not more than are used within three seconds: a server closes one that lies idle for longer.
+    given.connections = max(1, min(given.connections, int(given.rate * 3)))
+    free: asyncio.Queue[Connection] = asyncio.Queue()
+    waiting: collections.deque[float] = collections.deque()
+
+    def freed(connection: Connection) -> None:
+        if waiting:
+            connection.send(waiting.popleft())
+        else:
+            free.put_nowait(connection)
+
+    for connection in await connected(sender, given, freed):
+        freed(connection)
+    began, count = time.perf_counter(), int(given.rate * given.seconds)
+    for number in range(count):
+        due = began + number / given.rate
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        if free.empty():
+            waiting.append(due)
+        else:
+            free.get_nowait().send(due)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(given.connections):
+                await free.get()
+    sender.answers["none"] += count - len(sender.taken)
+
+
+async def connected(
+    sender: Sender, given: argparse.Namespace, answered: Callable[[Connection], None]
+) -> list[Connection]:
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: Connection(sender, answered), given.host, given.port)
+        for _ in range(given.connections)
+    ]
+    return [connection for _, connection in made]
+
+
 async def run(given: argparse.Namespace) -> dict[str, object]:
     """Send for as long as is asked, and tell what came back."""
     sender = Sender(given)
-    loop = asyncio.get_running_loop()
     began, cpu = time.perf_counter(), time.process_time()
-    made = [
-        await loop.create_connection(lambda: Connection(sender), given.host, given.port)
-        for _ in range(given.connections)
-    ]
-    await asyncio.gather(*(protocol.done for _, protocol in made))
+    await (open_loop if given.rate else closed_loop)(sender, given)
     seconds = time.perf_counter() - began
-    cuts = statistics.quantiles(sender.taken, n=100)
+    cuts = statistics.quantiles(sender.taken, n=100, method="inclusive")
     return {
-        "answers": dict(sender.answers), "seconds": seconds, "per_second": sum(sender.answers.values()) / seconds,
-        "p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000, "busy": (time.process_time() - cpu) / seconds,
+        "answers": dict(+sender.answers), "seconds": seconds, "per_second": sum(sender.answers.values()) / seconds,
+        "p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000, "longest_ms": max(sender.taken) * 1000,
+        "busy": (time.process_time() - cpu) / seconds,
     }  # fmt: skip
 
 
@@ -113,6 +174,7 @@ def main() -> None:
     parser.add_argument("--secret", required=True)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=0, help="webhooks a second, open loop; 0 for as many as go")
     json.dump(uvloop.run(run(parser.parse_args())), sys.stdout)
 
 

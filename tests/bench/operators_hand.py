@@ -20,8 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="old rows in the inbox (default: 1,000,000)")
     rows = parser.parse_args().rows
-    print(parts.machine(), f"{rows:,} old rows of {parts.BODY} bytes", sep=", ")
     with parts.rig() as rig, rig.server() as server, rig.worker() as worker:
+        print(parts.machine(rig.database), f"{rows:,} old rows of {parts.BODY} bytes", sep=", ")
         asyncio.run(parts.steadily(server, rig.tenant, RATE, 3))
         alone = traffic(rig, server, lambda: time.sleep(20))
         print("fresh webhooks, alone:", alone)

@@ -22,6 +22,7 @@ from cryptography.fernet import Fernet
 
 from db import schema
 from db.embedded import EmbeddedPostgres, wheel_binaries
+from tests.bench import tickets
 from tests.conftest import clean_environment
 from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
 
@@ -47,8 +48,9 @@ BODY = 1400  # bytes, about what a ticket takes
 class Rig:
     """A migrated database on a Postgres with its durable defaults, a tenant, and the processes that work on it."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
+    def __init__(self, database: Database, directory: Path, postgres: int) -> None:
         self.database = database
+        self.postgres = postgres  # its first process
         self._directory = directory
         self._key = Fernet.generate_key().decode()
         self.tenant = database.add_tenant(self._key, "acme")
@@ -77,15 +79,14 @@ def rig(*options: str) -> Iterator[Rig]:
         postgres.start()
         try:
             schema.upgrade(postgres.url())
-            yield Rig(Database(postgres.url()), Path(directory))
+            yield Rig(Database(postgres.url()), Path(directory), postgres.process_id)
         finally:
             postgres.stop()
 
 
 def body_of(tenant: Tenant, **members: object) -> bytes:
     """Make a body of about BODY bytes, in different words each time."""
-    words = " ".join(f"{os.urandom(3).hex()}" for _ in range((BODY - 450) // 7))
-    return json.dumps(tenant.payload(description=words, **members)).encode()
+    return json.dumps(tenant.payload(description=tickets.description(BODY - 400), **members)).encode()
 
 
 async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) -> list[float]:
@@ -107,14 +108,14 @@ async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) 
     return taken
 
 
-def load(server: Server, tenant: Tenant, seconds: float, connections: int = 64) -> dict[str, Any]:
-    """Send at full load from a process of its own, and give what it saw (tests.bench.load)."""
-    return load_port(urlsplit(server.url).port or 0, tenant, seconds, connections)
+def load(server: Server, tenant: Tenant, seconds: float, rate: float = 0) -> dict[str, Any]:
+    """Send from a process of its own, at full load or `rate` a second, and give what it saw (tests.bench.load)."""
+    return load_port(urlsplit(server.url).port or 0, tenant, seconds, rate)
 
 
-def load_port(port: int, tenant: Tenant, seconds: float, connections: int = 64) -> dict[str, Any]:
-    """Send at full load to whatever listens on a port."""
-    arguments = [f"--port={port}", f"--secret={tenant.secret}", f"--seconds={seconds}", f"--connections={connections}"]
+def load_port(port: int, tenant: Tenant, seconds: float, rate: float = 0) -> dict[str, Any]:
+    """Send to whatever listens on a port."""
+    arguments = [f"--port={port}", f"--secret={tenant.secret}", f"--seconds={seconds}", f"--rate={rate}"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE
     )
@@ -162,7 +163,30 @@ def peak_mb(process_id: int) -> float:
     return int(found) / 1024
 
 
-def machine() -> str:
+def cpu_seconds(process_id: int) -> float:
+    """Give the processor time that a process and its children have used, those that ended included (Linux)."""
+    try:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()
+        children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
+    except OSError:  # it has ended meanwhile
+        return 0
+    own = sum(map(int, fields[11:15]))  # its own, and that of children that ended
+    return own / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)
+
+
+def empty(database: Database) -> None:
+    """Take every row and job away."""
+    database.query("TRUNCATE inbox, ticket_history, procrastinate_jobs CASCADE")
+
+
+def machine(database: Database) -> str:
     """Tell what a run ran on."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("litestar", "procrastinate", "sqlalchemy", "asyncpg"))
-    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+    names = ("litestar", "uvicorn", "procrastinate", "sqlalchemy", "asyncpg")
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    postgres = database.value("SELECT current_setting('server_version')")
+    [model] = set(re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())) or {"unknown processor"}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    return (
+        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, Postgres {postgres}, {packages}"
+    )

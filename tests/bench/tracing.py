@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6)
     given = parser.parse_args()
-    print(parts.machine())
     with parts.rig() as rig, variants() as known:
+        print(parts.machine(rig.database))
         with contextlib.ExitStack() as stack:
             servers = {name: stack.enter_context(rig.server(**settings)) for name, settings in known.items()}
             compare(
@@ -80,7 +80,7 @@ def compare(what: str, given: Mapping[str, One], rounds: int, measure: Callable[
 
 def store(rig: Rig, settings: dict[str, str], seconds: float) -> float:
     """Give how many a second were received and stored, at full load until all of it was."""
-    rig.database.query("TRUNCATE inbox, ticket_history, procrastinate_jobs CASCADE")
+    parts.empty(rig.database)
     with rig.server(**settings) as server, rig.worker(**settings):
         return parts.received_and_stored(rig, server, seconds)
 

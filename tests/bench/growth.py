@@ -1,0 +1,52 @@
+"""What do millions of rows cost that are there already?"""
+
+import statistics
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.bench import parts, plots, table
+from tests.bench.table import Row
+from tests.parts import Database
+
+ROWS, JOBS = 5_000_000, 1_000_000
+STEPS = (0, 1, 2, 5)  # fifths of them at which it is measured
+FILL = """
+INSERT INTO inbox (tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, action, promoted_at)
+SELECT 'acme', 'old-' || n, gen_random_uuid()::text, '00-' || md5(n::text) || '-0000000000000001-00',
+       convert_to(repeat('x', 1400), 'UTF8'), repeat('a', 64), 'promoted', 'inserted', now()
+FROM generate_series(1, %s) AS n
+"""
+FILL_JOBS = """
+INSERT INTO procrastinate_jobs (queue_name, task_name, status, args)
+SELECT 'promote', 'promote', 'succeeded', jsonb_build_object('inbox_ids', jsonb_build_array(n)) FROM generate_series(1, %s) AS n
+"""
+
+
+def accepted(rounds: int, seconds: float) -> Iterator[Row]:
+    """Compare what is accepted beside full tables with what is accepted beside empty ones, each on a Postgres of its own."""
+    rates: dict[int, tuple[float, float]] = {}
+    with parts.rig() as fresh, parts.rig("max_wal_size=8GB", "checkpoint_timeout=30min") as old:
+        with fresh.server() as one, old.server() as other:
+            there = 0
+            for step in STEPS:
+                fill(old.database, step - there)
+                there = step
+                runs = table.in_turn({"empty": (one, fresh), "full": (other, old)}, rounds, lambda each: parts.load(each[0], each[1].tenant, seconds)["per_second"])  # fmt: skip
+                rates[step * ROWS // 5] = table.compared(runs, "full", "empty")[1], statistics.median(runs["full"])
+        size = old.database.value("SELECT pg_size_pretty(pg_total_relation_size('inbox'))")
+    plots.growth({rows: ratio for rows, (ratio, _) in rates.items()})
+    ratio, rate = rates[ROWS]
+    yield Row(
+        f"accepted/s beside {ROWS / 1e6:g} million inbox rows ({size}) and {JOBS / 1e6:g} million finished jobs, beside empty tables",
+        f"{rate:,.0f}", f"{ratio:.2f}", "0.95 / 0.85",
+    )  # fmt: skip
+
+
+def fill(database: Database, fifths: int) -> None:
+    """Add so many fifths of the rows and of the jobs, in two sessions."""
+    if fifths:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: database.query(FILL, fifths * ROWS // 10), range(2)))
+        database.query(FILL_JOBS, fifths * JOBS // 5)
+        database.query("VACUUM ANALYZE inbox, procrastinate_jobs")
+        database.query("CHECKPOINT")
