@@ -5,6 +5,7 @@ They are versioned but internal, so Procrastinate is pinned, and tests run these
 
 from datetime import timedelta
 
+import msgspec
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +21,13 @@ DEAD_AFTER = 20.0  # seconds without a heartbeat
 JOBS_AT_ONCE = 16  # waiting promote jobs that another one takes over
 JOB_BYTES = 8 * 1024 * 1024  # most payload that one takes over
 JOB_ROWS = 500  # most inbox rows of one job
+
+
+class Others(msgspec.Struct):
+    """The promote jobs that wait behind one that runs: those after the id `after`, which moves on with them."""
+
+    after: int
+
 
 # Defers one promote job for those rows of a CTE `appended(id, status)` that are pending; a part of inbox.APPEND.
 # A job in the statement that writes its rows: both commit, or neither.
@@ -66,17 +74,18 @@ DEFER_UNATTENDED = sa.text(
 
 # A job that promotes takes over the rows of others that wait: fetching and finishing a job costs as much as promoting
 # thirty rows. In the transaction that promotes them, so that they are back where they were if that fails. Jobs that
-# somebody deferred by hand may hold anything, and are left alone unless they hold what ours do.
+# somebody deferred by hand may hold anything, and are left alone unless they hold what ours do. Beginning after an id
+# steps over the jobs that are gone: while a transaction is open anywhere, each of them leaves a dead row to look at.
 TAKE_OVER = sa.text(
     f"""
     WITH waiting AS (
       SELECT id, args->'inbox_ids' AS inbox_ids
       FROM procrastinate_jobs
       WHERE status = 'todo' AND task_name = '{PROMOTE}' AND queue_name = '{PROMOTE}' AND attempts = 0
-        AND lock IS NULL AND queueing_lock IS NULL AND scheduled_at IS NULL
+        AND lock IS NULL AND queueing_lock IS NULL AND scheduled_at IS NULL AND priority = 0 AND id > :after
         AND jsonb_typeof(args->'inbox_ids') = 'array'
         AND NOT args @? 'strict $.inbox_ids[*] ? (!(@.type() == "number" && @ == @.floor() && @ >= 1 && @ < 9e18))'
-      ORDER BY priority DESC, id
+      ORDER BY id
       LIMIT {JOBS_AT_ONCE}
       FOR UPDATE SKIP LOCKED
     ), sized AS (
@@ -91,9 +100,9 @@ TAKE_OVER = sa.text(
     ), taken AS (
       DELETE FROM procrastinate_jobs AS job USING fitting
       WHERE job.id = fitting.id AND fitting.rows <= :rows AND fitting.size <= {JOB_BYTES}
-      RETURNING fitting.inbox_ids
+      RETURNING job.id, fitting.inbox_ids
     )
-    SELECT CAST(number AS bigint) AS id FROM taken, jsonb_array_elements(inbox_ids) AS number
+    SELECT CAST(number AS bigint) AS inbox_id, id AS job_id FROM taken, jsonb_array_elements(inbox_ids) AS number
     """  # noqa: S608  (composed of constants)
 )
 
@@ -132,9 +141,11 @@ async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int
     return int(found.rows), list(found.job_ids or [])
 
 
-async def take_over(connection: AsyncConnection, rows: int) -> list[int]:
+async def take_over(connection: AsyncConnection, others: Others, rows: int) -> list[int]:
     """Delete promote jobs that wait, as many as `rows` of the inbox make, and give the ids of those rows."""
-    return list(await connection.scalars(TAKE_OVER, {"rows": rows}))
+    taken = (await connection.execute(TAKE_OVER, {"after": others.after, "rows": rows})).all()
+    others.after = max((row.job_id for row in taken), default=others.after)
+    return [row.inbox_id for row in taken]
 
 
 async def try_sweep_lock(connection: AsyncConnection) -> bool:

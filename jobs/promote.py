@@ -37,8 +37,9 @@ async def promote(context: JobContext, /, **given: object) -> None:
     # The tries before this one left no trace in the inbox, because each was rolled back as a whole.
     job = Job(context.job.id, context.job.attempts + 1)
     ends = time.monotonic() + SLICE
+    others = queue.Others(job.id or 0)
     ids: Sequence[int] = wanted.inbox_ids
-    while len(await promote_batch(engine(), ids, job, others=True)) > len(ids) and time.monotonic() < ends:
+    while len(await promote_batch(engine(), ids, job, others)) > len(ids) and time.monotonic() < ends:
         ids = []  # some waited in other jobs, and more may have come since
 
 
@@ -46,19 +47,18 @@ async def promote_batch(
     engine: AsyncEngine,
     inbox_ids: Sequence[int],
     job: Job = Job(),  # noqa: B008
-    *,
-    others: bool = False,
+    others: queue.Others | None = None,
 ) -> list[Outcome]:
     """Promote the pending ones of `inbox_ids` in one commit, and give what became of each.
 
-    With `others` also what waits in other jobs, up to what one may hold; but not in a job that is tried again, for
+    With `others` also what waits in those jobs, up to what one may hold; but not in a job that is tried again, for
     what ails it may be its own. A row that cannot be promoted is `failed` with its reason and its neighbours go on.
     Raises what Postgres raises for reasons of its own; then nothing was changed.
     """
-    room = queue.JOB_ROWS - len(inbox_ids) if others and job.tries == 1 else 0
+    room = queue.JOB_ROWS - len(inbox_ids) if job.tries == 1 else 0
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
-            taken = await queue.take_over(connection, room) if room > 0 else []
+            taken = await queue.take_over(connection, others, room) if others and room > 0 else []
             batch.rows = await inbox.claim(connection, [*inbox_ids, *taken])
             batch.outcomes = await promote_rows(connection, batch.rows, job)
     return batch.outcomes

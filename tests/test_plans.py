@@ -1,6 +1,7 @@
 """Rows are found by key whatever the planner believes of a table's size: a plan outlives what it was made for."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from db import engine as engines
 from db import inbox, queue, ticket_history
 from tests.parts import Database
 
-STATEMENTS = {
+STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "claim": inbox.CLAIM,
     "mark": inbox.MARK,
     "take over": queue.TAKE_OVER,
@@ -25,9 +26,9 @@ def test_no_table_is_read_as_a_whole(database: Database, name: str) -> None:
     assert "Seq Scan" not in asyncio.run(plan(database, STATEMENTS[name]))
 
 
-async def plan(database: Database, statement: sa.Executable) -> str:
+async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause) -> str:
     engine = engines.create_engine(database.url, "test", 1, 30.0)
-    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[attr-defined]
+    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]
     nulls = ", ".join(["NULL"] * len(compiled.params))
     try:
         async with engines.connection(engine) as connection:

@@ -23,7 +23,7 @@ def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> b
     async def run() -> bool:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
         try:
-            outcomes = await promote.promote_batch(engine, inbox_ids, Job(job_id, tries), others=True)
+            outcomes = await promote.promote_batch(engine, inbox_ids, Job(job_id, tries), queue.Others(job_id))
             return len(outcomes) > len(inbox_ids)
         finally:
             await engine.dispose()
@@ -41,7 +41,28 @@ def test_what_waits_in_others_is_promoted_with_it(database: Database) -> None:
         "SELECT status, attempts, count(*) AS rows, count(DISTINCT job_id) AS jobs FROM inbox GROUP BY 1, 2"
     ) == [{"status": "promoted", "attempts": 1, "rows": 52, "jobs": 1}]
     assert database.value(WAITING) == 0
-    assert not promote_first(database, []), "there is nothing more"
+
+
+def test_it_does_not_look_at_the_jobs_before_it(database: Database) -> None:
+    """Those that are gone have left dead rows there, and one that waits there comes to its turn by itself."""
+    database.deliver(ACME.payload())
+    second = database.deliver(ACME.payload())
+    database.deliver(ACME.payload())
+
+    async def run() -> list[int]:
+        engine = engines.create_engine(database.url, "test", 1, 5.0)
+        others = queue.Others(
+            database.value("SELECT id FROM procrastinate_jobs WHERE args->'inbox_ids' = %s::jsonb", str(second))
+        )
+        try:
+            taken = [len(await promote.promote_batch(engine, [], Job(), others)) for _ in range(2)]
+            return [*taken, others.after]
+        finally:
+            await engine.dispose()
+
+    last = database.value("SELECT max(id) FROM procrastinate_jobs")
+    assert asyncio.run(run()) == [1, 0, last]
+    assert database.value(WAITING) == 2
 
 
 def test_no_more_than_one_job_may_hold(database: Database) -> None:
@@ -100,6 +121,7 @@ def test_what_fails_is_back_where_it_was(database: Database) -> None:
         "task_name = 'another'",
         "status = 'doing'",
         "attempts = 1",
+        "priority = 1",
         "args = '{}'",
         *(
             f"args = '{json.dumps({'inbox_ids': ids})}'"
