@@ -54,9 +54,9 @@ def correlation_id_of(given: bytes | None) -> str:
     """Give the correlation id that a request came with where it is valid, else a fresh one."""
     if given and _VALID.fullmatch(given):
         return given.decode()
-    # A UUID of version 4, without asking the kernel for each.
-    bits = f"{random.getrandbits(128):032x}"
-    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
+    # A UUID of version 7 (RFC 9562), which begins with the time: an index takes those of one moment on one page.
+    moment, bits = f"{time.time_ns() // 1_000_000:012x}", f"{random.getrandbits(72):018x}"
+    return f"{moment[:8]}-{moment[8:]}-7{bits[:3]}-a{bits[3:6]}-{bits[6:]}"
 
 
 async def answer(exchange: Exchange, status: int, headers: Headers, body: bytes, send: Send) -> None:
