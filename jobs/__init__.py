@@ -11,6 +11,7 @@ from procrastinate import App, PsycopgConnector
 from app import settings as environment
 from db import engine as database
 from db import queue
+from jobs.in_hand import JobsInHand
 from jobs.middleware import abort_when_asked, refuse_wrong_arguments
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 settings = environment.load_or_exit()
 STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is tried again
-POOL_TIMEOUT = 3.0  # seconds without a connection; then the worker is begun anew, on a new pool
+# Seconds without a connection; then the worker is begun anew, on a new pool. queue.SILENT_AFTER counts on it.
+POOL_TIMEOUT = 3.0
 
 conninfo = database.conninfo(settings.database_url, "ticket-inbox worker")
 
@@ -43,6 +45,7 @@ app = App(
         "worker_middleware": [abort_when_asked, refuse_wrong_arguments],
     },
 )
+app.job_manager = jobs_in_hand = JobsInHand(app.connector)
 
 
 @functools.cache

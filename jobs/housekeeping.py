@@ -6,14 +6,12 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from procrastinate import JobContext, exceptions
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
+from procrastinate import JobContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import engine as database
 from db import inbox, queue
-from jobs import app, engine, settings
+from jobs import app, engine, jobs_in_hand, settings
 from otel import logs
 
 SWEEP_ROWS = 10_000  # pending rows that one statement looks at, the oldest first
@@ -22,7 +20,7 @@ BREATH = 3  # times as long as it took is the pause after each of them, so that 
 _logger = logging.getLogger("ticket_inbox.housekeeping")
 
 
-# Every 20 seconds, so that a dead worker's rows are stored within a minute. No lock: it would be
+# Every 20 seconds, so that what nothing else has found is stored within a minute. No lock: it would be
 # held for ever by a sweep whose worker died (https://github.com/procrastinate-org/procrastinate/issues/1408).
 @app.periodic(cron="* * * * * */20")
 @app.task(
@@ -33,33 +31,12 @@ async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG00
     async with database.transaction(engine()) as connection:
         if not await queue.try_sweep_lock(connection):
             return
-        await _requeue_jobs_of_the_dead(context.app.job_manager, context.job.id)
+        await jobs_in_hand.requeue_lost(but=context.job.id)
         rows = queue.JOB_ROWS
         while rows:
             rows, job_ids = await queue.defer_unattended(connection, SWEEP_ROWS)
             if rows:
                 logs.log(_logger, logging.WARNING, "rows_requeued", rows=rows, jobs=len(job_ids))
-
-
-async def _requeue_jobs_of_the_dead(manager: JobManager, own_id: int | None) -> None:
-    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=queue.DEAD_AFTER):
-        if job.id == own_id:
-            continue
-        try:
-            await _requeue(manager, job)
-        except exceptions.ConnectorException as error:
-            # Its worker was not dead after all and has just finished it.
-            logs.log(_logger, logging.INFO, "job_not_requeued", job_id=job.id, error=database.reason(error))
-        else:
-            logs.log(_logger, logging.WARNING, "job_requeued", job_id=job.id, task=job.task_name)
-
-
-async def _requeue(manager: JobManager, job: Job) -> None:
-    if job.task_name in (queue.SWEEP, queue.PRUNE):
-        # The next one is due soon, and may wait for its turn already, under the same queueing lock.
-        await manager.finish_job(job, Status.ABORTED, delete_job=True)
-    else:
-        await manager.retry_job(job)
 
 
 @app.periodic(cron="17 3 * * *")

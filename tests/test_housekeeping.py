@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from db import engine as engines
@@ -119,6 +120,34 @@ def test_a_sweep_that_died_is_in_nobodys_way(database: Database, start_worker: S
     database.wait_for(
         "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'sweep' AND status = 'doing'", 0, within=5
     )
+
+
+@pytest.mark.parametrize("other", ["todo", "doing"])
+def test_a_lost_job_that_may_wait_only_once(database: Database, start_worker: StartWorker, other: str) -> None:
+    """Another waits already, or was lost too: one is left. Nor do they hold up others that were lost."""
+    database.deliver(ACME.payload())
+    database.query("UPDATE procrastinate_jobs SET status = 'doing'")
+    for status in ("doing", other):
+        database.query(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, status, scheduled_at) "
+            "VALUES ('reprocess', 'reprocess', 'mine', %s, now() + interval '1 hour')",
+            status,
+        )
+    start_worker()
+    database.wait_for(PENDING, 0, within=10)
+    assert database.value("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reprocess'") == 1
+
+
+def test_rows_that_an_old_session_holds_are_stored_when_it_ends(database: Database, start_worker: StartWorker) -> None:
+    """Its worker's network is gone, and it does not know. The job that comes for its rows skips them, and is done."""
+    database.deliver(ACME.payload())
+    with psycopg.connect(database.url) as old:
+        old.execute("SELECT FROM inbox FOR UPDATE")
+        start_worker()
+        database.wait_for(PROMOTES, 0, within=10)
+        assert database.value(PENDING) == 1
+        old.rollback()
+    database.wait_for(PENDING, 0, within=30)
 
 
 def test_five_sweeps_at_once_make_one_job(database: Database, start_worker: StartWorker) -> None:
