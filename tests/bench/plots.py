@@ -41,7 +41,7 @@ def lag(rows: Sequence[Mapping[str, Any]]) -> None:
         seconds[row["second"]].append(row["lag"] * 1000)
     figure = Figure((10, 2.6))
     axes = figure.subplots()
-    at = sorted(seconds)
+    at = sorted(second for second, lags in seconds.items() if len(lags) > 1)
     axes.plot(
         at,
         [statistics.quantiles(seconds[second], n=100, method="inclusive")[98] for second in at],

@@ -17,6 +17,11 @@ SELECT floor(extract(epoch FROM received_at - min(received_at) OVER ()))::int AS
        extract(epoch FROM promoted_at - received_at)::float8 AS lag
 FROM inbox WHERE id > %s
 """
+DISK = """
+SELECT pg_total_relation_size('inbox') / rows AS inbox, pg_total_relation_size('ticket_history') / rows AS tickets,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), %s::pg_lsn) / (rows - %s) AS wal
+FROM (SELECT count(*) AS rows FROM inbox) AS counted
+"""
 PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
 
 
@@ -37,8 +42,11 @@ def at_full_load(rig: Rig, redis: Redis | None, seconds: float) -> Iterator[Row]
         parts.load(server, rig.tenant, 2)
         rig.database.wait_for(PENDING, 0, within=60)
         after = rig.database.value("SELECT max(id) FROM inbox")
+        known = rig.database.value("SELECT count(*) FROM inbox")
+        wal = rig.database.value("SELECT pg_current_wal_lsn()::text")
         pids = [server.process.pid, worker.process.pid]
         ours = spent(rig, pids, lambda: parts.received_and_stored(rig, server, seconds), lambda: rig.database.value("SELECT count(*) FROM inbox WHERE id > %s", after))  # fmt: skip
+    disk = rig.database.query(DISK, wal, known)[0]
     noop = (before + noop_rate(rig)) / 2
     yield Row(
         f"received and stored/s, {seconds:.0f} s at full load, beside the no-op handler",
@@ -52,6 +60,10 @@ def at_full_load(rig: Rig, redis: Redis | None, seconds: float) -> Iterator[Row]
     lags = rig.database.query(LAGS, after)
     yield Row("receipt to stored at that load", parts.percentiles([row["lag"] for row in lags]), "", "p99 250 ms / 1 s")
     plots.lag(lags)
+    yield Row(
+        "disk of a stored webhook of 1.4 KB: inbox, ticket_history, each with its indexes; WAL",
+        f"{disk['inbox']:,} and {disk['tickets']:,} bytes; {disk['wal']:,.0f} bytes",
+    )
     yield Row("CPU of a stored webhook: server and worker, and Postgres", f"{ours.ours:.0f} and {ours.postgres:.0f} µs")
     if celery:
         yield Row(
