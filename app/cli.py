@@ -43,14 +43,26 @@ def dev(*, once: bool) -> None:
 
 
 @main.command()
-def serve() -> None:
+@click.option(
+    "--processes",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Serve from N processes on the same port, each with its own SERVER_CONNECTIONS and APPEND_QUEUE. "
+    "One that dies is started again.",
+)
+def serve(*, processes: int) -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(secrets_key=True)
     _check_telemetry()
-    from app import server  # noqa: PLC0415
+    from app import server, supervisor  # noqa: PLC0415
 
     try:
-        server.serve(settings)
+        if processes == 1:
+            server.serve(settings)
+        else:
+            supervisor.serve(settings, processes)
     except server.ListenError as error:
         raise click.ClickException(str(error)) from None
 

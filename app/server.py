@@ -5,11 +5,10 @@ import os
 import signal
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 
-from app.corked import CorkedProtocol
-from app.main import create_app
 from app.settings import Settings
 from otel import logs
 
@@ -32,23 +31,28 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def options(settings: Settings) -> dict[str, Any]:
+    """Give what uvicorn is told, in one process or in each of several."""
+    return {
+        "http": "app.corked:CorkedProtocol",
+        "proxy_headers": False,  # nothing here asks who the client is
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "lifespan": "on",
+        "timeout_graceful_shutdown": settings.shutdown_timeout_seconds,
+    }
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the answers in flight. Raises ListenError."""
+    from app.main import create_app  # noqa: PLC0415  (two seconds that who watches over several processes is spared)
+
     app = create_app(settings)
     bound = listen(settings.host, settings.port)
-    config = uvicorn.Config(
-        app,
-        http=CorkedProtocol,
-        proxy_headers=False,  # nothing here asks who the client is
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=settings.shutdown_timeout_seconds,
-    )
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains at either, then raises it anew for whoever asked before: we end in peace.
         signal.signal(number, lambda *_: sys.exit(0))
     logs.log(_logger, logging.INFO, "listening", host=settings.host, port=bound.getsockname()[1])
     with bound:
-        uvicorn.Server(config).run(sockets=[bound])
+        uvicorn.Server(uvicorn.Config(app, **options(settings))).run(sockets=[bound])

@@ -80,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     append_queue: Annotated[
         int,
         _meta(
-            "Webhooks that may wait for Postgres at once; one more is answered 503 at once.",
+            "Webhooks that may wait for Postgres at once in one server process; one more is answered 503 at once.",
             "a whole number from 1 to 100000",
             ge=1,
             le=100_000,
@@ -89,7 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     append_queue_bytes: Annotated[
         int,
         _meta(
-            "Most bytes of webhooks that may wait for Postgres at once; one more is answered 503 at once.",
+            "Most bytes of webhooks that may wait for Postgres at once in one server process; "
+            "one more is answered 503 at once.",
             "a whole number from 1048576 to 4294967296",
             ge=1024 * 1024,
             le=4 * 1024**3,

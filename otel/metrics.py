@@ -4,13 +4,18 @@ prometheus_client keeps the values: an observation costs it a tenth of what the 
 exemplars at `/metrics`. `otel/export.py` sends the same values by OTLP (docs/decisions/0016).
 """
 
+import contextlib
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from otel.tracing import Place
 
@@ -19,6 +24,7 @@ OTHER = "other"
 STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges say nothing rather than something old
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # set when prometheus_client is imported, it counts in files there
 
 # Names and attributes of the first two are OpenTelemetry's semantic conventions.
 REQUEST_DURATION = Histogram(
@@ -122,15 +128,44 @@ def promotion_lagged(seconds: float, place: Place | None) -> None:
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """Give what a scrape gets, and its content type; exemplars only where `accept` asks for OpenMetrics."""
+    """Give what a scrape gets, and its content type; exemplars only where `accept` asks for OpenMetrics.
+
+    Of several processes any may be asked: each gives what all have counted.
+    """
     encode, content_type = choose_encoder(accept)
-    return encode(REGISTRY), content_type
+    return encode(_of_all_processes() if SHARED_IN in os.environ else REGISTRY), content_type
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Have the processes that are started in this block count together, in a directory that ends with it.
+
+    Raises OSError where none can be made.
+    """
+    os.environ[SHARED_IN] = tempfile.mkdtemp(prefix="ticket-inbox-metrics-")
+    try:
+        yield
+    finally:
+        remove_shared()
+
+
+def remove_shared() -> None:
+    """Remove the directory in which processes count together."""
+    shutil.rmtree(os.environ[SHARED_IN], ignore_errors=True)
 
 
 def serve(host: str, port: int) -> None:
     """Serve what is counted on a port of its own, from a thread of its own; 0 for none. Raises OSError."""
     if port:
         start_http_server(port, host)
+
+
+def _of_all_processes() -> CollectorRegistry:
+    """Give the sums over all files, those of processes that have ended too, and our own reading of the inbox."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(inbox_gauges)
+    return registry
 
 
 def _exemplar(place: Place) -> dict[str, str]:

@@ -126,8 +126,8 @@ def tenant(tenants: Iterator[Tenant]) -> Tenant:
 def start_server(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers on the test's own database; they end with the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda **changes: stack.enter_context(
-            running_server({**environment, **changes}, tmp_path / f"server-{uuid.uuid4().hex[:6]}.log")
+        yield lambda processes=1, **changes: stack.enter_context(
+            running_server({**environment, **changes}, tmp_path / f"server-{uuid.uuid4().hex[:6]}.log", processes)
         )
 
 

@@ -133,10 +133,17 @@ class Process:
             time.sleep(0.02)
         return found
 
+    def children(self) -> list[int]:
+        """Give the ids of the processes that it has started, Python's resource tracker among them."""
+        return [
+            int(one) for one in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
     def cpu_seconds(self) -> float:
-        """Give the processor time that the process has used."""
-        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """Give the processor time that the process has used, and those that it has started."""
+        stats = [Path(f"/proc/{one}/stat").read_text() for one in (self.process.pid, *self.children())]
+        ticks = sum(int(part) for stat in stats for part in stat.rsplit(")", 1)[1].split()[11:13])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> int:
         """Send SIGTERM and give the exit code."""
@@ -183,12 +190,15 @@ class Server(Process):
 
 
 @contextlib.contextmanager
-def running_server(env: dict[str, str], log: Path) -> Iterator[Server]:
-    with _running(["-m", "app", "serve"], env, log) as process:
+def running_server(env: dict[str, str], log: Path, processes: int = 1) -> Iterator[Server]:
+    several = ["--processes", str(processes)] if processes > 1 else []
+    with _running(["-m", "app", "serve", *several], env, log) as process:
         server = Server(process, log)
         server.wait_until_live()
         yield server
         server.client.close()
+        if several:
+            server.stop()
 
 
 @contextlib.contextmanager

@@ -97,6 +97,20 @@ class Receiver:
         """Give a histogram's points, in the order in which they came."""
         return [point for metric in self._metrics() if metric.name == name for point in metric.histogram.data_points]
 
+    def newest_by_instance(self, name: str) -> dict[str, int]:
+        """Give a histogram's last count by `service.instance.id`."""
+        return {
+            attributes(resource.resource.attributes)["service.instance.id"]: sum(
+                point.count for point in metric.histogram.data_points
+            )
+            for request in list(self.requests)
+            if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest)
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+        }
+
     def _metrics(self) -> list[Any]:
         return [
             metric

@@ -56,8 +56,9 @@ class Rig:
         self.tenant = database.add_tenant(self._key, "acme")
 
     @contextlib.contextmanager
-    def server(self, **settings: str) -> Iterator[Server]:
-        with running_server(self._environment(settings), self._directory / f"server-{time.time_ns()}.log") as server:
+    def server(self, processes: int = 1, **settings: str) -> Iterator[Server]:
+        log = self._directory / f"server-{time.time_ns()}.log"
+        with running_server(self._environment(settings), log, processes) as server:
             server.wait_until_known(self.tenant)
             yield server
 

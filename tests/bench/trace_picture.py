@@ -19,7 +19,7 @@ def main() -> None:
     """Send thirty at once, and draw one that shared its statement and its job with others."""
     with receiving_http() as receiver, parts.rig() as rig:
         telemetry = receiver.environment
-        with rig.server(**telemetry) as server, rig.worker(**telemetry), ThreadPoolExecutor(30) as pool:
+        with rig.server(1, **telemetry) as server, rig.worker(**telemetry), ThreadPoolExecutor(30) as pool:
             for _ in range(2):  # the first round opens the connections
                 answers = list(pool.map(lambda _: server.send(rig.tenant), range(30)))
                 receiver.wait_for_spans(3, correlation_id=answers[-1].json()["correlation_id"])

@@ -28,7 +28,7 @@ def main() -> None:
     with parts.rig() as rig, variants() as known:
         print(parts.machine(rig.database))
         with contextlib.ExitStack() as stack:
-            servers = {name: stack.enter_context(rig.server(**settings)) for name, settings in known.items()}
+            servers = {name: stack.enter_context(rig.server(1, **settings)) for name, settings in known.items()}
             compare(
                 "accepted/s",
                 servers,
@@ -38,7 +38,7 @@ def main() -> None:
         stored = {name: known[name] for name in ("off", "1 %", "all")}
         compare("stored/s", stored, given.rounds, lambda settings: store(rig, settings, given.seconds))
         for name in ("off", "all", "all, nobody listens"):
-            with rig.server(**known[name]) as server:
+            with rig.server(1, **known[name]) as server:
                 print(f"memory of a server, 60 s at full load, {name}: {memory(rig, server)}")
 
 
@@ -81,7 +81,7 @@ def compare(what: str, given: Mapping[str, One], rounds: int, measure: Callable[
 def store(rig: Rig, settings: dict[str, str], seconds: float) -> float:
     """Give how many a second were received and stored, at full load until all of it was."""
     parts.empty(rig.database)
-    with rig.server(**settings) as server, rig.worker(**settings):
+    with rig.server(1, **settings) as server, rig.worker(**settings):
         return parts.received_and_stored(rig, server, seconds)
 
 
