@@ -117,7 +117,7 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
     return engine
 
 
-def _hosts(url: str) -> list[tuple[str | None, int | None]]:
+def hosts_of(url: str) -> list[tuple[str | None, int | None]]:
     """Give the hosts that `url` names with their ports, as libpq reads them; None is the driver's default."""
     given = psycopg.conninfo.conninfo_to_dict(url)
     hosts, ports = (str(given.get(name) or "").split(",") for name in ("host", "port"))
