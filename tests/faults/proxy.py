@@ -99,9 +99,9 @@ class Proxy:
     async def _close(self, server: asyncio.Server) -> None:
         server.close()
         await self._drop()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        await asyncio.sleep(0.05)
+        self._open.set()
+        if passing := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(passing, timeout=5)  # they end with their connections
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)

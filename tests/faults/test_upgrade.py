@@ -18,7 +18,7 @@ def alembic(made: World, *arguments: str) -> None:
 
 
 def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
-    """This version's processes work on the schema before the last migration, and go on across it."""
+    """Today's processes work on the schema before the last migration, and go on across it."""
     with world(binaries, servers=1, workers=1) as made:
         for part in made.parts:
             part.signal(signal.SIGTERM)
