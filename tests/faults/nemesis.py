@@ -73,7 +73,8 @@ def postgres_restarted(how: signal.Signals) -> Fault:
     def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
         world.postgres.stop(how)
         yield
-        world.postgres.start()
+        if not world.postgres.runs:  # another fault may have started it
+            world.postgres.start()
 
     return fault
 
@@ -125,17 +126,19 @@ def setting(name: str, value: str) -> Fault:
 
     @contextlib.contextmanager
     def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
-        with psycopg.connect(world.postgres.url(), autocommit=True) as connection:
-            connection.execute("SET default_transaction_read_only = off")
-            connection.execute(f"ALTER SYSTEM SET {name} = {value}")
-            connection.execute("SELECT pg_reload_conf()")
-            try:
-                yield
-            finally:
-                connection.execute(f"ALTER SYSTEM RESET {name}")
-                connection.execute("SELECT pg_reload_conf()")
+        _alter_system(world, f"SET {name} = {value}")
+        yield
+        _alter_system(world, f"RESET {name}")
 
     return fault
+
+
+def _alter_system(world: World, change: str) -> None:
+    with psycopg.connect(
+        world.postgres.url(), autocommit=True, options="-c default_transaction_read_only=off"
+    ) as session:
+        session.execute(f"ALTER SYSTEM {change}")
+        session.execute("SELECT pg_reload_conf()")
 
 
 def locked(table: str) -> Fault:
@@ -148,7 +151,8 @@ def locked(table: str) -> Fault:
             with contextlib.suppress(psycopg.errors.LockNotAvailable):
                 connection.execute(f"LOCK {table} IN ACCESS EXCLUSIVE MODE")
             yield
-            connection.rollback()
+            with contextlib.suppress(psycopg.OperationalError):  # Postgres was killed meanwhile
+                connection.rollback()
 
     return fault
 
@@ -227,6 +231,16 @@ def a_worker(world: World, rng: random.Random) -> list[Part]:
 def all_parts(world: World, _rng: random.Random) -> list[Part]:
     return world.parts
 
+
+# What these do needs a Postgres that answers, when they begin and when they end: before others, and after them.
+NEED_POSTGRES = (
+    "Postgres is read-only",
+    "commits are slow",
+    "the inbox is locked",
+    "ticket_history is locked",
+    "sessions are killed",
+    "no connection is left",
+)
 
 FAULTS: dict[str, Fault] = {
     "a server is killed": ended(a_server, signal.SIGKILL),

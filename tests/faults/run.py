@@ -114,7 +114,7 @@ def answers(sent: Sequence[Sent]) -> Counter[str]:
 
 def _strike(made: World, rng: random.Random, names: Sequence[str], seconds: float) -> None:
     with contextlib.ExitStack() as stack:
-        for name in names:
+        for name in sorted(names, key=lambda name: name not in nemesis.NEED_POSTGRES):
             stack.enter_context(nemesis.FAULTS[name](made, rng, seconds))
         time.sleep(seconds)
 

@@ -1,7 +1,6 @@
 """A whole ticket-inbox: a Postgres on disk, a network before it, servers, workers, and senders that know what they sent."""
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -41,7 +40,9 @@ class Part:
         return self.process.process.pid
 
     def start(self, *before: str) -> None:
-        """Start it, with the command `before` before it."""
+        """Start it, with the command `before` before it, unless another fault has."""
+        if self.lives():
+            return
         with self.log.open("ab") as stderr:
             started = subprocess.Popen(
                 [*before, sys.executable, "-m", "app", self.command], env=self.environment, stderr=stderr
@@ -49,7 +50,8 @@ class Part:
         self.process = Process(started, self.log)
 
     def signal(self, number: int) -> None:
-        os.kill(self.process_id, number)
+        assert self.process is not None
+        self.process.process.send_signal(number)  # nothing where another fault has ended it
 
     def wait(self) -> None:
         assert self.process is not None
