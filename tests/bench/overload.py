@@ -7,6 +7,7 @@ every ticket that was answered 202 against `ticket_history`. Two minutes.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,7 @@ def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
             one = Sender(server, quiet, directory / "quiet", given.seconds, given.quiet, given.connections)
             print("the quiet tenant:", *told([one]), sep="\n  ")
         print("those beyond:", *told(senders), sep="\n  ")
+        print(f"a statement took {statement_ms(server):.0f} ms on average")
         after = parts.memory_mb(server.process.pid)
         peak = parts.peak_mb(server.process.pid)
         print(f"server's memory before, at its highest, after: {before:.0f}, {peak:.0f}, {after:.0f} MB")
@@ -65,6 +67,13 @@ def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
     stored = {row["ticket_id"] for row in rig.database.query("SELECT ticket_id FROM ticket_history")}
     accepted = {one for path in directory.iterdir() for one in path.read_text().split()}
     print(f"answered 202: {len(accepted):,}, of them not stored: {len(accepted - stored)}")
+
+
+def statement_ms(server: Server) -> float:
+    """Give how long a statement that appends took on average, as the server saw it."""
+    found = re.findall(r"^db_client_operation_duration_seconds_(sum|count){.*} (.*)$", server.client.get("/metrics").text, re.MULTILINE)  # fmt: skip
+    of = {name: sum(float(value) for this, value in found if this == name) for name in ("sum", "count")}
+    return of["sum"] / of["count"] * 1000
 
 
 class Sender:
