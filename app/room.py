@@ -9,7 +9,7 @@ from collections import Counter
 
 TARGET = 0.1  # seconds that a webhook may wait for its commit; reading and answering it take their time too
 PERIOD = 0.2  # seconds for which all wait longer before the limit falls: a burst or one slow commit is no overload
-FALL, RISE = 0.7, 0.05  # what is left of it then; and by what part of a batch that was soon committed it rises
+FALL, RISE = 0.5, 0.05  # least that is left of it then; and by what part of a batch that was soon committed it rises
 LEAST = 100  # rows that may always wait; a Postgres that stood still for a while must not refuse a trickle
 
 
@@ -75,7 +75,7 @@ class Room:
             self._limit = min(self._most, self._limit + RISE * rows)
         elif now - self._well_at > PERIOD:
             self._well_at = now
-            self._limit = max(min(LEAST, self._most), self._limit * FALL)
+            self._limit = max(min(LEAST, self._most), self._limit * max(TARGET / waited, FALL))
 
     def _forget_coming(self) -> None:
         self._coming = 0

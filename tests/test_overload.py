@@ -164,7 +164,7 @@ def test_a_queue_that_makes_all_wait_grows_shorter_and_one_stall_does_not() -> N
     room.learn(500, 5.0, now + 5.0)
     for number in range(1, 10):
         room.learn(500, 2 * TARGET, now + 5.0 + number * PERIOD / 10)
-    assert room.limit == 700  # one step for a stall, however long it was
+    assert room.limit == 500  # one step for a stall, however long it was
     for number in range(100):
         room.learn(500, 2 * TARGET, now + 6 + number)
     assert room.limit == LEAST
