@@ -34,8 +34,10 @@ _WHEN = {
     413: "The body is longer than MAX_BODY_BYTES.",
     415: "The content type is not application/json.",
     422: "A member is missing or breaks its rule. A verified event is kept in the inbox as `rejected`.",
+    429: "The tenant sends more than TENANT_RATE allows it. Send it again later; it was not kept.",
     500: "Something unforeseen; the log has the reason under the correlation id.",
-    503: "Postgres cannot take the event now, or the tenants have not been read yet. Send it again: that is harmless.",
+    503: "Postgres cannot take the event now, too many wait for it, or the tenants have not been read yet. "
+    "Send it again: that is harmless.",
 }
 
 
@@ -122,7 +124,7 @@ def _headers(status: str) -> dict[str, OpenAPIHeader]:
     headers = {exchange.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
     if status == "401":
         headers["WWW-Authenticate"] = OpenAPIHeader(schema=_TEXT, description="The header that must sign the body.")
-    if status == "503":
+    if status in {"429", "503"}:
         headers["Retry-After"] = OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="Seconds to wait.")
     return headers
 

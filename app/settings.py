@@ -80,7 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     append_queue: Annotated[
         int,
         _meta(
-            "Webhooks that may wait for Postgres at once in one server process; one more is answered 503 at once.",
+            "Most webhooks that may wait for Postgres at once in one server process, fewer while they wait long; "
+            "one more is answered 503 at once.",
             "a whole number from 1 to 100000",
             ge=1,
             le=100_000,
@@ -96,6 +97,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=4 * 1024**3,
         ),
     ] = 64 * 1024 * 1024
+    tenant_rate: Annotated[
+        float,
+        _meta(
+            "Webhooks a second that one tenant may send to one server process in the long run, and 10 seconds of them "
+            "at once; more is answered 429. 0 for any number.",
+            "a number from 0 to 100000",
+            ge=0,
+            le=100_000,
+        ),
+    ] = 0.0
     server_connections: Annotated[
         int,
         _meta("Most Postgres connections of one server process.", "a whole number from 1 to 500", ge=1, le=500),

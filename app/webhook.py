@@ -5,6 +5,7 @@ value took about as long as all that is done here (docs/decisions/0018).
 """
 
 import re
+import time
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,8 @@ from app.exchange import Exchange
 from app.keyring import Keyring
 from app.problems import Refusal
 from app.settings import Settings
-from app.shared_commit import QueueFullError, SharedCommit
+from app.shared_commit import FULL, QueueFullError, SharedCommit
+from app.tenant_rate import TenantRate
 from db import engine as database
 from db import inbox
 
@@ -30,6 +32,7 @@ class Inlet(msgspec.Struct, frozen=True):
     settings: Settings
     keyring: Keyring
     commits: SharedCommit
+    rate: TenantRate
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +45,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 @asgi(event.PATH, copy_scope=False)
 async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> None:
     """Take in one resolved ticket."""
-    current = exchange.of_webhook(scope)
+    current = exchange.of_webhook(scope["headers"])
     inlet: Inlet = scope["litestar_app"].state.inlet
     try:
         await accept(scope["method"], current, inlet, receive)
@@ -64,6 +67,7 @@ async def accept(method: str, current: Exchange, inlet: Inlet, receive: Receive)
     tenant_id = read_tenant_id(body, current)
     signed = verify(inlet.keyring, tenant_id, body, current.header(signature.HEADER_BYTES))
     current.is_verified = True
+    require_allowance(inlet.rate, tenant_id)
     try:
         ticket = event.decode(body, inlet.settings.max_description_chars)
     except event.RejectedError as rejected:
@@ -132,6 +136,12 @@ def verify(keyring: Keyring, tenant_id: str, body: bytes, header: bytes) -> str:
     return signed
 
 
+def require_allowance(rate: TenantRate, tenant_id: str) -> None:
+    """Refuse what a tenant sends beyond its rate. Once it is verified, so that nobody spends what is another's."""
+    if seconds := rate.spend(tenant_id, time.monotonic()):
+        raise Refusal(429, "This tenant sends more than it may (TENANT_RATE); send it again.", retry_after=seconds)
+
+
 async def append(
     commits: SharedCommit, current: Exchange, body: bytes, signed: str, rejected: event.RejectedError | None = None
 ) -> None:
@@ -149,7 +159,7 @@ async def append(
     try:
         current.inbox_id = await commits.append(delivery, current.place)
     except QueueFullError:
-        raise Refusal(503, "Too many webhooks are waiting for Postgres; send it again.") from None
+        raise Refusal(503, FULL) from None
     except TimeoutError:
         raise Refusal(503, "Postgres is slow to answer; send it again.") from None
     except database.DatabaseError as error:

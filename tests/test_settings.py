@@ -41,6 +41,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("LOG_FORMAT", "Console", "console"),
         ("APPEND_TIMEOUT_SECONDS", "0.5", 0.5),
         ("RETENTION_DAYS", "0", 0),
+        ("TENANT_RATE", "0.5", 0.5),
         ("DATABASE_URL", "postgres://a:B@one,two/db?target_session_attrs=read-write", "postgres://a:B@one,two/db?target_session_attrs=read-write"),
     ],
 )  # fmt: skip
