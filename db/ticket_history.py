@@ -73,7 +73,8 @@ UPSERT = sa.text(
            ARRAY(SELECT jsonb_array_elements_text(CAST(tags AS jsonb))), resolution, resolved_date, source, inbox_id
     FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:description AS text[]),
                 CAST(:priority AS text[]), CAST(:tags AS text[]), CAST(:resolution AS text[]),
-                CAST(CAST(:resolved_date AS text[]) AS timestamptz[]), CAST(:source AS text[]), CAST(:inbox_id AS bigint[]))
+                CAST(CAST(:resolved_date AS text[]) AS timestamptz[]), CAST(:source AS text[]),
+                CAST(:inbox_id AS bigint[]))
       AS winner (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date, source, inbox_id)
     ORDER BY tenant_id, ticket_id
     ON CONFLICT (tenant_id, ticket_id) DO UPDATE

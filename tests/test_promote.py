@@ -97,7 +97,7 @@ def test_a_newer_event_updates_only_what_may_change(database: Database) -> None:
 
 @pytest.mark.parametrize("moment", ["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"])
 def test_the_first_and_the_last_moment_are_no_infinity(database: Database, moment: str) -> None:
-    """asyncpg takes them for that: such a row could not be read by psycopg, nor be newer or older than another."""
+    """To asyncpg they are: such a row could not be read by psycopg, nor be newer or older than another."""
     promote(database, [deliver(database, resolved_date=f"{moment}Z")])
     stored = database.value("SELECT (resolved_date AT TIME ZONE 'UTC')::text FROM ticket_history")
     assert stored == moment

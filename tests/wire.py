@@ -4,7 +4,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from http.client import HTTPResponse
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from tests.parts import PATH, Server, Tenant
@@ -41,7 +41,7 @@ class Wire:
 
     def answer(self) -> Answer:
         """Read one answer. Raises HTTPException or OSError where there is none."""
-        response = HTTPResponse(self)  # type: ignore[arg-type]  (it asks for makefile() alone)
+        response = HTTPResponse(cast("socket.socket", self))  # which it asks for makefile() alone
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())

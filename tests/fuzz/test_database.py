@@ -56,8 +56,7 @@ def taken(body: bytes) -> event.ResolvedTicket | None:
     try:
         event.tenant_of(body)
         return event.decode(body, LIMIT)
-    except (event.MalformedError, event.RejectedError) as error:
-        assert str(error)
+    except (event.MalformedError, event.RejectedError):
         return None
 
 
