@@ -9,7 +9,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import health, inbox_watch, openapi, problems, webhook
+from app import health, inbox_watch, openapi, patience, problems, webhook
 from app import settings as environment
 from app.keyring import Keyring
 from app.settings import Settings
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             HTTPException: problems.on_http_exception,
             Exception: problems.on_unforeseen,
         },
-        state=State({"document": openapi.document(OTHERS)}),
+        state=State({"document": openapi.document(OTHERS), "settings": settings}),
         openapi_config=None,
         logging_config=None,
     )
@@ -79,7 +79,7 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
     inlet = webhook.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate))
     app.state.update(inlet=inlet, engine=engine, schema_head=schema.head())
     try:
-        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed):
+        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed), patience.kept(settings):
             _spare_the_collector()
             yield
         await commits.drained()  # those whose senders were answered 503 or hung up

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -25,10 +26,12 @@ KINDS = {
     401: ("signature", "The signature does not verify"),
     404: ("not-found", "There is nothing here"),
     405: ("method-not-allowed", "The method is not allowed here"),
+    408: ("request-timeout", "The request did not arrive in time"),
     413: ("body-too-large", "The body is too large"),
     415: ("content-type", "The content type is not application/json"),
     422: ("invalid-event", "The event breaks its schema"),
     429: ("rate-limit", "The tenant sends more than it may"),
+    431: ("header-too-large", "The request's line and headers are too large"),
     500: ("unforeseen", "Something went wrong on our side"),
     503: ("unavailable", "The event cannot be taken now"),
 }
@@ -95,6 +98,28 @@ def answer(current: Exchange, refusal: Refusal) -> tuple[Headers, bytes]:
         headers.append((b"allow", b"POST"))
     headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
     return headers, msgspec.json.encode(refusal.problem(current.correlation_id))
+
+
+def too_long(limit: int) -> Refusal:
+    """Give the refusal of a body over `limit` bytes."""
+    return Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
+
+
+def unread(refusal: Refusal, correlation_id: str) -> bytes:
+    """Give the whole answer to a request that never reached a route, and the log its line."""
+    told = {"correlation_id": correlation_id, "status": refusal.status, "error": refusal.cause}
+    logs.log(_logger, logging.WARNING, "request_refused", **told)
+    body = msgspec.json.encode(refusal.problem(correlation_id))
+    headers = {
+        "content-type": MEDIA_TYPE,
+        "content-length": len(body),
+        exchange.HEADER: correlation_id,
+        "connection": "close",
+        **HEADERS.get(refusal.status, {}),
+    }
+    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def unforeseen(error: Exception) -> Refusal:

@@ -35,6 +35,7 @@ def options(settings: Settings) -> dict[str, Any]:
     """Give what uvicorn is told, in one process or in each of several."""
     return {
         "http": "app.shedding:SheddingProtocol",
+        "ws": "none",  # whatever is installed
         "proxy_headers": False,  # nothing here asks who the client is
         "log_config": None,
         "access_log": False,

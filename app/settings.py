@@ -25,6 +25,14 @@ def _meta(what: str, rule: str, ge: float | None = None, le: float | None = None
     return Meta(description=what, extra={"rule": rule}, ge=ge, le=le)
 
 
+def _number(what: str, ge: int, le: int) -> Meta:
+    return _meta(what, f"a number from {ge} to {le}", ge, le)
+
+
+def _whole(what: str, ge: int, le: int) -> Meta:
+    return _meta(what, f"a whole number from {ge} to {le}", ge, le)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting: its environment variable is its name in capitals, an empty one counts as unset."""
 
@@ -57,6 +65,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=64 * 1024 * 1024,
         ),
     ] = 1024 * 1024
+    max_header_bytes: Annotated[
+        int, _whole("Longest request line and headers together, in bytes; longer ones are answered 431.", 4096, 1024**2)
+    ] = 64 * 1024
+    request_timeout_seconds: Annotated[
+        float,
+        _number("How long a request may take to arrive: then its connection is closed, or answered 408.", 1, 3600),
+    ] = 30.0
+    idle_timeout_seconds: Annotated[
+        float, _number("How long a connection is kept open for a next request.", 1, 3600)
+    ] = 5.0
+    max_connections: Annotated[
+        int,
+        _whole("Most connections of one server process; one more makes who owes us longest go.", 10, 100_000),
+    ] = 2000
     # The worst subject and description of that length that we could make up take 0.46 MB in a tsvector; it holds 1 MB.
     max_description_chars: Annotated[
         int,

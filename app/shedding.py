@@ -7,7 +7,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app import event, exchange, problems
-from app.corked import CorkedProtocol
+from app.connection import Connection
 from app.problems import Refusal
 from app.room import Room
 from app.shared_commit import FULL
@@ -15,8 +15,8 @@ from app.shared_commit import FULL
 _URL = event.PATH.encode()
 
 
-class SheddingProtocol(CorkedProtocol):
-    """uvicorn's HTTP, which holds a webhook back while it is crowded, until its body tells whose it is."""
+class SheddingProtocol(Connection):
+    """A connection that holds a webhook back while it is crowded, until its body tells whose it is."""
 
     _held: bytearray | None = None  # body of the request that is held back
 
@@ -56,9 +56,15 @@ class SheddingProtocol(CorkedProtocol):
         super().on_message_complete()
 
     def _can_be_held(self) -> bool:
-        """Only a webhook, and none that waits for word from us or for the answer to the one before it."""
+        """Only a webhook, and none that waits for word from us or for the answer to the one before it.
+
+        Nor one in chunks: fields may follow its body, and are no headers of its.
+        """
         answered = self.cycle is None or self.cycle.response_complete
-        return answered and self.url == _URL and self.parser.get_method() == b"POST" and not self.expect_100_continue
+        is_webhook = self.url == _URL and self.parser.get_method() == b"POST"
+        if not (answered and is_webhook) or self.expect_100_continue:
+            return False
+        return all(name != b"transfer-encoding" for name, _ in self.headers)
 
     def _let_in(self) -> None:
         held, self._held = self._held, None
@@ -77,6 +83,7 @@ class SheddingProtocol(CorkedProtocol):
         headers += [] if stays else [(b"connection", b"close")]
         head = b"".join([b"%s: %s\r\n" % header for header in exchange.completed(current, headers, body)])
         self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[refusal.status], head, body))
+        self.forget()
         exchange.leave(current, refusal.status)
         if stays:
             self.on_response_complete()

@@ -48,7 +48,7 @@ async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> Non
     current = exchange.of_webhook(scope["headers"])
     inlet: Inlet = scope["litestar_app"].state.inlet
     try:
-        await accept(scope["method"], current, inlet, receive)
+        await accept(scope, current, inlet, receive)
     except Refusal as refusal:
         await problems.send(current, refusal, send)
     except Exception as error:  # noqa: BLE001  (whatever it is: it is in the log, and never in the answer)
@@ -58,12 +58,12 @@ async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> Non
         await exchange.answer(current, 202, [(b"content-type", b"application/json")], accepted, send)
 
 
-async def accept(method: str, current: Exchange, inlet: Inlet, receive: Receive) -> None:
+async def accept(scope: HTTPScope, current: Exchange, inlet: Inlet, receive: Receive) -> None:
     """Commit the event and its job. Raises Refusal."""
-    if method != "POST":
+    if scope["method"] != "POST":
         raise Refusal(405, "Only POST is allowed here.")
     require_json(current.header(b"content-type"))
-    body = await read_body(receive, current.header(b"content-length"), inlet.settings.max_body_bytes)
+    body = await read_body(scope, receive, current.header(b"content-length"), inlet.settings.max_body_bytes)
     tenant_id = read_tenant_id(body, current)
     signed = verify(inlet.keyring, tenant_id, body, current.header(signature.HEADER_BYTES))
     current.is_verified = True
@@ -88,10 +88,13 @@ def require_json(content_type: bytes) -> None:
         )
 
 
-async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
-    """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so."""
+async def read_body(scope: HTTPScope, receive: Receive, declared: bytes, limit: int) -> bytes:
+    """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so.
+
+    Of a body that is cut short on its way (too slow, no HTTP), `scope` says why: see app/connection.py.
+    """
     if declared.isdigit() and int(declared) > limit:
-        raise too_long(limit)
+        raise problems.too_long(limit)
     parts, size = [], 0
     while True:
         message = await receive()
@@ -100,14 +103,12 @@ async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
         parts.append(message["body"])
         size += len(message["body"])
         if size > limit:
-            raise too_long(limit)
+            raise problems.too_long(limit)
         if not message["more_body"]:
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def too_long(limit: int) -> Refusal:
-    """Give the refusal of a body over `limit` bytes."""
-    return Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
+        cut_short = scope.get("cut_short")
+        if isinstance(cut_short, Refusal):
+            raise cut_short
 
 
 def read_tenant_id(body: bytes, current: Exchange) -> str:

@@ -25,7 +25,7 @@ async def send(sender: Sender, given: argparse.Namespace, due: float) -> None:
                     await asyncio.sleep(due - time.monotonic())
                     due = max(due + step, time.monotonic())
                     async with asyncio.timeout(PATIENCE):
-                        writer.write(sender.next())
+                        writer.write(sender.next()[1])
                         head = (await reader.readuntil(b"\r\n\r\n")).lower()
                         await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
         due = max(due, time.monotonic() + 0.05)
