@@ -8,6 +8,7 @@ import click
 
 from app import settings as environment
 from app.operator_commands import status, trace
+from app.role_commands import roles
 from app.tenant_commands import tenant
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     """
 
 
-for command in (tenant, status, trace):
+for command in (tenant, status, trace, roles):
     main.add_command(command)
 
 

@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
 
 
 def upgrade(url: str) -> None:

@@ -6,13 +6,13 @@ Running it again does no harm (docs/decisions/0012), so it goes back to work as 
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
+from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 
 from db import queue
 from otel import logs
@@ -53,6 +53,22 @@ class JobsInHand(JobManager):
         dead = await self.connector.execute_query_all_async(query=queue.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
+
+    async def listen_for_jobs(
+        self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
+    ) -> None:
+        """Wake up when notified, and believe nothing that is said: whoever may connect to the database may say it.
+
+        Procrastinate's own would end the worker over what it cannot read, and abort any job that it is told to.
+        """
+
+        async def hear(channel: str, payload: str) -> None:
+            asked = await self.list_jobs_to_abort_async() if "abort_job_requested" in payload else ()
+            await on_notification(channel=channel, notification={"type": "job_inserted", "job_id": 0})
+            for job_id in asked:
+                await on_notification(channel=channel, notification={"type": "abort_job_requested", "job_id": job_id})
+
+        await self.connector.listen_notify(on_notification=hear, channels=get_channel_for_queues(queues=queues))
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (Procrastinate's)
         """Write down that a job ended. Raises ConnectorException; then it is put back to work."""

@@ -6,10 +6,9 @@ from alembic import context
 from sqlalchemy.pool import NullPool
 
 from app import settings
-from db import inbox, metadata, tenants, ticket_history
+from db import inbox, metadata, schema, tenants, ticket_history
 
 OURS = {table.name for table in (inbox.inbox, ticket_history.ticket_history, tenants.tenant_configs)}
-LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
 
 
 def main() -> None:
@@ -23,7 +22,7 @@ def main() -> None:
     # NullPool: a template database that somebody is connected to cannot be cloned.
     engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
     with engine.begin() as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.LOCK)))
         migrate(connection)
 
 

@@ -1,0 +1,90 @@
+"""ticket-inbox roles …: who may do what in Postgres."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import click
+
+from app import settings as environment
+
+MAY = {
+    "app": "appends to the inbox, reads tenants: for `serve`",
+    "worker": "promotes, sweeps, prunes: for `worker`",
+    "reader": "reads ticket_history, of the tenant that `roles reader` says",
+}
+
+
+def _prefix(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", value, re.ASCII):
+        raise click.BadParameter("give at most 50 small letters, digits and underscores, a letter first")
+    return value
+
+
+a_prefix = click.option(
+    "--prefix",
+    default="ticket_inbox",
+    show_default=True,
+    callback=_prefix,
+    help="How the roles' names begin. Roles belong to all of a Postgres' databases: give each installation its own.",
+)
+
+
+@click.group()
+def roles() -> None:
+    """Roles of Postgres': each process may do its work, a reader see one tenant, and nothing else.
+
+    Log in (DATABASE_URL) as the role that owns the tables, which is the one that migrates.
+    """
+
+
+@roles.command()
+@a_prefix
+def make(prefix: str) -> None:
+    """Make the roles, or bring their rights to what this version needs; run it after each `migrate`.
+
+    Whatever else these three roles were given on the tables is taken back.
+    """
+    settings = environment.load_or_exit(secrets_key=True)
+    with _told():
+        from db import roles as database_roles  # noqa: PLC0415
+
+        made = database_roles.make(settings.database_url, prefix)
+    width = max(map(len, made.names.values()))
+    for kind, name in made.names.items():
+        click.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
+    for warning in made.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo("\nNobody logs in as these. Next, with passwords of yours, make who does:\n")
+    for kind in ("app", "worker"):
+        click.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
+
+
+@roles.command()
+@click.argument("tenant_id", metavar="TENANT")
+@click.argument("role", metavar="ROLE")
+@a_prefix
+def reader(tenant_id: str, role: str, prefix: str) -> None:
+    """Let the Postgres role ROLE read the tickets of TENANT, and of no other.
+
+    A second time it reads the other tenant instead. Takes a lock on ticket_history for a moment.
+    """
+    settings = environment.load_or_exit(secrets_key=True)
+    with _told():
+        from db import roles as database_roles  # noqa: PLC0415
+
+        database_roles.let_read(settings.database_url, prefix, tenant_id, role)
+    click.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what goes wrong in the block into a click error of one line."""
+    from app.database_errors import told  # noqa: PLC0415
+    from db.roles import RolesError  # noqa: PLC0415
+
+    with told():
+        try:
+            yield
+        except RolesError as error:
+            raise click.ClickException(str(error)) from None

@@ -1,0 +1,81 @@
+"""What may each kind of role do with our tables, and nothing else?
+
+Columns are named after the structs that our statements read and write; what is not named is refused.
+"""
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from db.inbox import ClaimedRow, Delivery
+from db.tenants import EncryptedSecrets
+from db.ticket_history import Winner
+
+APP, WORKER, READER = KINDS = ("app", "worker", "reader")
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def _of(kind: type[msgspec.Struct], *more: str) -> str:
+    return f"({', '.join([*kind.__struct_fields__, *more])})"
+
+
+# A table that is not here at all fails a test. Procrastinate's functions run as who calls them, so they need what they
+# touch; foreign keys do not, for Postgres follows them as the tables' owner. What an upsert compares it has to read.
+TABLES = {
+    "alembic_version": {APP: "SELECT"},
+    "tenant_configs": {APP: f"SELECT {_of(EncryptedSecrets, 'previous_secret_ends_at', 'enabled')}"},
+    "inbox": {
+        APP: f"INSERT {_of(Delivery)}, SELECT (id, status, received_at)",
+        WORKER: f"SELECT {_of(ClaimedRow)}, DELETE, "
+        "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
+    },
+    "ticket_history": {
+        WORKER: f"INSERT {_of(Winner)}, "
+        "SELECT (tenant_id, ticket_id, resolution, resolved_date, source, inbox_id, xmax), "
+        "UPDATE (resolution, resolved_date, source, inbox_id, ingested_at, updated_at)",
+        READER: "SELECT",
+    },
+    "procrastinate_jobs": {
+        APP: "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at), SELECT (id)",
+        WORKER: ALL,
+    },
+    "procrastinate_events": {APP: "INSERT (job_id, type)", WORKER: "SELECT, INSERT"},
+    "procrastinate_periodic_defers": {WORKER: ALL},
+    "procrastinate_workers": {APP: "SELECT (last_heartbeat)", WORKER: ALL},
+}
+# Of the tables whose ids are none of an identity, which would need no right.
+SEQUENCES = {
+    "procrastinate_jobs_id_seq": (APP, WORKER),
+    "procrastinate_events_id_seq": (APP, WORKER),
+    "procrastinate_periodic_defers_id_seq": (WORKER,),
+}
+# Everybody may call any function, unless an administrator took that away from PUBLIC.
+FUNCTIONS = {APP: "procrastinate_defer_jobs_v1", WORKER: r"procrastinate\_%"}
+
+FUNCTIONS_LIKE = """
+SELECT CAST(CAST(oid AS regprocedure) AS text) FROM pg_proc
+WHERE proname LIKE %s
+  AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = CAST('procrastinate_jobs' AS regclass))
+"""
+
+
+def take_back(connection: psycopg.Connection, role: str) -> None:
+    """Leave `role` without any right on our tables."""
+    tables = sql.SQL(", ").join(map(sql.Identifier, TABLES))
+    sequences = sql.SQL(", ").join(map(sql.Identifier, SEQUENCES))
+    for what in (tables, sql.SQL("SEQUENCE {}").format(sequences)):
+        connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(what, sql.Identifier(role)))
+
+
+def grant(connection: psycopg.Connection, kind: str, role: str, database: str, namespace: str) -> None:
+    """Give `role` what its kind needs."""
+    functions = connection.execute(FUNCTIONS_LIKE, [FUNCTIONS[kind]]).fetchall() if kind in FUNCTIONS else []
+    rights = [
+        sql.SQL("CONNECT ON DATABASE {}").format(sql.Identifier(database)),
+        sql.SQL("USAGE ON SCHEMA {}").format(sql.Identifier(namespace)),
+        *[sql.SQL(f"{kinds[kind]} ON {table}") for table, kinds in TABLES.items() if kind in kinds],
+        *[sql.SQL(f"USAGE ON SEQUENCE {sequence}") for sequence, kinds in SEQUENCES.items() if kind in kinds],
+        *[sql.SQL(f"EXECUTE ON FUNCTION {signature}") for (signature,) in functions],
+    ]
+    for right in rights:
+        connection.execute(sql.SQL("GRANT {} TO {}").format(right, sql.Identifier(role)))
