@@ -114,7 +114,7 @@ def test_what_is_rejected_can_be_kept_with_its_reason(body: bytes) -> None:
     except event.RejectedError as rejected:
         for text in (str(rejected), rejected.ticket_id or ""):
             assert "\0" not in text
-            assert text.encode()
+            assert text.encode().decode() == text
 
 
 @MANY

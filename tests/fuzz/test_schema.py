@@ -62,7 +62,7 @@ def test_every_answer_is_described(
 ) -> None:
     operation = described[path][method]
     webhook = path == PATH
-    examples = (300 if webhook else 15) if hypothesis.settings().max_examples < 1000 else 3000
+    examples = (150 if webhook else 15) if hypothesis.settings().max_examples < 1000 else 3000
     modes = st.sampled_from(list(GenerationMode)).flatmap(operation.as_strategy)
     checks = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in UNKNOWING]
     counts = Counter[int]()
