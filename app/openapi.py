@@ -111,10 +111,15 @@ def schema(state: State) -> bytes:
 
 def _parameters() -> list[Parameter | Reference]:
     signed = "HMAC-SHA256 of the exact body bytes, keyed by the tenant's secret: hex or base64, `sha256=` optional."
+    timed = (
+        "Only where SIGNED_TIMESTAMP_SECONDS is set, and then required: the time in whole seconds since 1970. "
+        "What is signed is this, a full stop, and the body."
+    )
     kept = "Kept when valid, replaced by a fresh one when not; every answer carries it."
     continued = "W3C trace context: the webhook's trace continues it."
     return [
         _header(signature.HEADER, signed, "sha256=" + 64 * "0", required=True),
+        _header(signature.TIMESTAMP_HEADER, timed, "1769851800"),
         _header(exchange.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
         _header("traceparent", continued, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from app import database_url
+
 NEW_KEY = 'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
 
 
@@ -40,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _meta(
             "The Postgres of both processes, as libpq writes it; the URLs of both drivers are derived from it.",
-            "a URL like postgresql://user:password@host:5432/database",
+            "a URL like postgresql://user:password@host:5432/database, with %40 for @ and the like in the password",
         ),
     ] = "postgresql://localhost:5432/ticket_inbox"
     secrets_key: Annotated[
@@ -128,6 +130,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         # One alone can sleep through a wake-up until its next poll (docs/decisions/0006).
         _whole("Jobs that one worker runs at once.", 2, 100),
     ] = 2
+    signed_timestamp_seconds: Annotated[
+        int,
+        _meta(
+            "How far the signed X-ServiceDesk-Timestamp of a webhook may be from now, in seconds; "
+            "0 asks for no timestamp and signs the body alone.",
+            "a whole number from 0 to 86400",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 0
     shutdown_timeout_seconds: Annotated[
         int,
         _whole("How long a stopping server or worker finishes what it has begun.", 1, 3600),
@@ -221,7 +233,7 @@ def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
 
 def _check(name: str, text: str) -> None:
     """Raise ValueError where a text breaks a rule that its type cannot express."""
-    if name == "database_url" and not text.startswith(("postgresql://", "postgres://")):
+    if name == "database_url" and not database_url.is_one(text):
         raise ValueError
     if name == "jaeger_url" and not text.startswith(("http://", "https://")):
         raise ValueError

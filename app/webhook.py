@@ -23,6 +23,14 @@ from db import engine as database
 from db import inbox
 
 _JSON = re.compile(rb'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.ASCII | re.IGNORECASE)
+NOT_SIGNED = (
+    f"The signature in the header {signature.HEADER} does not verify: it must be the HMAC-SHA256 "
+    "of {}, keyed by the secret of the tenant that the body names."
+)
+SIGNED = (
+    "the exact bytes of the body",
+    f"the header {signature.TIMESTAMP_HEADER} (seconds since 1970, now), a full stop, and the exact bytes of the body",
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,7 +73,7 @@ async def accept(scope: HTTPScope, current: Exchange, inlet: Inlet, receive: Rec
     require_json(current.header(b"content-type"))
     body = await read_body(scope, receive, current.header(b"content-length"), inlet.settings.max_body_bytes)
     tenant_id = read_tenant_id(body, current)
-    signed = verify(inlet.keyring, tenant_id, body, current.header(signature.HEADER_BYTES))
+    signed = verify(inlet, current, tenant_id, body)
     current.is_verified = True
     require_allowance(inlet.rate, tenant_id)
     try:
@@ -123,18 +131,21 @@ def read_tenant_id(body: bytes, current: Exchange) -> str:
     return tenant_id
 
 
-def verify(keyring: Keyring, tenant_id: str, body: bytes, header: bytes) -> str:
-    """Give the header that signs the body; refuse all else alike, whether the tenant or the signature is wrong."""
-    if not keyring.loaded or tenant_id in keyring.unreadable:
+def verify(inlet: Inlet, current: Exchange, tenant_id: str, body: bytes) -> str:
+    """Give what the inbox keeps of the signature; refuse all else alike, whether tenant, signature or time is wrong."""
+    header = current.header(signature.HEADER_BYTES).decode("latin-1")
+    secrets = inlet.keyring.secrets_of(tenant_id)
+    if tolerance := inlet.settings.signed_timestamp_seconds:
+        timestamp = current.header(signature.TIMESTAMP_HEADER_BYTES)
+        # Signature first and in any case, so that all refusals take the same time.
+        verified = signature.verify(secrets, signature.timed(timestamp, body), header)
+        if verified and signature.is_fresh(timestamp, time.time(), tolerance):
+            return f"t={timestamp.decode()},{header}"
+    elif signature.verify(secrets, body, header):
+        return header
+    if not inlet.keyring.loaded or tenant_id in inlet.keyring.unreadable:
         raise Refusal(503, "The tenants' secrets cannot be read now; send it again.")
-    signed = header.decode("latin-1")
-    if not signature.verify(keyring.secrets_of(tenant_id), body, signed):
-        raise Refusal(
-            401,
-            f"The signature in the header {signature.HEADER} does not verify: it must be the HMAC-SHA256 "
-            "of the exact bytes of the body, keyed by the secret of the tenant that the body names.",
-        )
-    return signed
+    raise Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]))
 
 
 def require_allowance(rate: TenantRate, tenant_id: str) -> None:

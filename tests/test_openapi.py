@@ -20,7 +20,9 @@ def webhook(server: Server) -> dict[str, Any]:
 
 def test_the_headers_are_described(webhook: dict[str, Any]) -> None:
     told = {parameter["name"]: parameter["required"] for parameter in webhook["parameters"]}
-    assert told == {"X-ServiceDesk-Signature": True, "X-Correlation-ID": False, "traceparent": False}
+    assert told == {
+        "X-ServiceDesk-Signature": True, "X-ServiceDesk-Timestamp": False, "X-Correlation-ID": False, "traceparent": False,
+    }  # fmt: skip
     assert all(parameter["in"] == "header" and parameter["description"] for parameter in webhook["parameters"])
 
 
