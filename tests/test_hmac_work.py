@@ -15,6 +15,8 @@ from app.keyring import Keyring
 from app.problems import Refusal
 from app.settings import Settings
 from app.shared_commit import SharedCommit
+from app.shares import Shares
+from app.tenant_rate import TenantRate
 from db import engine as engines
 from db.tenants import Secrets
 from otel import tracing
@@ -72,5 +74,5 @@ async def an_inlet(database: Database, secrets_key: str, tolerance: int) -> webh
     keyring = Keyring(engine, Secrets(secrets_key))
     await keyring.refresh()
     await engine.dispose()
-    commits = SharedCommit(engine, rows=1, size=1, timeout=1.0)
-    return webhook.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits)
+    commits = SharedCommit(engine, Shares(), rows=1, size=1, timeout=1.0)
+    return webhook.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0))

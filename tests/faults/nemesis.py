@@ -205,19 +205,24 @@ def clock_set(hours: int) -> Fault:
     @contextlib.contextmanager
     def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
         victims = [rng.choice(world.servers), rng.choice(world.workers)]
-        _begin_anew(victims, "faketime", "--exclude-monotonic", "-f", f"{hours:+}h")
+        _begin_anew(victims, LD_PRELOAD=str(faketime()), FAKETIME=f"{hours:+}h", FAKETIME_DONT_FAKE_MONOTONIC="1")
         yield
         _begin_anew(victims)
 
     return fault
 
 
-def _begin_anew(victims: list[Part], *before: str) -> None:
+def faketime() -> Path | None:
+    """Give the library of `faketime`, which tells a process another time; None where it is not installed."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+def _begin_anew(victims: list[Part], **changes: str) -> None:
     for part in victims:
         part.signal(signal.SIGTERM)
     for part in victims:
         part.wait()
-        part.start(*before)
+        part.start(**changes)
 
 
 def a_server(world: World, rng: random.Random) -> list[Part]:
@@ -233,6 +238,7 @@ def all_parts(world: World, _rng: random.Random) -> list[Part]:
 
 
 # What these do needs a Postgres that answers, when they begin and when they end: before others, and after them.
+# The last takes every connection that there is, those that the others need.
 NEED_POSTGRES = (
     "Postgres is read-only",
     "commits are slow",
@@ -241,6 +247,12 @@ NEED_POSTGRES = (
     "sessions are killed",
     "no connection is left",
 )
+
+
+def turn(name: str) -> int:
+    """Tell which of several faults at once begins first, and ends last."""
+    return NEED_POSTGRES.index(name) if name in NEED_POSTGRES else len(NEED_POSTGRES)
+
 
 FAULTS: dict[str, Fault] = {
     "a server is killed": ended(a_server, signal.SIGKILL),

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +104,7 @@ def is_possible(name: str, *, has_disk: bool) -> bool:
     """Tell whether this machine can do that."""
     if name == "the disk is full":
         return has_disk
-    return not name.startswith("a clock") or shutil.which("faketime") is not None
+    return not name.startswith("a clock") or nemesis.faketime() is not None
 
 
 def answers(sent: Sequence[Sent]) -> Counter[str]:
@@ -114,7 +113,7 @@ def answers(sent: Sequence[Sent]) -> Counter[str]:
 
 def _strike(made: World, rng: random.Random, names: Sequence[str], seconds: float) -> None:
     with contextlib.ExitStack() as stack:
-        for name in sorted(names, key=lambda name: name not in nemesis.NEED_POSTGRES):
+        for name in sorted(names, key=nemesis.turn):
             stack.enter_context(nemesis.FAULTS[name](made, rng, seconds))
         time.sleep(seconds)
 

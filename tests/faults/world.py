@@ -39,13 +39,13 @@ class Part:
         assert self.process is not None
         return self.process.process.pid
 
-    def start(self, *before: str) -> None:
-        """Start it, with the command `before` before it, unless another fault has."""
+    def start(self, **changes: str) -> None:
+        """Start it, with these changes to its environment, unless another fault has."""
         if self.lives():
             return
         with self.log.open("ab") as stderr:
             started = subprocess.Popen(
-                [*before, sys.executable, "-m", "app", self.command], env=self.environment, stderr=stderr
+                [sys.executable, "-m", "app", self.command], env={**self.environment, **changes}, stderr=stderr
             )
         self.process = Process(started, self.log)
 
