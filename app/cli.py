@@ -2,14 +2,18 @@
 
 import os
 import sys
+import time
 from typing import BinaryIO
 
 import click
 
+from app import given_secret
 from app import settings as environment
 from app.operator_commands import status, trace
 from app.role_commands import roles
 from app.tenant_commands import tenant
+
+SECRET_VARIABLE = "TICKET_INBOX_SECRET"  # noqa: S105  (its name)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -101,13 +105,24 @@ def migrate() -> None:
 @main.command()
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where ticket-inbox listens.")
 @click.option("--tenant", "tenant_id", required=True, help="The tenant to send as.")
-@click.option("--secret", required=True, help="The tenant's secret, which signs the body.")
+@given_secret.options("The tenant's secret, which signs the body.", SECRET_VARIABLE)
+@click.option(
+    "--timestamp", is_flag=True, help="Sign the time with the body, for a server with SIGNED_TIMESTAMP_SECONDS."
+)
 @click.option(
     "--file",
     type=click.File("rb"),
     help="The payload, a JSON object; `-` reads standard input. Without it a sample with a new ticket id is sent.",
 )
-def send(url: str, tenant_id: str, secret: str, file: BinaryIO | None) -> None:
+def send(
+    *,
+    url: str,
+    tenant_id: str,
+    secret: str | None,
+    secret_file: BinaryIO | None,
+    timestamp: bool,
+    file: BinaryIO | None,
+) -> None:
     """Sign a payload and post it: the reference sender.
 
     A payload of another tenant, or of none, is sent as --tenant's; all else goes out byte for byte.
@@ -115,9 +130,14 @@ def send(url: str, tenant_id: str, secret: str, file: BinaryIO | None) -> None:
     """
     from app import sender  # noqa: PLC0415
 
+    key = given_secret.given(secret, secret_file)
+    if key is None:
+        raise click.UsageError(
+            f"give the secret: as {SECRET_VARIABLE} in the environment, or by --secret-file, --secret"
+        )
     try:
         body = sender.payload(tenant_id, file.read() if file else None)
-        answer = sender.post(url, secret, body)
+        answer = sender.post(url, key, body, int(time.time()) if timestamp else None)
     except sender.SendError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"202 accepted, correlation id {answer.correlation_id}")

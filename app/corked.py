@@ -3,12 +3,6 @@
 import asyncio
 from typing import Any
 
-import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from app import exchange, problems
-from app.problems import Refusal
-
 
 class CorkedTransport:
     """A transport that keeps what is written until the loop's next turn, and then writes it at once."""
@@ -16,6 +10,8 @@ class CorkedTransport:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._kept: list[bytes] = []
+        self._is_ended = False
+        self.peer_sends = False  # there is more to come of what it has begun
 
     def write(self, data: bytes) -> None:
         if not self._kept:
@@ -23,8 +19,16 @@ class CorkedTransport:
         self._kept.append(data)
 
     def close(self) -> None:
+        """Close; while the peer sends, only our side: what is not read would make the kernel take the answer back."""
         self._flush()
-        self._transport.close()
+        if not self.peer_sends:
+            self._transport.close()
+        elif not self.is_closing():
+            self._is_ended = True
+            self._transport.write_eof()
+
+    def is_closing(self) -> bool:
+        return self._is_ended or self._transport.is_closing()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever else a transport can do)
         return getattr(self._transport, name)
@@ -33,23 +37,3 @@ class CorkedTransport:
         if self._kept and not self._transport.is_closing():
             self._transport.write(b"".join(self._kept))
         self._kept.clear()
-
-
-class CorkedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, on such a transport, and with a problem for what is no HTTP at all."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a request that cannot be read, and close the connection."""
-        refusal = Refusal(400, f"The request cannot be read: {msg}")
-        correlation_id = exchange.correlation_id_of(None)
-        body = msgspec.json.encode(refusal.problem(correlation_id))
-        head = (
-            "HTTP/1.1 400 Bad Request\r\n"
-            f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            f"{exchange.HEADER}: {correlation_id}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import children, event, sender, server, signature, waterfall
+from app import children, event, sender, server, waterfall
 from app import settings as environment
 from app.database_errors import told
 from app.settings import Settings
@@ -74,10 +74,11 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         processes = [stack.enter_context(children.child(name, running)) for name in ("worker", "serve")]
         _say("server", address)
         await _wait_until_ready(address, processes)
-        correlation_id = await _send_sample(url, address, secret, processes)
+        timed = settings.signed_timestamp_seconds > 0
+        correlation_id = await _send_sample(url, address, secret, processes, timed=timed)
         if receiver:
             await _draw(receiver, correlation_id)
-        _tell_next(address, secret)
+        _tell_next(address, secret, timed=timed)
         if not once:
             click.echo("\nRunning until Ctrl-C.")
             await children.watch(processes)
@@ -159,11 +160,11 @@ async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -
     raise DevError(f"the server is not ready after {READY_WITHIN:.0f} s: see its log above")
 
 
-async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child]) -> str:
+async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child], *, timed: bool) -> str:
     ticket = sender.sample(TENANT)
     click.echo(f"\nwebhook sent   POST {address}{event.PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
-        answer = await asyncio.to_thread(sender.post, address, secret, msgspec.json.encode(ticket))
+        answer = await asyncio.to_thread(sender.post, address, secret, msgspec.json.encode(ticket), _time(timed))
     except sender.SendError as error:
         raise DevError(f"the sample was not accepted: {error}") from None
     click.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
@@ -193,16 +194,21 @@ async def _stored(engine: AsyncEngine, ticket_id: str, processes: Sequence[child
     raise DevError(f"the ticket is not in ticket_history after {STORED_WITHIN:.0f} s: see the worker's log above")
 
 
-def _tell_next(address: str, secret: str) -> None:
+def _time(timed: bool) -> int | None:  # noqa: FBT001
+    return int(time.time()) if timed else None
+
+
+def _tell_next(address: str, secret: str, *, timed: bool) -> None:
     body = msgspec.json.encode({**sender.sample(TENANT), "subject": "The next one"}).decode()
-    header = f"{signature.HEADER}: {signature.sign(secret.encode(), body.encode())}"
+    signed = sender.signed(secret, body.encode(), _time(timed))
+    headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in signed.items())
     click.echo("\nSend the next one, either way:\n")
     click.echo(f"  curl -i {address}{event.PATH} \\")
-    click.echo(f"    -H 'Content-Type: application/json' -H {shlex.quote(header)} \\")
+    click.echo(f"    -H 'Content-Type: application/json' {headers} \\")
     click.echo(f"    --data-binary {shlex.quote(body)}\n")
     # In a checkout that uv made runnable, the command is on nobody's PATH.
     uv = "uv run " if Path(sys.prefix) == Path.cwd() / ".venv" else ""
-    click.echo(f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}")
+    click.echo(f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}{' --timestamp' * timed}")
 
 
 @contextlib.asynccontextmanager

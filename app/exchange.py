@@ -4,9 +4,10 @@ import logging
 import random
 import re
 import time
+from collections.abc import Iterable
 
 import msgspec
-from litestar.types import HTTPScope, Send
+from litestar.types import Send
 from opentelemetry.trace import SpanKind
 
 from app.event import PATH
@@ -42,9 +43,9 @@ class Exchange(msgspec.Struct):
         return self.headers.get(name, b"")
 
 
-def of_webhook(scope: HTTPScope) -> Exchange:
+def of_webhook(received: Iterable[tuple[bytes, bytes]]) -> Exchange:
     """Begin the exchange of a webhook: it has a trace, and leaves a line and a span when it is answered."""
-    headers = dict(reversed(list(scope["headers"])))
+    headers = dict(reversed(list(received)))
     traceparent = headers.get(b"traceparent")
     place = tracing.place_of_request(traceparent.decode("latin-1") if traceparent else None, SPAN, ATTRIBUTES)
     return Exchange(headers, correlation_id_of(headers.get(HEADER_BYTES)), place, time.perf_counter(), time.time_ns())
@@ -61,10 +62,18 @@ def correlation_id_of(given: bytes | None) -> str:
 
 async def answer(exchange: Exchange, status: int, headers: Headers, body: bytes, send: Send) -> None:
     """Answer a webhook, and leave what is seen of it."""
-    headers.append((HEADER_BYTES, exchange.correlation_id.encode()))
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": completed(exchange, headers, body)})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+    leave(exchange, status)
+
+
+def completed(exchange: Exchange, headers: Headers, body: bytes) -> Headers:
+    """Give the headers of an answer with those that every answer has."""
+    return [*headers, (HEADER_BYTES, exchange.correlation_id.encode()), (b"content-length", b"%d" % len(body))]
+
+
+def leave(exchange: Exchange, status: int) -> None:
+    """Leave what is seen of a webhook that was answered: its span, its counts, its line."""
     seconds = time.perf_counter() - exchange.started
     if exchange.place.is_sampled:
         _record(exchange, status)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.datastructures import State
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import exchange
+from app import exchange, openapi
 from app.problems import Refusal
 from db import engine as database
 from db import schema
@@ -37,7 +37,7 @@ def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@get("/health/ready")
+@get("/health/ready", responses={503: openapi.refusal(503, "Postgres does not answer, or its schema is not at head.")})
 async def ready(state: State) -> dict[str, str]:
     """Answer 200 when Postgres answers and the schema is at head, else 503 and why."""
     found = await _revision(state.engine)
@@ -50,11 +50,13 @@ async def ready(state: State) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@get("/metrics", sync_to_thread=False)
+@get("/metrics", media_type=MediaType.TEXT, sync_to_thread=False)
 def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Give what is counted, as Prometheus reads it; with exemplars where it asks for OpenMetrics."""
     body, content_type = exposition(request.headers.get("accept", ""))
-    return Response(body, media_type=content_type)
+    # Litestar says so of every text once more, and a content type that says it twice is none to Prometheus.
+    own = content_type.removesuffix("; charset=utf-8") if content_type.startswith("text/") else content_type
+    return Response(body, media_type=own)
 
 
 async def _revision(engine: AsyncEngine) -> str | None:

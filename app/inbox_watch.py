@@ -1,9 +1,9 @@
-"""How much waits in the inbox? Read every few seconds, so that a scrape reads no table."""
+"""How much waits in the inbox? Read every few seconds, so that neither a scrape nor a webhook reads a table for it."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,9 +17,12 @@ _logger = logging.getLogger("ticket_inbox.metrics")
 
 
 @contextlib.asynccontextmanager
-async def kept_fresh(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Keep the inbox's gauges fresh until the block ends. Without Postgres they grow old, and are then left out."""
-    task = asyncio.create_task(_read_again_and_again(engine))
+async def kept_fresh(engine: AsyncEngine, heed: Callable[[dict[str, float]], None]) -> AsyncIterator[None]:
+    """Keep the inbox's gauges fresh until the block ends, and give each reading to `heed`.
+
+    Without Postgres they grow old, and are then left out.
+    """
+    task = asyncio.create_task(_read_again_and_again(engine, heed))
     try:
         yield
     finally:
@@ -28,11 +31,13 @@ async def kept_fresh(engine: AsyncEngine) -> AsyncIterator[None]:
             await task
 
 
-async def _read_again_and_again(engine: AsyncEngine) -> None:
+async def _read_again_and_again(engine: AsyncEngine, heed: Callable[[dict[str, float]], None]) -> None:
     while True:
         try:
             async with database.connection(engine) as connection:
-                inbox_gauges.set(await inspection.read_gauges(connection))
+                gauges = await inspection.read_gauges(connection)
+            inbox_gauges.set(gauges)
+            heed(gauges)
         except Exception as error:  # noqa: BLE001  (whatever it is: the next reading may succeed)
             # That Postgres is away the keyring says, which asks more often.
             if database.sqlstate(error) or not isinstance(error, database.DatabaseError):

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import secrets as random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,12 +27,13 @@ class Keyring:
         self._decoy = random.token_bytes(32)
         self._known: dict[str, tuple[bytes, bytes]] = {}
         self._decrypted: dict[str, bytes] = {}
+        self._ends: dict[str, float] = {}  # of each grace, by the monotonic clock
         self._trouble: str | None = None
-        self.unreadable: frozenset[str] = frozenset()
+        self.unreadable: frozenset[str] = frozenset()  # tenants one of whose secrets is
         self.loaded = False
 
     def secrets_of(self, tenant_id: str) -> tuple[bytes, bytes]:
-        """Give the tenant's newest secret and the one before it, with decoys for those it has not."""
+        """Give the tenant's newest secret and the one before it; a decoy for one that is missing or unreadable."""
         return self._known.get(tenant_id, (self._decoy, self._decoy))
 
     @contextlib.asynccontextmanager
@@ -50,6 +52,7 @@ class Keyring:
 
     async def _keep_fresh(self, first: asyncio.Event) -> None:
         while True:
+            self._end_graces()
             try:
                 await asyncio.wait_for(self.refresh(), READ_TIMEOUT)
                 self._tell(None)
@@ -60,29 +63,39 @@ class Keyring:
 
     async def refresh(self) -> None:
         """Read every enabled tenant. Raises a database error, and then keeps what it had."""
+        now = time.monotonic()
         async with database.connection(self._engine) as connection:
             rows = await tenants.read_enabled(connection)
-        self._decrypted = {text: self._decrypted.get(text) or b"" for row in rows for text in _texts(row)}
-        known, unreadable = {}, set()
-        for row in rows:
-            try:
-                known[row.tenant_id] = self._decrypt(row)
-            except tenants.UnreadableSecretError:
-                unreadable.add(row.tenant_id)
-        self._known = known
-        self._report(frozenset(unreadable))
+        self._decrypted = {text: secret for row in rows for text, secret in self._decrypt(row)}
+        found = {row.tenant_id: [self._decrypted.get(text) for text in _texts(row)] for row in rows}
+        self._known = {tenant_id: self._pair(secrets) for tenant_id, secrets in found.items()}
+        self._ends = {row.tenant_id: now + row.grace_seconds for row in rows if row.grace_seconds is not None}
+        self._report(frozenset(tenant_id for tenant_id, secrets in found.items() if None in secrets))
         self.loaded = True
 
-    def _decrypt(self, row: tenants.EncryptedSecrets) -> tuple[bytes, bytes]:
+    def _decrypt(self, row: tenants.EncryptedSecrets) -> Iterator[tuple[str, bytes]]:
+        """Give those of a tenant's secrets that can be read, each with its encrypted text."""
         for text in _texts(row):
-            # Decrypting costs 30 µs and the texts seldom change.
-            self._decrypted[text] = self._decrypted[text] or self._secrets.decrypt(text)
-        previous = self._decrypted[row.previous_secret] if row.previous_secret else self._decoy
-        return self._decrypted[row.secret], previous
+            with contextlib.suppress(tenants.UnreadableSecretError):
+                # Decrypting costs 30 µs and the texts seldom change.
+                yield text, self._decrypted.get(text) or self._secrets.decrypt(text)
+
+    def _pair(self, secrets: list[bytes | None]) -> tuple[bytes, bytes]:
+        newest, previous = [*secrets, None][:2]
+        return newest or self._decoy, previous or self._decoy
+
+    def _end_graces(self) -> None:
+        """Forget secrets whose grace is over, also where Postgres is away and cannot say so."""
+        now = time.monotonic()
+        for tenant_id in [tenant_id for tenant_id, ends in self._ends.items() if ends <= now]:
+            self._known[tenant_id] = (self._known[tenant_id][0], self._decoy)
+            del self._ends[tenant_id]
 
     def _report(self, unreadable: frozenset[str]) -> None:
         for tenant_id in unreadable - self.unreadable:
-            error = "its secret was encrypted with a key that is not in SECRETS_KEY: add the key, or rotate the secret"
+            error = (
+                "a secret of its was encrypted with a key that is not in SECRETS_KEY: add the key, or rotate the secret"
+            )
             logs.log(_logger, logging.ERROR, "tenant_unreadable", tenant_id=tenant_id, error=error)
         self.unreadable = unreadable
 

@@ -9,11 +9,13 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import health, inbox_watch, openapi, problems, webhook
+from app import health, inbox_watch, openapi, patience, problems, webhook
 from app import settings as environment
 from app.keyring import Keyring
 from app.settings import Settings
 from app.shared_commit import SharedCommit
+from app.shares import Shares
+from app.tenant_rate import TenantRate
 from db import engine as database
 from db import schema, tenants
 from otel import export, logs
@@ -43,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             HTTPException: problems.on_http_exception,
             Exception: problems.on_unforeseen,
         },
-        state=State({"document": openapi.document(OTHERS)}),
+        state=State({"document": openapi.document(OTHERS), "settings": settings}),
         openapi_config=None,
         logging_config=None,
     )
@@ -66,15 +68,18 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         settings.append_timeout_seconds,
     )
     keyring = Keyring(engine, tenants.Secrets(settings.secrets_key))
+    shares = Shares()
     commits = SharedCommit(
         engine,
+        shares,
         rows=settings.append_queue,
         size=settings.append_queue_bytes,
         timeout=settings.append_timeout_seconds,
     )
-    app.state.update(inlet=webhook.Inlet(settings, keyring, commits), engine=engine, schema_head=schema.head())
+    inlet = webhook.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate))
+    app.state.update(inlet=inlet, engine=engine, schema_head=schema.head())
     try:
-        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine):
+        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed), patience.kept(settings):
             _spare_the_collector()
             yield
         await commits.drained()  # those whose senders were answered 503 or hung up

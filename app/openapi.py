@@ -31,34 +31,40 @@ _TEXT = Schema(type=OpenAPIType.STRING)
 _WHEN = {
     400: "The body is not JSON, not UTF-8, or not an object.",
     401: "The signature is absent, malformed or wrong, or the tenant is unknown or disabled; all answer alike.",
+    408: "The request did not arrive within REQUEST_TIMEOUT_SECONDS. The connection is closed.",
     413: "The body is longer than MAX_BODY_BYTES.",
     415: "The content type is not application/json.",
     422: "A member is missing or breaks its rule. A verified event is kept in the inbox as `rejected`.",
+    429: "The tenant sends more than TENANT_RATE allows it. Send it again later; it was not kept.",
+    431: "The request's line and headers are longer than MAX_HEADER_BYTES. The connection is closed.",
     500: "Something unforeseen; the log has the reason under the correlation id.",
-    503: "Postgres cannot take the event now, or the tenants have not been read yet. Send it again: that is harmless.",
+    503: "Postgres cannot take the event now, too many wait for it, the tenants have not been read yet, or too many "
+    "connections are open. "
+    "Send it again: that is harmless.",
 }
 
 
-def _refusal(status: int) -> ResponseSpec:
+def refusal(status: int, when: str) -> ResponseSpec:
+    """Describe a problem that is answered `when`."""
     slug, title = problems.KINDS[status]
     problem = problems.Problem(
         type=f"urn:ticket-inbox:problem:{slug}",
         title=title,
         status=status,
-        detail=_WHEN[status],
+        detail=when,
         correlation_id="c0ffee",
         errors=_ERRORS if status == 422 else (),  # noqa: PLR2004
     )
     return ResponseSpec(
         problems.Problem,
         generate_examples=False,
-        description=_WHEN[status],
+        description=when,
         media_type=problems.MEDIA_TYPE,
         examples=[Example(summary=title, value=msgspec.to_builtins(problem))],
     )
 
 
-REFUSALS = {status: _refusal(status) for status in _WHEN}
+REFUSALS = {status: refusal(status, when) for status, when in _WHEN.items()}
 
 
 @dataclass
@@ -105,10 +111,15 @@ def schema(state: State) -> bytes:
 
 def _parameters() -> list[Parameter | Reference]:
     signed = "HMAC-SHA256 of the exact body bytes, keyed by the tenant's secret: hex or base64, `sha256=` optional."
+    timed = (
+        "Only where SIGNED_TIMESTAMP_SECONDS is set, and then required: the time in whole seconds since 1970. "
+        "What is signed is this, a full stop, and the body."
+    )
     kept = "Kept when valid, replaced by a fresh one when not; every answer carries it."
     continued = "W3C trace context: the webhook's trace continues it."
     return [
         _header(signature.HEADER, signed, "sha256=" + 64 * "0", required=True),
+        _header(signature.TIMESTAMP_HEADER, timed, "1769851800"),
         _header(exchange.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
         _header("traceparent", continued, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]
@@ -122,7 +133,7 @@ def _headers(status: str) -> dict[str, OpenAPIHeader]:
     headers = {exchange.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
     if status == "401":
         headers["WWW-Authenticate"] = OpenAPIHeader(schema=_TEXT, description="The header that must sign the body.")
-    if status == "503":
+    if status in {"429", "503"}:
         headers["Retry-After"] = OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="Seconds to wait.")
     return headers
 

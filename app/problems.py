@@ -1,7 +1,9 @@
 """How do we say no? Every refusal is an RFC 9457 problem, made here and nowhere else."""
 
 import logging
+import math
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from litestar.types import Send
 
 from app import exchange, signature
 from app.event import BrokenRule
-from app.exchange import Exchange
+from app.exchange import Exchange, Headers
 from otel import logs
 
 MEDIA_TYPE = "application/problem+json"
@@ -24,9 +26,12 @@ KINDS = {
     401: ("signature", "The signature does not verify"),
     404: ("not-found", "There is nothing here"),
     405: ("method-not-allowed", "The method is not allowed here"),
+    408: ("request-timeout", "The request did not arrive in time"),
     413: ("body-too-large", "The body is too large"),
     415: ("content-type", "The content type is not application/json"),
     422: ("invalid-event", "The event breaks its schema"),
+    429: ("rate-limit", "The tenant sends more than it may"),
+    431: ("header-too-large", "The request's line and headers are too large"),
     500: ("unforeseen", "Something went wrong on our side"),
     503: ("unavailable", "The event cannot be taken now"),
 }
@@ -48,7 +53,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(Exception):  # noqa: N818  (an answer, not an error)
-    """A request answered with `status` and `detail`; `cause` is for the log alone."""
+    """A request answered with `status` and `detail`; `cause` is for the log alone, `retry_after` in seconds."""
 
     def __init__(
         self,
@@ -57,12 +62,20 @@ class Refusal(Exception):  # noqa: N818  (an answer, not an error)
         *,
         errors: Sequence[BrokenRule] = (),
         cause: BaseException | str | None = None,
+        retry_after: float = 0,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = errors
         self.cause = cause or detail
+        self._retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Give the headers that go with what the answer says."""
+        own = {"Retry-After": str(math.ceil(self._retry_after))} if self._retry_after else {}
+        return HEADERS.get(self.status, {}) | own
 
     def problem(self, correlation_id: str) -> Problem:
         """Give what the answer says."""
@@ -73,13 +86,40 @@ class Refusal(Exception):  # noqa: N818  (an answer, not an error)
 
 async def send(current: Exchange, refusal: Refusal, send: Send) -> None:
     """Answer a webhook that is refused."""
+    headers, body = answer(current, refusal)
+    await exchange.answer(current, refusal.status, headers, body, send)
+
+
+def answer(current: Exchange, refusal: Refusal) -> tuple[Headers, bytes]:
+    """Give the answer to a webhook that is refused, and note why it is."""
     current.kind, current.error = KINDS[refusal.status][0], refusal.cause
     headers = [(b"content-type", MEDIA_TYPE.encode())]
     if refusal.status == 405:  # noqa: PLR2004
         headers.append((b"allow", b"POST"))
-    headers += [(name.lower().encode(), value.encode()) for name, value in HEADERS.get(refusal.status, {}).items()]
-    body = msgspec.json.encode(refusal.problem(current.correlation_id))
-    await exchange.answer(current, refusal.status, headers, body, send)
+    headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
+    return headers, msgspec.json.encode(refusal.problem(current.correlation_id))
+
+
+def too_long(limit: int) -> Refusal:
+    """Give the refusal of a body over `limit` bytes."""
+    return Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
+
+
+def unread(refusal: Refusal, correlation_id: str) -> bytes:
+    """Give the whole answer to a request that never reached a route, and the log its line."""
+    told = {"correlation_id": correlation_id, "status": refusal.status, "error": refusal.cause}
+    logs.log(_logger, logging.WARNING, "request_refused", **told)
+    body = msgspec.json.encode(refusal.problem(correlation_id))
+    headers = {
+        "content-type": MEDIA_TYPE,
+        "content-length": len(body),
+        exchange.HEADER: correlation_id,
+        "connection": "close",
+        **HEADERS.get(refusal.status, {}),
+    }
+    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def unforeseen(error: Exception) -> Refusal:
@@ -90,7 +130,7 @@ def unforeseen(error: Exception) -> Refusal:
 def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
     """Answer a refusal of any other route."""
     correlation_id = exchange.correlation_id_of(request.headers.get(exchange.HEADER, "").encode("latin-1"))
-    headers = HEADERS.get(refusal.status, {}) | {exchange.HEADER: correlation_id}
+    headers = refusal.headers | {exchange.HEADER: correlation_id}
     problem = refusal.problem(correlation_id)
     return Response(problem, status_code=refusal.status, media_type=MEDIA_TYPE, headers=headers)
 

@@ -52,13 +52,24 @@ def payload(tenant_id: str, given: bytes | None) -> bytes:
     return msgspec.json.encode({**members, "tenant_id": msgspec.Raw(named)})
 
 
-def post(url: str, secret: str, body: bytes) -> Answer:
-    """Post `body` to the ticket-inbox at `url` (with or without the webhook's path).
+def signed(secret: str, body: bytes, timestamp: int | None = None) -> dict[str, str]:
+    """Give the headers that sign `body`, and `timestamp` with it where there is one."""
+    if timestamp is None:
+        return {signature.HEADER: signature.sign(secret.encode(), body)}
+    timed = signature.timed(b"%d" % timestamp, body)
+    return {
+        signature.TIMESTAMP_HEADER: str(timestamp),
+        signature.HEADER: signature.sign(secret.encode(), timed),
+    }
+
+
+def post(url: str, secret: str, body: bytes, timestamp: int | None = None) -> Answer:
+    """Post `body` to the ticket-inbox at `url` (with or without the webhook's path), signed with `timestamp` if given.
 
     Raises SendError unless it is accepted.
     """
     target = url if urlsplit(url).path.strip("/") else url.rstrip("/") + event.PATH
-    headers = {"Content-Type": "application/json", signature.HEADER: signature.sign(secret.encode(), body)}
+    headers = {"Content-Type": "application/json", **signed(secret, body, timestamp)}
     try:
         response = httpx.post(target, content=body, headers=headers, timeout=TIMEOUT)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -34,7 +34,8 @@ def listen(host: str, port: int) -> socket.socket:
 def options(settings: Settings) -> dict[str, Any]:
     """Give what uvicorn is told, in one process or in each of several."""
     return {
-        "http": "app.corked:CorkedProtocol",
+        "http": "app.shedding:SheddingProtocol",
+        "ws": "none",  # whatever is installed
         "proxy_headers": False,  # nothing here asks who the client is
         "log_config": None,
         "access_log": False,

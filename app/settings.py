@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from app import database_url
+
 NEW_KEY = 'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
 
 
@@ -25,6 +27,14 @@ def _meta(what: str, rule: str, ge: float | None = None, le: float | None = None
     return Meta(description=what, extra={"rule": rule}, ge=ge, le=le)
 
 
+def _number(what: str, ge: float, le: int) -> Meta:
+    return _meta(what, f"a number from {ge} to {le}", ge, le)
+
+
+def _whole(what: str, ge: int, le: int) -> Meta:
+    return _meta(what, f"a whole number from {ge} to {le}", ge, le)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting: its environment variable is its name in capitals, an empty one counts as unset."""
 
@@ -32,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _meta(
             "The Postgres of both processes, as libpq writes it; the URLs of both drivers are derived from it.",
-            "a URL like postgresql://user:password@host:5432/database",
+            "a URL like postgresql://user:password@host:5432/database, with %40 for @ and the like in the password",
         ),
     ] = "postgresql://localhost:5432/ticket_inbox"
     secrets_key: Annotated[
@@ -46,17 +56,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, _meta("Address the server listens on.", "a host name or an IP address")] = "127.0.0.1"
     port: Annotated[
         int,
-        _meta("Port the server listens on; 0 takes a free one.", "a whole number from 0 to 65535", ge=0, le=65535),
+        _whole("Port the server listens on; 0 takes a free one.", 0, 65535),
     ] = 8000
     max_body_bytes: Annotated[
         int,
-        _meta(
-            "Longest request body, in bytes; a longer one is answered 413.",
-            "a whole number from 1024 to 67108864",
-            ge=1024,
-            le=64 * 1024 * 1024,
-        ),
+        _whole("Longest request body, in bytes; a longer one is answered 413.", 1024, 67108864),
     ] = 1024 * 1024
+    max_header_bytes: Annotated[
+        int, _whole("Longest request line and headers together, in bytes; longer ones are answered 431.", 4096, 1024**2)
+    ] = 64 * 1024
+    request_timeout_seconds: Annotated[
+        float,
+        _number("How long a request may take to arrive: then its connection is closed, or answered 408.", 1, 3600),
+    ] = 30.0
+    idle_timeout_seconds: Annotated[
+        float, _number("How long a connection is kept open for a next request.", 1, 3600)
+    ] = 5.0
+    max_connections: Annotated[
+        int,
+        _whole("Most connections of one server process; one more makes who owes us longest go.", 10, 100_000),
+    ] = 2000
     # The worst subject and description of that length that we could make up take 0.46 MB in a tsvector; it holds 1 MB.
     max_description_chars: Annotated[
         int,
@@ -70,17 +89,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     append_timeout_seconds: Annotated[
         float,
-        _meta(
-            "How long a webhook waits for Postgres before it is answered 503.",
-            "a number from 0.1 to 30",
-            ge=0.1,
-            le=30,
-        ),
+        _number("How long a webhook waits for Postgres before it is answered 503.", 0.1, 30),
     ] = 5.0
     append_queue: Annotated[
         int,
         _meta(
-            "Webhooks that may wait for Postgres at once in one server process; one more is answered 503 at once.",
+            "Most webhooks that may wait for Postgres at once in one server process, fewer while they wait long; "
+            "one more is answered 503 at once.",
             "a whole number from 1 to 100000",
             ge=1,
             le=100_000,
@@ -96,47 +111,54 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=4 * 1024**3,
         ),
     ] = 64 * 1024 * 1024
+    tenant_rate: Annotated[
+        float,
+        _meta(
+            "Webhooks a second that one tenant may send to one server process in the long run, and 10 seconds of them "
+            "at once; more is answered 429. 0 for any number.",
+            "a number from 0 to 100000",
+            ge=0,
+            le=100_000,
+        ),
+    ] = 0.0
     server_connections: Annotated[
         int,
-        _meta("Most Postgres connections of one server process.", "a whole number from 1 to 500", ge=1, le=500),
+        _whole("Most Postgres connections of one server process.", 1, 500),
     ] = 10
     worker_concurrency: Annotated[
         int,
         # One alone can sleep through a wake-up until its next poll (docs/decisions/0006).
-        _meta("Jobs that one worker runs at once.", "a whole number from 2 to 100", ge=2, le=100),
+        _whole("Jobs that one worker runs at once.", 2, 100),
     ] = 2
-    shutdown_timeout_seconds: Annotated[
+    signed_timestamp_seconds: Annotated[
         int,
         _meta(
-            "How long a stopping server or worker finishes what it has begun.",
-            "a whole number from 1 to 3600",
-            ge=1,
-            le=3600,
+            "How far the signed X-ServiceDesk-Timestamp of a webhook may be from now, in seconds; "
+            "0 asks for no timestamp and signs the body alone.",
+            "a whole number from 0 to 86400",
+            ge=0,
+            le=86_400,
         ),
+    ] = 0
+    shutdown_timeout_seconds: Annotated[
+        int,
+        _whole("How long a stopping server or worker finishes what it has begun.", 1, 3600),
     ] = 25
     retention_days: Annotated[
         int,
-        _meta(
-            "Days that promoted inbox rows are kept; 0 keeps them for ever.",
-            "a whole number from 0 to 36500",
-            ge=0,
-            le=36_500,
-        ),
+        _whole("Days that promoted inbox rows are kept; 0 keeps them for ever.", 0, 36500),
     ] = 90
     job_retention_days: Annotated[
         int,
-        _meta(
+        _whole(
             "Days that finished jobs are kept (those that succeeded are deleted at once); 0 keeps them for ever.",
-            "a whole number from 0 to 36500",
-            ge=0,
-            le=36_500,
+            0,
+            36500,
         ),
     ] = 7
     worker_metrics_port: Annotated[
         int,
-        _meta(
-            "Port of the worker's own /metrics, on HOST; 0 for none.", "a whole number from 0 to 65535", ge=0, le=65535
-        ),
+        _whole("Port of the worker's own /metrics, on HOST; 0 for none.", 0, 65535),
     ] = 0
     jaeger_url: Annotated[
         str,
@@ -211,7 +233,7 @@ def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
 
 def _check(name: str, text: str) -> None:
     """Raise ValueError where a text breaks a rule that its type cannot express."""
-    if name == "database_url" and not text.startswith(("postgresql://", "postgres://")):
+    if name == "database_url" and not database_url.is_one(text):
         raise ValueError
     if name == "jaeger_url" and not text.startswith(("http://", "https://")):
         raise ValueError

@@ -13,6 +13,8 @@ import msgspec
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.room import Room
+from app.shares import Shares
 from db import engine as database
 from db import inbox, queue
 from otel import metrics, tracing
@@ -20,6 +22,9 @@ from otel.tracing import Place
 
 STATEMENTS = 2  # under way at once, so that one that hangs does not hold up all; 1 and 3 were within a few per cent
 BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
+
+
+FULL = "Too many webhooks are waiting for Postgres; send it again."
 
 
 class QueueFullError(Exception):
@@ -39,12 +44,11 @@ class Waiting(msgspec.Struct, eq=False):
 class SharedCommit:
     """Appends deliveries to the inbox, as many in one commit as are there when the one before is done."""
 
-    def __init__(self, engine: AsyncEngine, *, rows: int, size: int, timeout: float) -> None:
-        self._engine = engine
-        self._most_rows, self._most_bytes, self._timeout = rows, size, timeout
+    def __init__(self, engine: AsyncEngine, shares: Shares, *, rows: int, size: int, timeout: float) -> None:
+        self._engine, self._shares, self._timeout = engine, shares, timeout
+        self.room = Room(rows, size)
         self._waiting: deque[Waiting] = deque()
         self._unanswered: deque[Waiting] = deque()  # in order of their deadlines
-        self._rows = self._bytes = 0
         self._at_work = 0  # statements
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -55,12 +59,12 @@ class SharedCommit:
         Raises QueueFullError now; the future raises a database error, or TimeoutError. Then it may still be kept.
         """
         self._forget_answered()
-        if self._rows >= self._most_rows or self._bytes + len(delivery.payload) > self._most_bytes:
+        if not self.room.has_place(delivery.tenant_id, len(delivery.payload)):
             raise QueueFullError
         loop = asyncio.get_running_loop()
         one = Waiting(delivery, place, loop.create_future(), loop.time() + self._timeout, time.time_ns())
-        self._rows += 1
-        self._bytes += len(delivery.payload)
+        self.room.enter(delivery.tenant_id, len(delivery.payload))
+        self._shares.count(delivery.tenant_id)
         self._waiting.append(one)
         self._unanswered.append(one)
         if self._timer is None:
@@ -83,8 +87,7 @@ class SharedCommit:
                 try:
                     await self._append(batch)
                 finally:
-                    self._rows -= len(batch)
-                    self._bytes -= sum(len(one.delivery.payload) for one in batch)
+                    self._let_go(batch)
         finally:
             # In the very turn that finds nothing left: who arrives after it must find a place free.
             self._at_work -= 1
@@ -96,19 +99,27 @@ class SharedCommit:
         while self._waiting and len(batch) < queue.JOB_ROWS and size < BATCH_BYTES:
             one = self._waiting.popleft()
             if one.inbox_id.done():
-                self._rows -= 1
-                self._bytes -= len(one.delivery.payload)
+                self.room.leave(one.delivery.tenant_id, len(one.delivery.payload))
                 continue
             batch.append(one)
             size += len(one.delivery.payload)
         return batch
+
+    def _let_go(self, batch: Sequence[Waiting]) -> None:
+        """Make room where `batch` was, and learn from how long it took."""
+        for one in batch:
+            self.room.leave(one.delivery.tenant_id, len(one.delivery.payload))
+        now = asyncio.get_running_loop().time()
+        self.room.learn(len(batch), now - (batch[0].deadline - self._timeout), now)
 
     async def _append(self, batch: Sequence[Waiting]) -> None:
         """Append `batch` in one statement. What Postgres has against one row is not the others' fault."""
         statement = Statement(batch)
         try:
             async with database.connection(self._engine) as connection:
-                ids = await inbox.append(connection, [one.delivery for one in batch])
+                deliveries = [one.delivery for one in batch]
+                over_share = self._shares.over(delivery.tenant_id for delivery in deliveries)
+                ids = await inbox.append(connection, deliveries, over_share)
         except Exception as error:  # noqa: BLE001  (whatever it is: nobody may wait in vain)
             statement.ended(database.reason(error))
             if len(batch) > 1 and database.is_fault_of_a_value(error):

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 HEADER = "X-ServiceDesk-Signature"
 HEADER_BYTES = HEADER.lower().encode()
+TIMESTAMP_HEADER = "X-ServiceDesk-Timestamp"
+TIMESTAMP_HEADER_BYTES = TIMESTAMP_HEADER.lower().encode()
 _PREFIX = "sha256="
+_SECONDS = re.compile(rb"[0-9]{1,12}\Z")
 _HEX = re.compile(r"[0-9a-fA-F]{64}\Z", re.ASCII)
 _BASE64 = re.compile(r"[0-9a-zA-Z+/]{43}=\Z", re.ASCII)
 
@@ -27,6 +30,16 @@ def verify(secrets: Iterable[bytes], body: bytes, header: str | None) -> bool:
     given = _digest(header or "")
     matches = [hmac.compare_digest(hmac.digest(secret, body, "sha256"), given) for secret in secrets]
     return any(matches)
+
+
+def timed(timestamp: bytes, body: bytes) -> bytes:
+    """Give what is signed where the sender's time is signed with the body."""
+    return timestamp + b"." + body
+
+
+def is_fresh(timestamp: bytes, now: float, tolerance: int) -> bool:
+    """Tell whether `timestamp`, in whole seconds since 1970, is at most `tolerance` seconds away from `now`."""
+    return _SECONDS.match(timestamp) is not None and abs(int(timestamp) - now) <= tolerance
 
 
 def _digest(header: str) -> bytes:

@@ -4,9 +4,11 @@ import re
 import secrets as random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import click
+
+from app import given_secret
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,18 +42,20 @@ def _tenant_id(_context: click.Context, _parameter: click.Parameter, value: str)
     return value
 
 
-def _secret(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+def _chosen(secret: str | None, file: BinaryIO | None) -> str:
+    """Give the secret that was given, or a random one. Raises a usage error for an empty one; warns of a short one."""
+    value = given_secret.given(secret, file)
     if value is None:
         return random.token_urlsafe(32)
     if not value.strip():
-        raise click.BadParameter("an empty secret would let anybody sign; leave --secret out to have one made")
+        raise click.UsageError("an empty secret would let anybody sign; leave --secret out to have one made")
     if len(value) < SHORT:
         click.echo(f"Warning: a secret of fewer than {SHORT} characters can be guessed.", err=True)
     return value
 
 
 an_id = click.argument("tenant_id", metavar="ID", callback=_tenant_id)
-a_secret = click.option("--secret", callback=_secret, help="The secret; without it a random one is made.")
+a_secret = given_secret.options("The secret; without it a random one is made.")
 
 
 @click.group()
@@ -62,10 +66,11 @@ def tenant() -> None:
 @tenant.command()
 @an_id
 @a_secret
-def add(tenant_id: str, secret: str) -> None:
+def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> None:
     """Add a tenant and print its secret, this once (the secret alone goes to standard output)."""
     from db import tenants  # noqa: PLC0415
 
+    secret = _chosen(secret, secret_file)
     if not _run(lambda connection, keys: tenants.add(connection, tenant_id, keys.encrypt(secret))):
         raise click.ClickException(
             f"there is a tenant {tenant_id!r} already: `ticket-inbox tenant rotate` gives it a new secret"
@@ -83,12 +88,31 @@ def add(tenant_id: str, secret: str) -> None:
     show_default=True,
     help="How long the secret before it still verifies; 0s ends it at once.",
 )
-def rotate(tenant_id: str, secret: str, grace: timedelta) -> None:
+def rotate(tenant_id: str, secret: str | None, secret_file: BinaryIO | None, grace: timedelta) -> None:
     """Give a tenant a new secret and print it, this once (the secret alone goes to standard output)."""
     from db import tenants  # noqa: PLC0415
 
+    secret = _chosen(secret, secret_file)
     _known(tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace)))
     _tell_secret(f"Tenant {tenant_id} has a new secret, which is not shown again:", secret)
+
+
+@tenant.command()
+def reencrypt() -> None:
+    """Encrypt every secret with the first key of SECRETS_KEY, so that the others can be dropped.
+
+    First restart every server with both keys: one that lacks the first cannot read what is encrypted with it.
+    Harmless while servers run, and when it is run again.
+    """
+    from db import tenants  # noqa: PLC0415
+
+    done = _run(tenants.reencrypt)
+    click.echo(f"{done.count} {'secret' if done.count == 1 else 'secrets'} encrypted with the first key.")
+    if done.unreadable:
+        raise click.ClickException(
+            f"no key in SECRETS_KEY reads the secret of {', '.join(map(repr, done.unreadable))}: "
+            "add the key that does, or rotate the secret with --grace 0s"
+        )
 
 
 @tenant.command()

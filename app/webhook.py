@@ -5,6 +5,7 @@ value took about as long as all that is done here (docs/decisions/0018).
 """
 
 import re
+import time
 from typing import Literal
 
 import msgspec
@@ -16,11 +17,20 @@ from app.exchange import Exchange
 from app.keyring import Keyring
 from app.problems import Refusal
 from app.settings import Settings
-from app.shared_commit import QueueFullError, SharedCommit
+from app.shared_commit import FULL, QueueFullError, SharedCommit
+from app.tenant_rate import TenantRate
 from db import engine as database
 from db import inbox
 
 _JSON = re.compile(rb'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.ASCII | re.IGNORECASE)
+NOT_SIGNED = (
+    f"The signature in the header {signature.HEADER} does not verify: it must be the HMAC-SHA256 "
+    "of {}, keyed by the secret of the tenant that the body names."
+)
+SIGNED = (
+    "the exact bytes of the body",
+    f"the header {signature.TIMESTAMP_HEADER} (seconds since 1970, now), a full stop, and the exact bytes of the body",
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -30,6 +40,7 @@ class Inlet(msgspec.Struct, frozen=True):
     settings: Settings
     keyring: Keyring
     commits: SharedCommit
+    rate: TenantRate
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +53,10 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 @asgi(event.PATH, copy_scope=False)
 async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> None:
     """Take in one resolved ticket."""
-    current = exchange.of_webhook(scope)
+    current = exchange.of_webhook(scope["headers"])
     inlet: Inlet = scope["litestar_app"].state.inlet
     try:
-        await accept(scope["method"], current, inlet, receive)
+        await accept(scope, current, inlet, receive)
     except Refusal as refusal:
         await problems.send(current, refusal, send)
     except Exception as error:  # noqa: BLE001  (whatever it is: it is in the log, and never in the answer)
@@ -55,15 +66,16 @@ async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> Non
         await exchange.answer(current, 202, [(b"content-type", b"application/json")], accepted, send)
 
 
-async def accept(method: str, current: Exchange, inlet: Inlet, receive: Receive) -> None:
+async def accept(scope: HTTPScope, current: Exchange, inlet: Inlet, receive: Receive) -> None:
     """Commit the event and its job. Raises Refusal."""
-    if method != "POST":
+    if scope["method"] != "POST":
         raise Refusal(405, "Only POST is allowed here.")
     require_json(current.header(b"content-type"))
-    body = await read_body(receive, current.header(b"content-length"), inlet.settings.max_body_bytes)
+    body = await read_body(scope, receive, current.header(b"content-length"), inlet.settings.max_body_bytes)
     tenant_id = read_tenant_id(body, current)
-    signed = verify(inlet.keyring, tenant_id, body, current.header(signature.HEADER_BYTES))
+    signed = verify(inlet, current, tenant_id, body)
     current.is_verified = True
+    require_allowance(inlet.rate, tenant_id)
     try:
         ticket = event.decode(body, inlet.settings.max_description_chars)
     except event.RejectedError as rejected:
@@ -84,10 +96,13 @@ def require_json(content_type: bytes) -> None:
         )
 
 
-async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
-    """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so."""
+async def read_body(scope: HTTPScope, receive: Receive, declared: bytes, limit: int) -> bytes:
+    """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so.
+
+    Of a body that is cut short on its way (too slow, no HTTP), `scope` says why: see app/connection.py.
+    """
     if declared.isdigit() and int(declared) > limit:
-        raise too_long(limit)
+        raise problems.too_long(limit)
     parts, size = [], 0
     while True:
         message = await receive()
@@ -96,14 +111,12 @@ async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
         parts.append(message["body"])
         size += len(message["body"])
         if size > limit:
-            raise too_long(limit)
+            raise problems.too_long(limit)
         if not message["more_body"]:
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def too_long(limit: int) -> Refusal:
-    """Give the refusal of a body over `limit` bytes."""
-    return Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
+        cut_short = scope.get("cut_short")
+        if isinstance(cut_short, Refusal):
+            raise cut_short
 
 
 def read_tenant_id(body: bytes, current: Exchange) -> str:
@@ -118,18 +131,27 @@ def read_tenant_id(body: bytes, current: Exchange) -> str:
     return tenant_id
 
 
-def verify(keyring: Keyring, tenant_id: str, body: bytes, header: bytes) -> str:
-    """Give the header that signs the body; refuse all else alike, whether the tenant or the signature is wrong."""
-    if not keyring.loaded or tenant_id in keyring.unreadable:
+def verify(inlet: Inlet, current: Exchange, tenant_id: str, body: bytes) -> str:
+    """Give what the inbox keeps of the signature; refuse all else alike, whether tenant, signature or time is wrong."""
+    header = current.header(signature.HEADER_BYTES).decode("latin-1")
+    secrets = inlet.keyring.secrets_of(tenant_id)
+    if tolerance := inlet.settings.signed_timestamp_seconds:
+        timestamp = current.header(signature.TIMESTAMP_HEADER_BYTES)
+        # Signature first and in any case, so that all refusals take the same time.
+        verified = signature.verify(secrets, signature.timed(timestamp, body), header)
+        if verified and signature.is_fresh(timestamp, time.time(), tolerance):
+            return f"t={timestamp.decode()},{header}"
+    elif signature.verify(secrets, body, header):
+        return header
+    if not inlet.keyring.loaded or tenant_id in inlet.keyring.unreadable:
         raise Refusal(503, "The tenants' secrets cannot be read now; send it again.")
-    signed = header.decode("latin-1")
-    if not signature.verify(keyring.secrets_of(tenant_id), body, signed):
-        raise Refusal(
-            401,
-            f"The signature in the header {signature.HEADER} does not verify: it must be the HMAC-SHA256 "
-            "of the exact bytes of the body, keyed by the secret of the tenant that the body names.",
-        )
-    return signed
+    raise Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]))
+
+
+def require_allowance(rate: TenantRate, tenant_id: str) -> None:
+    """Refuse what a tenant sends beyond its rate. Once it is verified, so that nobody spends what is another's."""
+    if seconds := rate.spend(tenant_id, time.monotonic()):
+        raise Refusal(429, "This tenant sends more than it may (TENANT_RATE); send it again.", retry_after=seconds)
 
 
 async def append(
@@ -149,7 +171,7 @@ async def append(
     try:
         current.inbox_id = await commits.append(delivery, current.place)
     except QueueFullError:
-        raise Refusal(503, "Too many webhooks are waiting for Postgres; send it again.") from None
+        raise Refusal(503, FULL) from None
     except TimeoutError:
         raise Refusal(503, "Postgres is slow to answer; send it again.") from None
     except database.DatabaseError as error:

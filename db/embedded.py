@@ -92,6 +92,11 @@ class EmbeddedPostgres:
             self._sockets = None
 
     @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
+    @property
     def process_id(self) -> int:
         """The id of the running server's first process."""
         if self._process is None:

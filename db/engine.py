@@ -4,6 +4,7 @@ One URL, as libpq writes it, serves both drivers: psycopg takes it as it is, asy
 parameters that only libpq knows. Neither pool needs a restart after Postgres had one.
 """
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -73,12 +74,26 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
     `name` is what pg_stat_activity shows. `timeout` bounds, in seconds, the wait for a free connection
     and each statement. Statements commit by themselves, but in `engine.begin()`.
     """
-    dsn = asyncpg_url(url)
+    dsn, hosts = asyncpg_url(url), hosts_of(url)
 
     async def connect() -> Any:  # noqa: ANN401  (asyncpg has no types)
+        for place in list(hosts):
+            try:
+                connected = await connect_to(*place)
+            except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError) as error:
+                failed = error
+            else:
+                hosts.sort(key=place.__ne__)  # the next one begins where this one succeeded
+                return connected
+        raise failed
+
+    async def connect_to(host: str | None, port: int | None) -> Any:  # noqa: ANN401
         return await asyncpg.connect(
             dsn,
-            timeout=min(timeout, CONNECT_TIMEOUT),
+            host=host,
+            port=port,
+            # asyncpg's is for all hosts together: one that is silent would use up the time of the next.
+            timeout=min(timeout, CONNECT_TIMEOUT) / len(hosts),
             command_timeout=timeout,
             server_settings={
                 "application_name": name,
@@ -100,6 +115,15 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
     )
     sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def hosts_of(url: str) -> list[tuple[str | None, int | None]]:
+    """Give the hosts that `url` names with their ports, as libpq reads them; None is the driver's default."""
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    hosts, ports = (str(given.get(name) or "").split(",") for name in ("host", "port"))
+    if len(hosts) == 1:
+        return [(hosts[0] or None, int(ports[0]) if ports[0] else None)]
+    return [(host, int(port or 5432)) for host, port in zip(hosts, itertools.cycle(ports), strict=False)]
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401

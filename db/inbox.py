@@ -93,7 +93,7 @@ APPEND = sa.text(
       SELECT * FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:correlation_id AS text[]),
                            CAST(:traceparent AS text[]), CAST(:payload AS bytea[]), CAST(:signature AS text[]),
                            CAST(:status AS text[]), CAST(:error AS text[]))
-      RETURNING id, status
+      RETURNING id, status, tenant_id
     ), deferred AS ({queue.DEFER_PROMOTE})
     SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids FROM appended
     """  # noqa: S608  (composed of constants)
@@ -137,12 +137,15 @@ DELETE_OLD = sa.text(
 ).bindparams(sa.bindparam("age", type_=sa.Interval))
 
 
-async def append(connection: AsyncConnection, deliveries: Sequence[Delivery]) -> list[int]:
+async def append(
+    connection: AsyncConnection, deliveries: Sequence[Delivery], over_share: Sequence[str] = ()
+) -> list[int]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
+    Those of the tenants `over_share` have a job of their own, which runs when no other's waits.
     Gives their inbox ids, in the order of `deliveries`.
     """
-    row = (await connection.execute(APPEND, _columns(deliveries, Delivery))).one()
+    row = (await connection.execute(APPEND, {**_columns(deliveries, Delivery), "over_share": over_share})).one()
     return list(row.ids)
 
 

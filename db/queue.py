@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 # Each task's name, and its queue's.
 PROMOTE, REPROCESS, SWEEP, PRUNE = "promote", "reprocess", "sweep", "prune"
 
-# Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0.
-SWEEP_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -10, -20
+# Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0, and -1 where its tenant
+# sends much more than the others.
+SWEEP_PRIORITY, OVER_SHARE_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -10, -20
 
 HEARTBEAT = 1.0  # seconds between two of a worker's
 SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT and the longest wait for a connection (jobs.POOL_TIMEOUT)
@@ -25,21 +26,23 @@ JOB_ROWS = 500  # most inbox rows of one job
 
 
 class Others(msgspec.Struct):
-    """The promote jobs that wait behind one that runs: those after the id `after`, which moves on with them."""
+    """The promote jobs that wait behind one that runs: those of its `priority` after the id `after`, which moves on."""
 
     after: int
+    priority: int = 0
 
 
-# Defers one promote job for those rows of a CTE `appended(id, status)` that are pending; a part of inbox.APPEND.
-# A job in the statement that writes its rows: both commit, or neither.
+# Defers one promote job for those rows of a CTE `appended(id, status, tenant_id)` that are pending, and a second one
+# where some are of tenants :over_share; a part of inbox.APPEND. In the statement that writes the rows: all or nothing.
 DEFER_PROMOTE = f"""
-SELECT procrastinate_defer_jobs_v1(ARRAY[
-         ROW('{PROMOTE}', '{PROMOTE}', 0, NULL, NULL,
-             jsonb_build_object('inbox_ids', jsonb_agg(id ORDER BY id)), NULL)::procrastinate_job_to_defer_v1
-       ]) AS job_ids
-FROM appended
-WHERE status = 'pending'
-HAVING count(*) > 0
+SELECT procrastinate_defer_jobs_v1(array_agg(job)) AS job_ids
+FROM (
+  SELECT ROW('{PROMOTE}', '{PROMOTE}', CASE WHEN over_share THEN {OVER_SHARE_PRIORITY} ELSE 0 END, NULL, NULL,
+             jsonb_build_object('inbox_ids', jsonb_agg(id ORDER BY id)), NULL)::procrastinate_job_to_defer_v1 AS job
+  FROM (SELECT id, tenant_id = ANY(CAST(:over_share AS text[])) AS over_share FROM appended WHERE status = 'pending')
+    AS pending
+  GROUP BY over_share
+) AS jobs
 """  # noqa: S608  (composed of constants)
 
 # A row is attended to by a promote job that waits for its turn or was begun a moment ago. No other counts, whatever
@@ -77,13 +80,17 @@ DEFER_UNATTENDED = sa.text(
 # thirty rows. In the transaction that promotes them, so that they are back where they were if that fails. Jobs that
 # somebody deferred by hand may hold anything, and are left alone unless they hold what ours do. Beginning after an id
 # steps over the jobs that are gone: while a transaction is open anywhere, each of them leaves a dead row to look at.
+# And none is taken where one of a higher priority waits: it is its turn.
 TAKE_OVER = sa.text(
     f"""
     WITH waiting AS (
       SELECT id, args->'inbox_ids' AS inbox_ids
       FROM procrastinate_jobs
       WHERE status = 'todo' AND task_name = '{PROMOTE}' AND queue_name = '{PROMOTE}' AND attempts = 0
-        AND lock IS NULL AND queueing_lock IS NULL AND scheduled_at IS NULL AND priority = 0 AND id > :after
+        AND lock IS NULL AND queueing_lock IS NULL AND scheduled_at IS NULL AND priority = :priority AND id > :after
+        AND NOT EXISTS (SELECT FROM procrastinate_jobs AS urgent
+                        WHERE urgent.status = 'todo' AND urgent.priority > :priority
+                          AND urgent.queue_name = '{PROMOTE}' AND urgent.scheduled_at IS NULL)
         AND jsonb_typeof(args->'inbox_ids') = 'array'
         AND NOT args @? 'strict $.inbox_ids[*] ? (!(@.type() == "number" && @ == @.floor() && @ >= 1 && @ < 9e18))'
       ORDER BY id
@@ -104,6 +111,18 @@ TAKE_OVER = sa.text(
       RETURNING job.id, fitting.inbox_ids
     )
     SELECT CAST(number AS bigint) AS inbox_id, id AS job_id FROM taken, jsonb_array_elements(inbox_ids) AS number
+    """  # noqa: S608  (composed of constants)
+)
+
+# Nobody waits for ever: however much of the others' comes, so many jobs of those over their share go with it.
+RAISE_WAITING = sa.text(
+    f"""
+    UPDATE procrastinate_jobs SET priority = 0
+    WHERE id IN (SELECT id FROM procrastinate_jobs
+                 WHERE status = 'todo' AND task_name = '{PROMOTE}' AND priority = {OVER_SHARE_PRIORITY}
+                 ORDER BY id
+                 LIMIT {JOBS_AT_ONCE}
+                 FOR UPDATE SKIP LOCKED)
     """  # noqa: S608  (composed of constants)
 )
 
@@ -197,9 +216,15 @@ async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int
 
 async def take_over(connection: AsyncConnection, others: Others, rows: int) -> list[int]:
     """Delete promote jobs that wait, as many as `rows` of the inbox make, and give the ids of those rows."""
-    taken = (await connection.execute(TAKE_OVER, {"after": others.after, "rows": rows})).all()
+    bounds = {"after": others.after, "priority": others.priority, "rows": rows}
+    taken = (await connection.execute(TAKE_OVER, bounds)).all()
     others.after = max((row.job_id for row in taken), default=others.after)
     return [row.inbox_id for row in taken]
+
+
+async def raise_waiting(connection: AsyncConnection) -> None:
+    """Let the promote jobs of tenants over their share that have waited longest go with the others'."""
+    await connection.execute(RAISE_WAITING)
 
 
 async def try_sweep_lock(connection: AsyncConnection) -> bool:

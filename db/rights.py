@@ -25,7 +25,7 @@ TABLES = {
     "alembic_version": {APP: "SELECT"},
     "tenant_configs": {APP: f"SELECT {_of(EncryptedSecrets, 'previous_secret_ends_at', 'enabled')}"},
     "inbox": {
-        APP: f"INSERT {_of(Delivery)}, SELECT (id, status, received_at)",
+        APP: f"INSERT {_of(Delivery)}, SELECT (id, tenant_id, status, received_at)",
         WORKER: f"SELECT {_of(ClaimedRow)}, DELETE, "
         "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
     },

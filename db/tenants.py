@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -36,7 +37,8 @@ class Secrets:
     """Encrypts tenants' secrets with the first of `keys` (Fernet keys, comma separated), decrypts with each."""
 
     def __init__(self, keys: str) -> None:
-        self._fernet = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
+        fernets = [Fernet(key.strip()) for key in keys.split(",")]
+        self._first, self._fernet = fernets[0], MultiFernet(fernets)
 
     def encrypt(self, secret: str) -> str:
         return self._fernet.encrypt(secret.encode()).decode()
@@ -48,6 +50,15 @@ class Secrets:
         except InvalidToken:
             raise UnreadableSecretError from None
 
+    def anew(self, encrypted: str) -> str | None:
+        """Encrypt with the first key; None where it is so already. Raises UnreadableSecretError."""
+        try:
+            self._first.decrypt(encrypted)
+        except InvalidToken:
+            return self.encrypt(self.decrypt(encrypted).decode())
+        else:
+            return None
+
 
 class EncryptedSecrets(msgspec.Struct, frozen=True):
     """The secrets that verify for an enabled tenant now: the newest, and the one before it in its grace."""
@@ -55,6 +66,11 @@ class EncryptedSecrets(msgspec.Struct, frozen=True):
     tenant_id: str
     secret: str
     previous_secret: str | None
+    grace_seconds: float | None  # that are left of it
+
+    def __repr__(self) -> str:
+        """Name the tenant alone."""
+        return f"EncryptedSecrets({self.tenant_id!r}, …)"
 
 
 class TenantRow(msgspec.Struct, frozen=True):
@@ -70,8 +86,54 @@ class TenantRow(msgspec.Struct, frozen=True):
 async def read_enabled(connection: AsyncConnection) -> Sequence[EncryptedSecrets]:
     """Read every enabled tenant's secrets that verify at this moment, by the database's clock."""
     previous = sa.case((_in_grace, _column.previous_secret))
-    found = await connection.execute(sa.select(_column.tenant_id, _column.secret, previous).where(_column.enabled))
+    left = sa.func.extract("epoch", _column.previous_secret_ends_at - sa.func.now())
+    grace = sa.case((_in_grace, sa.cast(left, sa.Double)))
+    found = await connection.execute(
+        sa.select(_column.tenant_id, _column.secret, previous, grace).where(_column.enabled)
+    )
     return [EncryptedSecrets(*row) for row in found]
+
+
+class Reencrypted(msgspec.Struct, frozen=True):
+    """What `reencrypt` did: how many secrets it encrypted anew, and the tenants with one that no key reads."""
+
+    count: int
+    unreadable: Sequence[str]
+
+
+async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
+    """Encrypt with the first key what another one encrypted, until nothing is left; forget secrets past their grace.
+
+    A text is exchanged only where it is still the one that was read: a secret that is rotated meanwhile stands.
+    A server that has both keys reads either text, and notices nothing.
+    """
+    ended = _column.previous_secret_ends_at <= sa.func.now()
+    nothing = {"previous_secret": None, "previous_secret_ends_at": None}
+    await connection.execute(sa.update(tenant_configs).where(ended).values(nothing))
+    count = 0
+    while True:
+        old, unreadable = await _read_old(connection, keys)
+        if not old:
+            return Reencrypted(count, unreadable)
+        for tenant_id, column, text, anew in old:
+            is_still_it = sa.and_(_column.tenant_id == tenant_id, column == text)
+            done = await connection.execute(sa.update(tenant_configs).where(is_still_it).values({column: anew}))
+            count += done.rowcount
+
+
+async def _read_old(connection: AsyncConnection, keys: Secrets) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """Give the texts of other keys than the first, with tenant, column and new text; and who has unreadable ones."""
+    old, unreadable = [], set()
+    columns = (_column.secret, _column.previous_secret)
+    found = await connection.execute(sa.select(_column.tenant_id, *columns))
+    for tenant_id, *texts in found:
+        for column, text in zip(columns, texts, strict=True):
+            try:
+                if text and (anew := keys.anew(text)):
+                    old.append((tenant_id, column, text, anew))
+            except UnreadableSecretError:
+                unreadable.add(tenant_id)
+    return old, sorted(unreadable)
 
 
 async def read_all(connection: AsyncConnection) -> Sequence[TenantRow]:

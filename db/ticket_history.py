@@ -62,7 +62,8 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # A delivery of this very batch that stands already may be overwritten by the batch's newest whatever the row says:
-# so reprocessing repairs a damaged row. The tags travel as JSON, because arrays of arrays cannot be ragged.
+# so reprocessing repairs a damaged row. The tags travel as JSON, because arrays of arrays cannot be ragged. The dates
+# travel as text, because asyncpg takes the first and the last moment that Python knows for -infinity and infinity.
 # Sorted by key, so that two workers that upsert the same tickets wait for one another and never deadlock.
 UPSERT = sa.text(
     """
@@ -72,7 +73,8 @@ UPSERT = sa.text(
            ARRAY(SELECT jsonb_array_elements_text(CAST(tags AS jsonb))), resolution, resolved_date, source, inbox_id
     FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:description AS text[]),
                 CAST(:priority AS text[]), CAST(:tags AS text[]), CAST(:resolution AS text[]),
-                CAST(:resolved_date AS timestamptz[]), CAST(:source AS text[]), CAST(:inbox_id AS bigint[]))
+                CAST(CAST(:resolved_date AS text[]) AS timestamptz[]), CAST(:source AS text[]),
+                CAST(:inbox_id AS bigint[]))
       AS winner (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date, source, inbox_id)
     ORDER BY tenant_id, ticket_id
     ON CONFLICT (tenant_id, ticket_id) DO UPDATE
@@ -114,6 +116,7 @@ async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: 
     """
     columns = {name: [getattr(winner, name) for winner in winners] for name in Winner.__struct_fields__}
     columns["tags"] = [msgspec.json.encode(tags).decode() for tags in columns["tags"]]
+    columns["resolved_date"] = [instant.isoformat() for instant in columns["resolved_date"]]
     written = await connection.execute(UPSERT, {**columns, "batch": batch})
     return {(row.tenant_id, row.ticket_id): "inserted" if row.inserted else "updated" for row in written}
 

@@ -27,11 +27,15 @@ _logger = logging.getLogger("ticket_inbox.housekeeping")
     name=queue.SWEEP, queue=queue.SWEEP, queueing_lock=queue.SWEEP, priority=queue.SWEEP_PRIORITY, pass_context=True
 )
 async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
-    """Put back to work the jobs of dead workers, and pending rows that no job attends to. Safe to run at any time."""
+    """Put back to work the jobs of dead workers, and pending rows that no job attends to; let nobody wait for ever.
+
+    Safe to run at any time.
+    """
     async with database.transaction(engine()) as connection:
         if not await queue.try_sweep_lock(connection):
             return
         await jobs_in_hand.requeue_lost(but=context.job.id)
+        await queue.raise_waiting(connection)
         rows = queue.JOB_ROWS
         while rows:
             rows, job_ids = await queue.defer_unattended(connection, SWEEP_ROWS)

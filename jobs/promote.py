@@ -37,7 +37,7 @@ async def promote(context: JobContext, /, **given: object) -> None:
     # The tries before this one left no trace in the inbox, because each was rolled back as a whole.
     job = Job(context.job.id, context.job.attempts + 1)
     ends = time.monotonic() + SLICE
-    others = queue.Others(job.id or 0)
+    others = queue.Others(job.id or 0, context.job.priority)
     ids: Sequence[int] = wanted.inbox_ids
     while len(await promote_batch(engine(), ids, job, others)) > len(ids) and time.monotonic() < ends:
         ids = []  # some waited in other jobs, and more may have come since

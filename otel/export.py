@@ -6,6 +6,7 @@ a queue of bounded length, and is then dropped and counted.
 
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import unquote
 
 from opentelemetry.sdk import environment_variables as names
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -31,6 +33,9 @@ NUMBERS = (
     names.OTEL_BSP_SCHEDULE_DELAY,
     names.OTEL_METRIC_EXPORT_INTERVAL,
 )
+# What the exporters cannot read they tell to the log, a token or a password included.
+ENDPOINT = re.compile(r"(?:https?://(?:[^\s/?#@]+@)?)?[^\s/?#@]+(?:/[^\s#@]*)?")
+HEADER = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ !#-+\--:<-\[\]-~\t]*")
 Environ = Mapping[str, str]
 Stop = Callable[[], object]
 
@@ -78,7 +83,18 @@ def check(environ: Environ = os.environ) -> list[str]:
         )
     if environ.get(names.OTEL_SDK_DISABLED, "").strip().lower() == "true":
         return []
+    for part in ("", *(f"{signal}_" for signal in EXPORTS)):
+        _check_address(f"OTEL_EXPORTER_OTLP_{part}", environ)
     return [signal for signal in EXPORTS if _is_wanted(signal, environ) and _protocol(signal, environ)]
+
+
+def _check_address(prefix: str, environ: Environ) -> None:
+    if (url := environ.get(f"{prefix}ENDPOINT")) and not ENDPOINT.fullmatch(url):
+        raise WrongTelemetryError(f"{prefix}ENDPOINT is wrong: it must be a URL like http://localhost:4318")
+    headers = [header.strip() for header in environ.get(f"{prefix}HEADERS", "").split(",")]
+    if not all(HEADER.fullmatch(header) and unquote(header).isprintable() for header in headers if header):
+        rule = "it must be name=value, or several of these with commas between them"
+        raise WrongTelemetryError(f"{prefix}HEADERS is wrong: {rule}")
 
 
 def _check_ratio(text: str) -> None:

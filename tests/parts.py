@@ -122,7 +122,7 @@ class Process:
 
     def lines(self, event_name: str | None = None) -> list[dict[str, Any]]:
         """Give the log's lines, all of which are JSON objects."""
-        lines = [json.loads(line) for line in self.text().splitlines()]
+        lines = [json.loads(line) for line in self.text().split("\n") if line]  # a text of a sender may hold U+2028
         return [line for line in lines if event_name in (None, line["event"])]
 
     def wait_for_line(self, event_name: str, count: int = 1, within: float = 10.0) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ class Receiver:
         self.endpoint = ""
         self.protocol = ""
         self.requests: list[Any] = []
+        self.headers: list[dict[str, str]] = []  # of those that came over HTTP, their names in lower case
         self._spans: list[Span] = []
 
     def take(self, request: Any) -> None:  # noqa: ANN401
@@ -151,6 +152,7 @@ def receiving_http(answer: int = 200, delay: float = 0.0) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             time.sleep(delay)
+            receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
             receiver.take(REQUESTS[self.path].FromString(body))
             self.send_response(answer)
             self.send_header("Content-Length", "0")

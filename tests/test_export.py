@@ -1,6 +1,7 @@
 """An exporter that is away, slow or lying delays nothing; nothing configured is nothing paid; wrong names are one line."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from otel import export
 from tests.parts import Database, Server, Worker, run
 from tests.receiver import attributes, receiving_grpc, receiving_http
 
@@ -133,3 +135,38 @@ def test_a_wrong_name_stops_the_start_with_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith(f"Error: {name} is wrong: it must be "), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization Bearer hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,hunter2"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=Bearer hunter2%0A"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", 'authorization="hunter2"'),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "me:hunter2@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2/x@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://me:x@hunter2@collector:4318"),
+    ],
+)
+def test_a_token_that_cannot_be_read_is_not_told(name: str, value: str) -> None:
+    """The exporters would log it, with all that it holds."""
+    with pytest.raises(export.WrongTelemetryError) as wrong:
+        export.check({name: value})
+    assert re.fullmatch(rf"{name} is wrong: it must be .+", str(wrong.value))
+    assert "hunter2" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer a%20token=,x-tenant = 7 ,"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Basic dXNlcjpwYXNz, api-key=a/b+c"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://me:pass%40word@collector/otlp"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1]:4318"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"},
+    ],
+)
+def test_addresses_as_the_exporters_take_them_are_taken(environ: dict[str, str]) -> None:
+    assert export.check({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", **environ})

@@ -155,3 +155,10 @@ def test_metrics_go_out_by_otlp_with_the_same_values(
     points = receiver.points("http.server.request.duration")
     assert len(points[-1].bucket_counts) == len(points[-1].explicit_bounds) + 1
     assert sum(points[-1].bucket_counts) == 1
+
+
+def test_the_content_type_names_its_charset_once(server: Server) -> None:
+    """Said twice, it is malformed, and Prometheus 3 takes no metrics of it."""
+    assert server.client.get("/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    assert server.client.get("/metrics", headers=accept).headers["content-type"].count("charset") == 1

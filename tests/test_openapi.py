@@ -20,7 +20,9 @@ def webhook(server: Server) -> dict[str, Any]:
 
 def test_the_headers_are_described(webhook: dict[str, Any]) -> None:
     told = {parameter["name"]: parameter["required"] for parameter in webhook["parameters"]}
-    assert told == {"X-ServiceDesk-Signature": True, "X-Correlation-ID": False, "traceparent": False}
+    assert told == {
+        "X-ServiceDesk-Signature": True, "X-ServiceDesk-Timestamp": False, "X-Correlation-ID": False, "traceparent": False,
+    }  # fmt: skip
     assert all(parameter["in"] == "header" and parameter["description"] for parameter in webhook["parameters"])
 
 
@@ -43,7 +45,9 @@ def test_the_body_is_described_with_an_example_that_is_accepted(
 
 
 def test_every_answer_is_described_with_an_example(webhook: dict[str, Any]) -> None:
-    assert set(webhook["responses"]) == {"202", "400", "401", "413", "415", "422", "500", "503"}
+    assert set(webhook["responses"]) == {
+        "202", "400", "401", "408", "413", "415", "422", "429", "431", "500", "503",
+    }  # fmt: skip
     for status, response in webhook["responses"].items():
         assert response["description"]
         assert "X-Correlation-ID" in response["headers"]
@@ -53,7 +57,8 @@ def test_every_answer_is_described_with_an_example(webhook: dict[str, Any]) -> N
         name = content["schema"]["$ref"].rpartition("/")[2]
         members = webhook["components"][name]
         assert set(members["required"]) <= set(example["value"]) <= set(members["properties"])
-    assert "Retry-After" in webhook["responses"]["503"]["headers"]
+    for status in ("429", "503"):
+        assert "Retry-After" in webhook["responses"][status]["headers"]
 
 
 def test_nothing_is_fetched_from_elsewhere(server: Server) -> None:

@@ -95,6 +95,15 @@ def test_a_newer_event_updates_only_what_may_change(database: Database) -> None:
     assert actions(database) == ["inserted", "updated"]
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"])
+def test_the_first_and_the_last_moment_are_no_infinity(database: Database, moment: str) -> None:
+    """To asyncpg they are: such a row could not be read by psycopg, nor be newer or older than another."""
+    promote(database, [deliver(database, resolved_date=f"{moment}Z")])
+    stored = database.value("SELECT (resolved_date AT TIME ZONE 'UTC')::text FROM ticket_history")
+    assert stored == moment
+    assert promote(database, [deliver(database, resolved_date=f"{moment}Z")])[0][0].action == "updated"
+
+
 def test_an_older_event_that_comes_late_is_stale(database: Database) -> None:
     promote(database, [deliver(database, resolved_date=LATE, resolution="new")])
     before = ticket(database)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from app import settings
 from app.settings import Settings, WrongSettingError
@@ -41,11 +42,32 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("LOG_FORMAT", "Console", "console"),
         ("APPEND_TIMEOUT_SECONDS", "0.5", 0.5),
         ("RETENTION_DAYS", "0", 0),
-        ("DATABASE_URL", "postgres://a:B@one,two/db?target_session_attrs=read-write", "postgres://a:B@one,two/db?target_session_attrs=read-write"),
+        ("TENANT_RATE", "0.5", 0.5),
+        (
+            "DATABASE_URL",
+            "postgres://a:B@one,two/db?target_session_attrs=read-write",
+            "postgres://a:B@one,two/db?target_session_attrs=read-write",
+        ),
     ],
-)  # fmt: skip
+)
 def test_values_are_read(name: str, value: str, found: object) -> None:
     assert getattr(settings.load({name: value}), name.lower()) == found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql:///db?host=/var/run/postgresql",
+        "postgresql://postgres@/db?host=/tmp/x",
+        "postgresql://%2Fvar%2Flib%2Fpostgresql/db",
+        "postgresql://u:a:b$&+,;=!%40%25b@[::1]:5432/my-db",
+        "postgres://a:B@one,two:2/db?target_session_attrs=read-write&options=-c%20x%3Dy",
+    ],
+)
+def test_urls_as_libpq_writes_them_are_taken(url: str) -> None:
+    assert settings.load({"DATABASE_URL": url}).database_url == url
+    assert conninfo_to_dict(url) is not None
 
 
 @pytest.mark.parametrize(
@@ -66,6 +88,19 @@ def test_values_are_read(name: str, value: str, found: object) -> None:
         ("LOG_FORMAT", "xml"),
         ("DATABASE_URL", "mysql://root:hunter2@localhost/x"),
         ("DATABASE_URL", "localhost"),
+        # Passwords that are not escaped: what the drivers would take for a host, a port or a parameter, they tell.
+        ("DATABASE_URL", "postgresql://u:hunter2%zz@h/d"),
+        ("DATABASE_URL", "postgresql://u:%00hunter2@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2/x@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2#x@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2?x=y@h/d"),
+        ("DATABASE_URL", "postgresql://u:12@hunter2@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2[@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter 2@h/d"),
+        ("DATABASE_URL", "postgresql://u@h:hunter2/d"),
+        ("DATABASE_URL", "postgresql://u@h/d?hunter2"),
+        ("DATABASE_URL", "postgresql://u@h/d?password=x&hunter2=x"),
+        ("SIGNED_TIMESTAMP_SECONDS", "86401"),
         ("SECRETS_KEY", "hunter2"),
         ("SECRETS_KEY", "A" * 43 + "=,hunter2"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.shared_commit import QueueFullError, SharedCommit
+from app.shares import Shares
 from db import engine as engines
 from db.inbox import Delivery
 from otel import tracing
@@ -30,7 +31,9 @@ def run(database: Database, act: Callable[[SharedCommit], Awaitable[None]], **li
     async def on_engine() -> None:
         engine = engines.create_engine(database.url, "test", 4, 5.0)
         bounds = {"rows": 1000, "size": 1_000_000, "timeout": 5.0, **limits}
-        commits = SharedCommit(engine, rows=int(bounds["rows"]), size=int(bounds["size"]), timeout=bounds["timeout"])
+        commits = SharedCommit(
+            engine, Shares(), rows=int(bounds["rows"]), size=int(bounds["size"]), timeout=bounds["timeout"]
+        )
         try:
             await act(commits)
             await commits.drained()
@@ -146,7 +149,7 @@ def test_what_nobody_foresaw_reaches_everybody_who_waits(database: Database) -> 
             raise ZeroDivisionError
 
         engine = create_async_engine("postgresql+asyncpg://", async_creator=broken)
-        commits = SharedCommit(engine, rows=10, size=1000, timeout=5.0)
+        commits = SharedCommit(engine, Shares(), rows=10, size=1000, timeout=5.0)
         found = await asyncio.gather(*(commits.append(delivery(n), PLACE) for n in range(3)), return_exceptions=True)
         assert {type(one) for one in found} == {ZeroDivisionError}
 

@@ -166,6 +166,12 @@ def test_401_is_the_same_whatever_is_wrong(
     assert rows(module_database, tenant) == rows(module_database, disabled) == []
 
 
+def test_a_timestamp_is_not_looked_at_unless_the_setting_asks_for_one(server: Server, tenant: Tenant) -> None:
+    body, timestamp = tenant.body(), {"X-ServiceDesk-Timestamp": "1"}
+    assert server.post(body, tenant.headers(body, **timestamp)).status_code == 202
+    assert server.post(body, {**tenant.headers(b"1." + body), **timestamp}).status_code == 401
+
+
 def test_another_tenants_secret_does_not_verify(
     server: Server, tenant: Tenant, tenants: Iterator[Tenant], module_database: Database
 ) -> None:

@@ -3,7 +3,8 @@
 A process of its own that does as little as it can: it signs each body afresh, writes it, and looks at the status.
 With `--rate` it is an open loop: each webhook has a moment when it is due, whether or not the ones before it were
 answered, and its latency counts from that moment, so that a stall shows. Prints one line of JSON: how many were
-answered what, the seconds, and percentiles of the latency.
+answered what, the seconds, and percentiles of the latency, of all and by answer. With `--accepted` the ids of the
+tickets that were answered 202 go into a file, one a line.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import uvloop
 
@@ -47,13 +49,23 @@ class Sender:
         ).encode()
         self._run = os.urandom(4).hex()
         self._numbers = itertools.count()
-        self.taken: list[float] = []
+        self.taken: dict[str, list[float]] = collections.defaultdict(list)
         self.answers: collections.Counter[str] = collections.Counter()
+        self.accepted: list[bytes] = []
 
-    def next(self) -> bytes:
+    def next(self) -> tuple[bytes, bytes]:
+        """Give the next ticket's id, and the request that tells of it."""
         before, after = next(self._bodies)
-        body = b"%s%s%08d%s" % (before, self._run.encode(), next(self._numbers), after)
-        return b"%s%s\r\n\r\n%s" % (self._head, hmac.digest(self._secret, body, "sha256").hex().encode(), body)
+        ticket_id = b"%s%08d" % (self._run.encode(), next(self._numbers))
+        body = b"%s%s%s" % (before, ticket_id, after)
+        signed = hmac.digest(self._secret, body, "sha256").hex().encode()
+        return ticket_id, b"%s%s\r\n\r\n%s" % (self._head, signed, body)
+
+    def answered(self, ticket_id: bytes, status: str, seconds: float) -> None:
+        self.taken[status].append(seconds)
+        self.answers[status] += 1
+        if status == "202":
+            self.accepted.append(ticket_id)
 
 
 class Connection(asyncio.Protocol):
@@ -68,7 +80,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, due: float) -> None:
         self._due = due
-        self._transport.write(self._sender.next())  # type: ignore[attr-defined]
+        self._ticket_id, request = self._sender.next()
+        self._transport.write(request)  # type: ignore[attr-defined]
 
     def close(self) -> None:
         self._transport.close()
@@ -78,8 +91,7 @@ class Connection(asyncio.Protocol):
         head, found, body = self._received.partition(b"\r\n\r\n")
         if not found or len(body) < _content_length(head):
             return
-        self._sender.taken.append(time.perf_counter() - self._due)
-        self._sender.answers[head[9:12].decode()] += 1
+        self._sender.answered(self._ticket_id, head[9:12].decode(), time.perf_counter() - self._due)
         self._received = b""
         self._answered(self)
 
@@ -137,7 +149,7 @@ async def open_loop(sender: Sender, given: argparse.Namespace) -> None:
         async with asyncio.timeout(PATIENCE):
             for _ in range(given.connections):
                 await free.get()
-    sender.answers["none"] += count - len(sender.taken)
+    sender.answers["none"] += count - sum(sender.answers.values())
 
 
 async def connected(
@@ -157,12 +169,19 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
     began, cpu = time.perf_counter(), time.process_time()
     await (open_loop if given.rate else closed_loop)(sender, given)
     seconds = time.perf_counter() - began
-    cuts = statistics.quantiles(sender.taken, n=100, method="inclusive")
+    busy = (time.process_time() - cpu) / seconds
+    if given.accepted:
+        given.accepted.write_bytes(b"\n".join(sender.accepted))
     return {
         "answers": dict(+sender.answers), "seconds": seconds, "per_second": sum(sender.answers.values()) / seconds,
-        "p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000, "longest_ms": max(sender.taken) * 1000,
-        "busy": (time.process_time() - cpu) / seconds,
+        **_percentiles(list(itertools.chain(*sender.taken.values()))), "busy": busy,
+        "by_answer": {status: _percentiles(taken) for status, taken in sender.taken.items()},
     }  # fmt: skip
+
+
+def _percentiles(taken: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(taken, n=100, method="inclusive") if len(taken) > 1 else taken * 99
+    return {"p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000, "longest_ms": max(taken) * 1000}
 
 
 def main() -> None:
@@ -175,6 +194,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rate", type=float, default=0, help="webhooks a second, open loop; 0 for as many as go")
+    parser.add_argument("--accepted", type=Path, help="file for the ids of what was answered 202")
     json.dump(uvloop.run(run(parser.parse_args())), sys.stdout)
 
 

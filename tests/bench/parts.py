@@ -53,7 +53,10 @@ class Rig:
         self.postgres = postgres  # its first process
         self._directory = directory
         self._key = Fernet.generate_key().decode()
-        self.tenant = database.add_tenant(self._key, "acme")
+        self.tenant = self.add_tenant("acme")
+
+    def add_tenant(self, tenant_id: str) -> Tenant:
+        return self.database.add_tenant(self._key, tenant_id)
 
     @contextlib.contextmanager
     def server(self, processes: int = 1, **settings: str) -> Iterator[Server]:

@@ -1,0 +1,22 @@
+"""Is this a Postgres URL that both drivers read alike?
+
+They repeat in their errors what they cannot read. A password that holds an unescaped `@`, `/`, `?`, `#` or `%` becomes
+part of a host, a port or a parameter, and would be told to the log from there. So "@" may stand in one place alone.
+"""
+
+import re
+
+_ESCAPED = r"%(?!00)[0-9A-Fa-f]{2}"
+_USER = rf"(?:[^\s/?#\[\]@%:]|{_ESCAPED})*"
+_PASSWORD = rf"(?:[^\s/?#\[\]@%]|{_ESCAPED})*"
+_HOST = rf"(?:\[[^\s/?#\[\]@]+\]|(?:[^\s/?#\[\]@%:,]|{_ESCAPED})*)(?::[0-9]*)?"
+_NAME = rf"(?:[^\s/?#@%]|{_ESCAPED})*"
+_PAIR = rf"[a-z_]+=(?:[^\s#@&=%]|{_ESCAPED})*"
+_URL = re.compile(
+    rf"postgres(?:ql)?://(?:{_USER}(?::{_PASSWORD})?@)?{_HOST}(?:,{_HOST})*(?:/{_NAME})?(?:\?{_PAIR}(?:&{_PAIR})*)?"
+)
+
+
+def is_one(text: str) -> bool:
+    """Tell whether `text` is a URL as libpq writes it, with all that could be mistaken percent-encoded."""
+    return _URL.fullmatch(text) is not None

@@ -1,0 +1,36 @@
+"""Where does a command get a secret from? A file, or the environment, keeps it out of the list of processes."""
+
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
+
+import click
+from click.core import ParameterSource
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(what: str, variable: str | None = None) -> Callable[[Command], Command]:
+    """Give a command --secret, with `variable` of the environment in its stead, and --secret-file; see `given`."""
+
+    def decorate(command: Command) -> Command:
+        in_file = "The same in a file, so that no list of processes shows it; `-` reads standard input."
+        command = click.option("--secret-file", type=click.File("rb"), help=in_file)(command)
+        return click.option("--secret", envvar=variable, show_envvar=bool(variable), help=what)(command)
+
+    return decorate
+
+
+def given(secret: str | None, file: BinaryIO | None) -> str | None:
+    """Give the secret, or None where there is none. Raises a usage error for two of them, and for what is no text.
+
+    The line break that ends a file is not part of it.
+    """
+    by_hand = click.get_current_context().get_parameter_source("secret") == ParameterSource.COMMANDLINE
+    if file and by_hand:
+        raise click.UsageError("give --secret or --secret-file, not both")
+    try:
+        if not file:
+            return secret.encode().decode() if secret is not None else None
+        return file.read().decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeError:
+        raise click.UsageError("a secret must be text in UTF-8") from None

@@ -1,0 +1,270 @@
+"""What may happen on a bad day? Each fault strikes when its block begins, and is over when that ends."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psycopg
+
+from tests.faults.world import CONNECTIONS, Part, World
+
+Fault = Callable[[World, random.Random, float], AbstractContextManager[None]]  # the last is how long, in seconds
+
+
+def ended(choose: Callable[[World, random.Random], list[Part]], number: signal.Signals) -> Fault:
+    """End processes by a signal, and start them again when the fault is over."""
+
+    @contextlib.contextmanager
+    def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
+        victims = choose(world, rng)
+        for part in victims:
+            part.signal(number)
+        for part in victims:
+            part.wait()
+        yield
+        for part in victims:
+            part.start()
+
+    return fault
+
+
+def killed_again_and_again(world: World, rng: random.Random, seconds: float) -> AbstractContextManager[None]:
+    """Kill a worker five times, each time as soon as it works again."""
+    part = rng.choice(world.workers)
+
+    @contextlib.contextmanager
+    def fault() -> Iterator[None]:
+        for _ in range(5):
+            part.signal(signal.SIGKILL)
+            part.wait()
+            part.start()
+            time.sleep(max(1.0, seconds / 5))
+        yield
+
+    return fault()
+
+
+def frozen(choose: Callable[[World, random.Random], list[Part]]) -> Fault:
+    """Stop processes where they are; those that others gave up for dead come back to life."""
+
+    @contextlib.contextmanager
+    def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
+        victims = choose(world, rng)
+        for part in victims:
+            part.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for part in victims:
+                part.signal(signal.SIGCONT)
+
+    return fault
+
+
+def postgres_restarted(how: signal.Signals) -> Fault:
+    @contextlib.contextmanager
+    def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
+        world.postgres.stop(how)
+        yield
+        if not world.postgres.runs:  # another fault may have started it
+            world.postgres.start()
+
+    return fault
+
+
+@contextlib.contextmanager
+def postgres_frozen(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
+    """Postgres and all its processes, so that connections are taken by the kernel and nobody answers."""
+    first = world.postgres.process_id
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    process_ids = [first, *map(int, children)]
+    for process_id in process_ids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process_id in process_ids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def sessions_killed(world: World, rng: random.Random, seconds: float) -> Iterator[None]:
+    """Every session with a chance of one in three, several times."""
+    for _ in range(max(3, int(seconds))):
+        with contextlib.suppress(psycopg.Error):
+            world.database.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name LIKE 'ticket-inbox%%' AND random() < %s", rng.uniform(0.2, 0.9),
+            )  # fmt: skip
+        time.sleep(0.5)
+    yield
+
+
+@contextlib.contextmanager
+def connections_taken(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
+    """Somebody else takes every connection that there is."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            with contextlib.suppress(psycopg.OperationalError):
+                stack.enter_context(psycopg.connect(world.postgres.url()))
+        with contextlib.suppress(psycopg.Error):
+            world.database.query("SELECT 1")
+        yield
+
+
+def setting(name: str, value: str) -> Fault:
+    """Have Postgres work with another setting."""
+
+    @contextlib.contextmanager
+    def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
+        _alter_system(world, f"SET {name} = {value}")
+        yield
+        _alter_system(world, f"RESET {name}")
+
+    return fault
+
+
+def _alter_system(world: World, change: str) -> None:
+    with psycopg.connect(
+        world.postgres.url(), autocommit=True, options="-c default_transaction_read_only=off"
+    ) as session:
+        session.execute(f"ALTER SYSTEM {change}")
+        session.execute("SELECT pg_reload_conf()")
+
+
+def locked(table: str) -> Fault:
+    """Have somebody else hold a table."""
+
+    @contextlib.contextmanager
+    def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
+        with psycopg.connect(world.postgres.url()) as connection:
+            connection.execute("SET lock_timeout = '10s'")
+            with contextlib.suppress(psycopg.errors.LockNotAvailable):
+                connection.execute(f"LOCK {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+            with contextlib.suppress(psycopg.OperationalError):  # Postgres was killed meanwhile
+                connection.rollback()
+
+    return fault
+
+
+@contextlib.contextmanager
+def disk_full(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
+    """The inbox is on a disk of its own (see `small_disk`), and somebody else fills that."""
+    filler = world.directory / "disk" / "filler"
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 65536)
+    yield
+    filler.unlink()
+
+
+@contextlib.contextmanager
+def small_disk(world: World, megabytes: int = 256) -> Iterator[bool]:
+    """Put the inbox on a disk of its own, where this process may mount one; tell whether it may."""
+    disk = world.directory / "disk"
+    disk.mkdir(exist_ok=True)
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], capture_output=True, check=False).returncode:  # fmt: skip
+        yield False
+        return
+    try:
+        space = disk / "space"
+        space.mkdir()
+        shutil.chown(space, "nobody")
+        disk.chmod(0o755)
+        world.database.query(f"CREATE TABLESPACE small LOCATION '{space}'")
+        world.database.query("ALTER TABLE inbox SET TABLESPACE small")
+        yield True
+    finally:
+        world.postgres.stop()
+        subprocess.run(["umount", disk], check=True)
+
+
+def network(how: str, *arguments: float) -> Fault:
+    """Do to the network what `Proxy` can do."""
+
+    def fault(world: World, _rng: random.Random, _seconds: float) -> AbstractContextManager[None]:
+        made: AbstractContextManager[None] = getattr(world.proxy, how)(*arguments)
+        return made
+
+    return fault
+
+
+def clock_set(hours: int) -> Fault:
+    """Start one server and one worker anew with another time of day (needs `faketime`), and again with the right one."""
+
+    @contextlib.contextmanager
+    def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
+        victims = [rng.choice(world.servers), rng.choice(world.workers)]
+        _begin_anew(victims, "faketime", "--exclude-monotonic", "-f", f"{hours:+}h")
+        yield
+        _begin_anew(victims)
+
+    return fault
+
+
+def _begin_anew(victims: list[Part], *before: str) -> None:
+    for part in victims:
+        part.signal(signal.SIGTERM)
+    for part in victims:
+        part.wait()
+        part.start(*before)
+
+
+def a_server(world: World, rng: random.Random) -> list[Part]:
+    return [rng.choice(world.servers)]
+
+
+def a_worker(world: World, rng: random.Random) -> list[Part]:
+    return [rng.choice(world.workers)]
+
+
+def all_parts(world: World, _rng: random.Random) -> list[Part]:
+    return world.parts
+
+
+# What these do needs a Postgres that answers, when they begin and when they end: before others, and after them.
+NEED_POSTGRES = (
+    "Postgres is read-only",
+    "commits are slow",
+    "the inbox is locked",
+    "ticket_history is locked",
+    "sessions are killed",
+    "no connection is left",
+)
+
+FAULTS: dict[str, Fault] = {
+    "a server is killed": ended(a_server, signal.SIGKILL),
+    "a server is told to stop": ended(a_server, signal.SIGTERM),
+    "a worker is killed": ended(a_worker, signal.SIGKILL),
+    "a worker is told to stop": ended(a_worker, signal.SIGTERM),
+    "all servers and workers are killed": ended(all_parts, signal.SIGKILL),
+    "a worker is killed five times in a row": killed_again_and_again,
+    "a server is frozen": frozen(a_server),
+    "a worker is frozen": frozen(a_worker),
+    "Postgres is restarted": postgres_restarted(signal.SIGINT),
+    "Postgres is stopped at once": postgres_restarted(signal.SIGQUIT),
+    "Postgres is killed": postgres_restarted(signal.SIGKILL),
+    "Postgres is frozen": postgres_frozen,
+    "sessions are killed": sessions_killed,
+    "no connection is left": connections_taken,
+    "Postgres is read-only": setting("default_transaction_read_only", "on"),
+    "commits are slow": setting("commit_delay", "100000"),
+    "the inbox is locked": locked("inbox"),
+    "ticket_history is locked": locked("ticket_history"),
+    "the network is cut": network("cut"),
+    "the network is half open": network("half_open"),
+    "the network is slow": network("slow", 0.1),
+    "the disk is full": disk_full,
+    "a clock is two hours ahead": clock_set(2),
+    "a clock is two hours behind": clock_set(-2),
+}

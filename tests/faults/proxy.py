@@ -1,0 +1,107 @@
+"""What if the network between us and Postgres is slow, cut, or only seems to be there?"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK = 64 * 1024
+
+
+class Proxy:
+    """A TCP port before Postgres' Unix socket, in a thread of its own, whose ways change while it runs."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._open = asyncio.Event()  # what was sent goes on its way
+        self._open.set()
+        self._refuses = False
+        self.delay = 0.0  # seconds that each piece takes longer
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[int]:
+        """Listen until the block ends; give the port."""
+        self._thread.start()
+        server = self._run(asyncio.start_server(self._connected, "127.0.0.1", 0))
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            self._run(self._close(server))
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Close what is open, and whatever comes."""
+        self._refuses = True
+        self._run(self._drop())
+        try:
+            yield
+        finally:
+            self._refuses = False
+
+    @contextlib.contextmanager
+    def half_open(self) -> Iterator[None]:
+        """Take everything and pass on nothing, as a firewall that forgot its connections; they are dead after it."""
+        self._loop.call_soon_threadsafe(self._open.clear)
+        try:
+            yield
+        finally:
+            self._run(self._drop())
+            self._loop.call_soon_threadsafe(self._open.set)
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Have every piece take `seconds` longer."""
+        self.delay = seconds
+        try:
+            yield
+        finally:
+            self.delay = 0
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_unix_connection(str(self._socket))
+            self._writers.add(back)
+            await asyncio.wait(
+                [asyncio.ensure_future(self._pass(reader, back)), asyncio.ensure_future(self._pass(there, writer))]
+            )
+            self._forget(back)
+        self._forget(writer)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK):
+                await asyncio.sleep(self.delay)
+                await self._open.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def _forget(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.close()
+
+    async def _drop(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _close(self, server: asyncio.Server) -> None:
+        server.close()
+        await self._drop()
+        self._open.set()
+        if passing := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(passing, timeout=5)  # they end with their connections
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)

@@ -1,0 +1,130 @@
+"""How does a bad day go? Faults one after the other or two at once, a breath after each, and in the end the accounts."""
+
+import contextlib
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.faults import checker, nemesis
+from tests.faults.senders import Senders, Sent
+from tests.faults.world import World, world
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a run goes: its seed, how long a fault lasts and how many webhooks come (both in seconds).
+
+    `episodes` names the faults, those of one episode at once; without it they are drawn until `minutes` are over.
+    """
+
+    seed: int
+    episodes: Sequence[Sequence[str]] | None = None
+    minutes: float = 0
+    strike: float = 2.0
+    rate: float = 150.0
+
+
+class Account(msgspec.Struct):
+    """What a run came to."""
+
+    seed: int
+    struck: Counter[str]
+    answers: Counter[str]
+    sent: int
+    stored: int
+    slowest_return: float  # seconds from the end of a fault to the next 202
+    drained_after: float
+    broken: list[str]
+    not_run: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """Tell it, a line a thing."""
+        yield f"seed {self.seed}: {self.sent:,} requests, {self.stored:,} rows in the inbox, answers {dict(self.answers)}"
+        for name, count in sorted(self.struck.items()):
+            yield f"  {count:3} x {name}"
+        yield from (f"  not run: {name}" for name in self.not_run)
+        yield f"  accepted again after {self.slowest_return:.1f} s at most, all stored {self.drained_after:.1f} s after the end"
+        yield from (f"  BROKEN: {promise}" for promise in self.broken)
+
+
+def run(binaries: Path, plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Account:
+    """Let faults strike, and keep account."""
+    with world(binaries) as made, nemesis.small_disk(made) as has_disk:
+        available = [name for name in nemesis.FAULTS if is_possible(name, has_disk=has_disk)]
+        urls = [server.url for server in made.servers]
+        senders = Senders(urls, made.tenants, seed=plan.seed, count=16, rate=plan.rate)
+        senders.start()
+        time.sleep(3)
+        ease = checker.Ease(made)
+        struck, returned, broken = _days(made, senders, plan, available, tell)
+        senders.stop()
+        ended = time.monotonic()
+        broken += checker.wait_until_drained(made)
+        drained = time.monotonic() - ended
+        time.sleep(6)  # what is only slow to go, goes
+        broken += [*checker.broken_promises(senders.sent, made.database), *ease.left_over()]
+        stored = made.database.value("SELECT count(*) FROM inbox")
+    not_run = [name for name in nemesis.FAULTS if name not in available]
+    return Account(
+        plan.seed, struck, answers(senders.sent), len(senders.sent), stored, returned, drained, broken, not_run
+    )
+
+
+def _days(
+    made: World, senders: Senders, plan: Plan, available: Sequence[str], tell: Callable[[str], None]
+) -> tuple[Counter[str], float, list[str]]:
+    """Strike and wait, again and again; give what struck, the slowest return, and what was too slow."""
+    rng = random.Random(plan.seed)
+    struck: Counter[str] = Counter()
+    slowest, broken = 0.0, []
+    for names in plan.episodes or drawn(rng, available, plan.minutes * 60):
+        possible = [name for name in names if name in available]
+        tell(" and ".join(possible))
+        struck.update(possible)
+        _strike(made, rng, possible, plan.strike)
+        returned = _return(senders)
+        slowest = max(slowest, returned)
+        if returned > checker.ACCEPTS_WITHIN:
+            broken.append(f"accepted again {returned:.1f} s after: {' and '.join(possible)}")
+        time.sleep(1)
+    return struck, slowest, broken
+
+
+def drawn(rng: random.Random, available: Sequence[str], seconds: float) -> Iterator[list[str]]:
+    """Draw one fault, or two at once, until the time is up."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        yield rng.sample(available, rng.choice((1, 1, 2)))
+
+
+def is_possible(name: str, *, has_disk: bool) -> bool:
+    """Tell whether this machine can do that."""
+    if name == "the disk is full":
+        return has_disk
+    return not name.startswith("a clock") or shutil.which("faketime") is not None
+
+
+def answers(sent: Sequence[Sent]) -> Counter[str]:
+    return Counter(str(one.status or "none") for one in sent)
+
+
+def _strike(made: World, rng: random.Random, names: Sequence[str], seconds: float) -> None:
+    with contextlib.ExitStack() as stack:
+        for name in sorted(names, key=lambda name: name not in nemesis.NEED_POSTGRES):
+            stack.enter_context(nemesis.FAULTS[name](made, rng, seconds))
+        time.sleep(seconds)
+
+
+def _return(senders: Senders) -> float:
+    """Wait until a webhook is accepted that was sent after the faults, and tell how long that took."""
+    ended = time.monotonic()
+    while time.monotonic() < ended + checker.STORED_WITHIN:
+        for one in senders.sent[-500:]:
+            if one.status == 202 and one.began > ended:
+                return (one.answered or 0) - ended
+        time.sleep(0.05)
+    return checker.STORED_WITHIN

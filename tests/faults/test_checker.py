@@ -1,0 +1,86 @@
+"""Once we said 202: a short bad day, held against the accounts; and the accounts, held against forged ones."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults import checker
+from tests.faults.run import Plan, run
+from tests.faults.senders import Sent
+from tests.parts import Database, Tenant
+
+ACME = Tenant("acme", "secret")
+EPISODES = [
+    ["a server is killed"],
+    ["a worker is killed", "the network is slow"],
+    ["Postgres is killed"],
+    ["all servers and workers are killed"],
+    ["sessions are killed"],
+    ["the network is half open"],
+    ["Postgres is frozen"],
+    ["no connection is left"],
+    ["Postgres is read-only", "a worker is frozen"],
+    ["the inbox is locked"],
+    ["ticket_history is locked", "a server is told to stop"],
+    ["the network is cut"],
+    ["the disk is full"],
+    ["commits are slow"],
+]
+
+
+def test_a_bad_day_breaks_no_promise(binaries: Path) -> None:
+    """Each fault for a second, some of them two at once; the long day is `python -m tests.faults`."""
+    account = run(binaries, Plan(seed=20261125, episodes=EPISODES, strike=1.0, rate=100))
+    told = "\n".join(account.lines())
+    assert not account.broken, told
+    assert account.stored > 500, told
+    assert account.answers["503"] + account.answers["none"] > 0, "the faults were felt"
+
+
+def sent(database: Database, status: int | None = 202, kind: str = "good") -> Sent:
+    """Note a request whose row is in the inbox."""
+    database.deliver(ACME.payload())
+    row = database.query("SELECT * FROM inbox ORDER BY id DESC LIMIT 1")[0]
+    return Sent(
+        row["correlation_id"], row["tenant_id"], row["ticket_id"], bytes(row["payload"]), row["signature"], kind,
+        time.monotonic(), status=status,
+    )  # fmt: skip
+
+
+STORE = (
+    "INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority, inbox_id) "
+    "SELECT tenant_id, ticket_id, '', payload->>'resolution', (payload->>'resolved_date')::timestamptz, '', id "
+    "FROM (SELECT tenant_id, ticket_id, id, convert_from(payload, 'UTF8')::jsonb AS payload FROM inbox) AS event"
+)
+
+
+@pytest.mark.parametrize(
+    ("forge", "told"),
+    [
+        (None, None),
+        ("DELETE FROM inbox WHERE id = (SELECT max(id) FROM inbox)", "is lost"),
+        ("UPDATE inbox SET payload = payload || ' '", "is not what was sent"),
+        ("UPDATE inbox SET status = 'failed'", "is failed and not promoted"),
+        ("UPDATE inbox SET correlation_id = 'unknown' WHERE id = (SELECT max(id) FROM inbox)", "nobody sent unknown"),
+        ("DELETE FROM ticket_history WHERE id = (SELECT max(id) FROM ticket_history)", "is in the inbox alone"),
+        ("UPDATE ticket_history SET resolution = 'older'", "has the values of"),
+        ("UPDATE ticket_history SET tenant_id = 'another'", "is in ticket_history alone"),
+    ],
+)
+def test_the_accounts_find_what_is_wrong(database: Database, forge: str | None, told: str | None) -> None:
+    accounts = [sent(database), sent(database)]
+    database.query("UPDATE inbox SET status = 'promoted'")
+    database.query(STORE)
+    if forge:
+        database.query(forge)
+    found = list(checker.broken_promises(accounts, database))
+    assert any(told in promise for promise in found) if told else found == []
+
+
+def test_the_accounts_find_what_must_not_be_kept(database: Database) -> None:
+    accounts = [sent(database, 401, "forged"), sent(database, None)]
+    database.query("UPDATE inbox SET status = 'promoted'")
+    database.query(STORE)
+    [found] = checker.broken_promises(accounts, database)
+    assert found == f"{accounts[0].correlation_id} (forged) was answered 401 and is kept"

@@ -1,0 +1,38 @@
+"""The schema is migrated while webhooks come: nothing is lost, and nothing has to be stopped for it."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.faults import checker
+from tests.faults.senders import Senders
+from tests.faults.world import World, world
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def alembic(made: World, *arguments: str) -> None:
+    environment = {**made.servers[0].environment, "DATABASE_URL": made.postgres.url()}
+    subprocess.run(["alembic", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True)
+
+
+def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
+    """Today's processes work on the schema before the last migration, and go on across it."""
+    with world(binaries, servers=1, workers=1) as made:
+        for part in made.parts:
+            part.signal(signal.SIGTERM)
+            part.wait()
+        alembic(made, "downgrade", "-1")
+        for part in made.parts:
+            part.start()
+        senders = Senders([made.servers[0].url], made.tenants, seed=5, count=8, rate=60)
+        senders.start()
+        time.sleep(4)
+        before = sum(one.status == 202 for one in senders.sent)
+        alembic(made, "upgrade", "head")
+        time.sleep(2)
+        senders.stop()
+        assert before > 20
+        assert sum(one.status == 202 for one in senders.sent) > before + 20
+        assert not [*checker.wait_until_drained(made), *checker.broken_promises(senders.sent, made.database)]

@@ -1,0 +1,145 @@
+"""A whole ticket-inbox: a Postgres on disk, a network before it, servers, workers, and senders that know what they sent."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from cryptography.fernet import Fernet
+
+from db import schema
+from db.embedded import EmbeddedPostgres
+from tests.conftest import clean_environment
+from tests.faults.proxy import Proxy
+from tests.parts import Database, Process, Tenant
+
+CONNECTIONS = 60  # of Postgres, so that they can all be taken
+POSTGRES = [f"max_connections={CONNECTIONS}", "shared_buffers=64MB", "tcp_keepalives_idle=5"]
+
+
+class Part:
+    """A server or a worker, which can be ended and begun anew."""
+
+    def __init__(self, command: str, environment: dict[str, str], log: Path) -> None:
+        self.command, self.environment, self.log = command, environment, log
+        self.port = int(environment["PORT"])
+        self.process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def process_id(self) -> int:
+        assert self.process is not None
+        return self.process.process.pid
+
+    def start(self, *before: str) -> None:
+        """Start it, with the command `before` before it, unless another fault has."""
+        if self.lives():
+            return
+        with self.log.open("ab") as stderr:
+            started = subprocess.Popen(
+                [*before, sys.executable, "-m", "app", self.command], env=self.environment, stderr=stderr
+            )
+        self.process = Process(started, self.log)
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.process.send_signal(number)  # nothing where another fault has ended it
+
+    def wait(self) -> None:
+        assert self.process is not None
+        self.process.process.wait(40)
+
+    def end(self) -> None:
+        if self.process:
+            self.process.process.kill()
+            self.process.process.wait()
+
+    def lives(self) -> bool:
+        return self.process is not None and self.process.process.poll() is None
+
+
+class World:
+    """All of it. `database` reaches Postgres past the network."""
+
+    def __init__(self, postgres: EmbeddedPostgres, proxy: Proxy, directory: Path) -> None:
+        self.postgres, self.proxy, self.directory = postgres, proxy, directory
+        self.database = Database(postgres.url())
+        self.secrets_key = Fernet.generate_key().decode()
+        self.tenants: list[Tenant] = []
+        self.servers: list[Part] = []
+        self.workers: list[Part] = []
+
+    @property
+    def parts(self) -> list[Part]:
+        return self.servers + self.workers
+
+    def add(self, command: str, url: str, number: int) -> Part:
+        """Start a server or a worker."""
+        environment = clean_environment(
+            DATABASE_URL=url, SECRETS_KEY=self.secrets_key, PORT=str(_free_port()), APPEND_TIMEOUT_SECONDS="3",
+            SHUTDOWN_TIMEOUT_SECONDS="10",
+        )  # fmt: skip
+        part = Part(command, environment, self.directory / f"{command}-{number}.log")
+        (self.servers if command == "serve" else self.workers).append(part)
+        part.start()
+        return part
+
+    def wait_until_ready(self, within: float = 20.0) -> None:
+        """Wait until every server is ready and one worker has stored something."""
+        deadline = time.monotonic() + within
+        for server in self.servers:
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{server.url}/health/ready").is_success:
+                        break
+                assert time.monotonic() < deadline, server.log.read_text()[-2000:]
+                time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def world(binaries: Path, *, servers: int = 2, workers: int = 2, tenants: int = 3) -> Iterator[World]:
+    """Run a world, and end all of it."""
+    with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
+        postgres = EmbeddedPostgres(Path(directory), binaries, POSTGRES)
+        postgres.start()
+        proxy = Proxy(socket_of(postgres))
+        try:
+            schema.upgrade(postgres.url())
+            with proxy.running() as port:
+                made = World(postgres, proxy, Path(directory))
+                made.tenants = [made.database.add_tenant(made.secrets_key, f"tenant-{n}") for n in range(tenants)]
+                url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+                try:
+                    for number in range(servers):
+                        made.add("serve", url, number)
+                    for number in range(workers):
+                        made.add("worker", url, number)
+                    made.wait_until_ready()
+                    yield made
+                finally:
+                    for part in made.parts:
+                        part.end()
+        finally:
+            postgres.stop()
+
+
+def socket_of(postgres: EmbeddedPostgres) -> Path:
+    """Give the path of Postgres' Unix socket."""
+    from urllib.parse import parse_qs, urlsplit  # noqa: PLC0415
+
+    [directory] = parse_qs(urlsplit(postgres.url()).query)["host"]
+    return Path(directory) / ".s.PGSQL.5432"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,1 @@
+"""What nobody would send on purpose: input that is generated or mutated, with seeds that replay it."""

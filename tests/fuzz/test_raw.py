@@ -1,0 +1,19 @@
+"""A few seconds of the fuzzer that `python -m tests.fuzz.raw` is for minutes."""
+
+import random
+
+from tests.fuzz import raw
+from tests.parts import Server, Tenant
+
+
+def test_no_bytes_make_it_err(server: Server, tenant: Tenant) -> None:
+    """Its seed is another one each time, and printed where it fails."""
+    counts = raw.fuzz(server, tenant, random.SystemRandom().randrange(2**32), seconds=4)
+    assert counts[202], "not one case was good: the mutations are too wild"
+    assert counts[400], "not one case was bad"
+
+
+def test_a_case_can_be_sent_again(tenant: Tenant) -> None:
+    good = raw.seeds(tenant)
+    assert raw.mutated(random.Random("7-1"), good) == raw.mutated(random.Random("7-1"), good)
+    assert raw.mutated(random.Random("7-1"), good) != raw.mutated(random.Random("7-2"), good)

@@ -1,0 +1,96 @@
+"""Schemathesis against /schema: whatever its document allows or forbids, every answer is one that it describes.
+
+By hand, thousands of cases: `pytest -n 0 tests/fuzz/test_schema.py --hypothesis-profile=nightly`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+
+from app import signature
+from tests.parts import PATH, Server, Tenant
+
+# Both ask whether a body that breaks or keeps its schema is taken, and know nothing of ours that no schema can say:
+# U+0000, dates that no calendar has, a signature over other bytes. test_event.py and test_webhook.py hold those.
+UNKNOWING = {"positive_data_acceptance", "negative_data_rejection"}
+OPERATIONS = [("POST", PATH), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics")]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def described(server: Server) -> Any:  # noqa: ANN401
+    return schemathesis.openapi.from_url(f"{server.url}/schema")
+
+
+def signed(prepared: requests.PreparedRequest, tenant: Tenant) -> requests.PreparedRequest:
+    """Sign whatever body was made, with a tenant's secret."""
+    body = prepared.body or b""
+    assert isinstance(body, str | bytes)
+    prepared.headers[signature.HEADER] = signature.sign(
+        tenant.secret.encode(), body.encode() if isinstance(body, str) else body
+    )
+    return prepared
+
+
+def ours(body: object, tenant: Tenant) -> object:
+    """Put the tenant's id where there is one, so that the signature is of a tenant that we know."""
+    return {**body, "tenant_id": tenant.id} if isinstance(body, dict) and "tenant_id" in body else body
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_answer_is_described(
+    server: Server,
+    tenant: Tenant,
+    described: Any,  # noqa: ANN401
+    session: requests.Session,
+    method: str,
+    path: str,
+) -> None:
+    operation = described[path][method]
+    webhook = path == PATH
+    examples = (150 if webhook else 15) if hypothesis.settings().max_examples < 1000 else 3000
+    modes = st.sampled_from(list(GenerationMode)).flatmap(operation.as_strategy)
+    checks = [CHECKS.get_one(name) for name in CHECKS.get_all_names() if name not in UNKNOWING]
+    counts = Counter[int]()
+
+    @hypothesis.settings(max_examples=examples, suppress_health_check=list(hypothesis.HealthCheck), deadline=None)
+    @hypothesis.given(case=modes, sign=st.sampled_from([True, True, True, False]))
+    def hold(case: Any, sign: bool) -> None:  # noqa: ANN401, FBT001
+        case.body = ours(case.body, tenant)
+        prepared = session.prepare_request(requests.Request(**wanted(case, server)))
+        response = session.send(signed(prepared, tenant) if webhook and sign else prepared)
+        counts[response.status_code] += 1
+        case.validate_response(response, checks=checks)
+
+    hold()
+    if webhook:
+        assert {202, 401, 422} <= set(counts), counts
+    assert server.process.poll() is None
+    assert not [line for line in server.lines() if "traceback" in line]
+
+
+def wanted(case: Any, server: Server) -> dict[str, Any]:  # noqa: ANN401
+    known = {"method", "url", "headers", "files", "data", "params", "auth", "cookies", "json"}
+    made = case.as_transport_kwargs(base_url=server.url)
+    return {name: value for name, value in made.items() if name in known}
+
+
+def test_the_document_describes_no_more_than_is_tested(server: Server) -> None:
+    document = json.loads(server.client.get("/schema").content)
+    assert [(method.upper(), path) for path, one in document["paths"].items() for method in one] == sorted(
+        OPERATIONS, key=lambda operation: [*document["paths"]].index(operation[1])
+    )

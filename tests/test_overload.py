@@ -1,0 +1,203 @@
+"""More than there is room for: refused at once and cheaply, by one's share, and what was accepted is stored."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+import pytest
+
+from app.room import LEAST, PERIOD, TARGET, Room
+from tests.parts import JSON, PATH, Database, Server, Tenant, Worker
+
+PLACES = 20
+
+
+@pytest.fixture
+def noisy(database: Database, secrets_key: str) -> Tenant:
+    return database.add_tenant(secrets_key)
+
+
+@pytest.fixture
+def quiet(database: Database, secrets_key: str) -> Tenant:
+    return database.add_tenant(secrets_key)
+
+
+@pytest.fixture
+def small(start_server: Callable[..., Server], noisy: Tenant, quiet: Tenant) -> Server:
+    """A server with few places."""
+    server = start_server(APPEND_QUEUE=str(PLACES), APPEND_TIMEOUT_SECONDS="20")
+    for tenant in (noisy, quiet):
+        server.wait_until_known(tenant)
+    return server
+
+
+@contextlib.contextmanager
+def held_up(database: Database) -> Iterator[None]:
+    """Keep Postgres from taking anything in."""
+    with psycopg.connect(database.url) as holder:
+        holder.execute("LOCK inbox IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@contextlib.asynccontextmanager
+async def sending(server: Server) -> AsyncIterator[Callable[[Tenant, int], list[asyncio.Task[httpx.Response]]]]:
+    """Send at once as many of a tenant's webhooks as are asked for."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
+
+        async def send(tenant: Tenant) -> httpx.Response:
+            body = tenant.body()
+            return await client.post(PATH, content=body, headers=tenant.headers(body))
+
+        yield lambda tenant, count: [asyncio.create_task(send(tenant)) for _ in range(count)]
+
+
+async def answered(tasks: list[asyncio.Task[httpx.Response]], count: int) -> list[httpx.Response]:
+    """Wait until `count` of them are answered, and give those."""
+    async with asyncio.timeout(10):
+        while sum(task.done() for task in tasks) < count:  # noqa: ASYNC110  (any so many of them)
+            await asyncio.sleep(0.01)
+    return [task.result() for task in tasks if task.done()]
+
+
+def test_what_finds_no_room_is_refused_at_once_and_what_was_accepted_is_stored(
+    small: Server, noisy: Tenant, database: Database, start_worker: Callable[..., Worker]
+) -> None:
+    """Each refusal as any other: a problem, its correlation id, its line, its count; and the connection goes on."""
+    already = len(small.lines("webhook_answered"))
+
+    async def run() -> list[httpx.Response]:
+        async with sending(small) as send:
+            with held_up(database):
+                tasks = send(noisy, PLACES)
+                await asyncio.sleep(0.5)
+                tasks += send(noisy, 80)
+                refused = await answered(tasks, 80)
+                assert {one.status_code for one in refused} == {503}
+                assert all(int(one.headers["retry-after"]) > 0 for one in refused)
+                assert {one.json()["type"] for one in refused} == {"urn:ticket-inbox:problem:unavailable"}
+                assert all(one.json()["correlation_id"] == one.headers["x-correlation-id"] for one in refused)
+                again = await answered(send(noisy, 5), 5)
+                assert {one.status_code for one in again} == {503}
+            return await asyncio.gather(*tasks)
+
+    statuses = Counter(one.status_code for one in asyncio.run(run()))
+    assert statuses == {202: PLACES, 503: 80}
+    start_worker()
+    database.wait_for("SELECT count(*) FROM ticket_history", PLACES, within=10)
+    lines = small.wait_for_line("webhook_answered", already + 105)[already:]
+    assert Counter(line["status"] for line in lines) == {202: PLACES, 503: 85}
+    assert len({line["correlation_id"] for line in lines}) == 105
+    counted = small.client.get("/metrics").text
+    assert 'ticket_inbox_webhooks_total{outcome="unavailable",tenant_id=""} 85.0' in counted
+
+
+def test_a_refusal_costs_no_signature_and_reads_what_it_was_sent(
+    small: Server, noisy: Tenant, database: Database
+) -> None:
+    """What is in no need of room, or is not told from other requests at a glance, gets the answer that it always gets."""
+    with held_up(database):
+        fill(small, noisy)
+        unsigned = small.post(noisy.body(), {**JSON, "X-ServiceDesk-Signature": "nonsense"})
+        assert unsigned.status_code == 503
+        sent = noisy.body(resolution="x" * 100_000)
+        assert small.post(sent, noisy.headers(sent)).status_code == 503
+        chunked = noisy.body()
+        headers = noisy.headers(chunked)
+        assert small.client.post(PATH, content=iter([chunked[:9], chunked[9:]]), headers=headers).status_code == 503
+        assert small.client.post(PATH, content=chunked, headers={**headers, "Expect": "100-continue"}).status_code == 503  # fmt: skip
+        assert small.client.post(PATH, content=b"{", headers=JSON).status_code == 400
+        assert small.client.get(PATH).status_code == 405
+        assert small.client.get("/health/live").status_code == 200
+        closed = small.client.post(PATH, content=chunked, headers={**headers, "Connection": "close"})
+        assert (closed.status_code, closed.headers["connection"]) == (503, "close")
+
+
+def test_a_pipelined_webhook_is_refused_after_the_one_before_it_was_answered(
+    small: Server, noisy: Tenant, database: Database
+) -> None:
+    with socket.create_connection(address(small)) as raw:
+        raw.settimeout(10)
+        with held_up(database):
+            raw.sendall(request(noisy))
+            fill(small, noisy, PLACES - 1)
+            raw.sendall(request(noisy))
+        received = b""
+        while received.count(b"HTTP/1.1 ") < 2 or not received.endswith(b"}"):
+            received += raw.recv(65536)
+    assert received.startswith(b"HTTP/1.1 202")
+
+
+def test_a_tenant_that_fills_the_queue_does_not_keep_the_others_out(
+    small: Server, noisy: Tenant, quiet: Tenant, database: Database
+) -> None:
+    """And it may not go beyond its share while they wait."""
+
+    async def run() -> tuple[list[httpx.Response], ...]:
+        async with sending(small) as send:
+            with held_up(database):
+                theirs = send(noisy, 3 * PLACES)
+                await answered(theirs, 2 * PLACES)
+                ours = send(quiet, 5)
+                await asyncio.sleep(0.5)
+                assert not any(task.done() for task in ours)
+                more = send(quiet, PLACES)
+                await answered(more, PLACES + 5 - PLACES // 2)
+            return await asyncio.gather(*theirs), await asyncio.gather(*ours), await asyncio.gather(*more)
+
+    theirs, ours, more = asyncio.run(run())
+    assert Counter(one.status_code for one in theirs) == {202: PLACES, 503: 2 * PLACES}
+    assert {one.status_code for one in ours} == {202}
+    assert Counter(one.status_code for one in more) == {202: PLACES // 2 - 5, 503: PLACES // 2 + 5}
+
+
+def test_a_queue_that_makes_all_wait_grows_shorter_and_one_stall_does_not() -> None:
+    room = Room(1000, 10**9)
+    now = 0.0
+    room.learn(500, TARGET / 2, now)
+    room.learn(500, 5.0, now + 5.0)
+    for number in range(1, 10):
+        room.learn(500, 2 * TARGET, now + 5.0 + number * PERIOD / 10)
+    assert room.limit == 500  # one step for a stall, however long it was
+    for number in range(100):
+        room.learn(500, 2 * TARGET, now + 6 + number)
+    assert room.limit == LEAST
+    for number in range(100):
+        room.learn(500, TARGET / 2, now + 200 + number)
+    assert room.limit == 1000
+
+
+def test_however_many_tenants_come_the_queue_ends() -> None:
+    room = Room(100, 10**9)
+    taken = 0
+    for tenant in range(500):
+        while room.has_place(str(tenant), 1):
+            room.enter(str(tenant), 1)
+            taken += 1
+    assert 100 < taken <= 200
+    assert not any(room.has_place(str(tenant), 1) for tenant in range(1000))
+
+
+def address(server: Server) -> tuple[str, int]:
+    parts = urlsplit(server.url)
+    return parts.hostname or "", parts.port or 0
+
+
+def request(tenant: Tenant) -> bytes:
+    body = tenant.body()
+    head = "".join(f"{name}: {value}\r\n" for name, value in tenant.headers(body).items())
+    return f"POST {PATH} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode() + body
+
+
+def fill(server: Server, tenant: Tenant, places: int = PLACES) -> None:
+    """Take the places that are left, for senders that hang up."""
+    for _ in range(places):
+        with socket.create_connection(address(server)) as one:
+            one.sendall(request(tenant))
+    time.sleep(0.5)
