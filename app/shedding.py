@@ -3,6 +3,8 @@
 At three times what the server takes, two of three are refused, and what that costs is taken from the third.
 """
 
+import asyncio
+
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -19,11 +21,12 @@ class SheddingProtocol(Connection):
     """A connection that holds a webhook back while it is crowded, until its body tells whose it is."""
 
     _held: bytearray | None = None  # body of the request that is held back
+    _room: Room
 
-    @property
-    def _room(self) -> Room:
-        found: Room = self.app.state.inlet.commits.room
-        return found
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Look up once for each connection what is asked for every request; the server has it since its start."""
+        self._room = self.app.state.inlet.commits.room
+        super().connection_made(transport)  # type: ignore[arg-type]
 
     def on_headers_complete(self) -> None:
         """Let a request in, or hold it back."""

@@ -15,9 +15,10 @@ class TenantRate:
 
     def spend(self, tenant_id: str, now: float) -> float:
         """Take one webhook out of the tenant's bucket and give 0, or give the seconds until there is one."""
+        if not self._each:
+            return 0
         full_at = max(self._full_at.get(tenant_id, now), now) + self._each
         if (early := full_at - now - self._burst) > ROUNDING:
             return early
-        if self._each:
-            self._full_at[tenant_id] = full_at
+        self._full_at[tenant_id] = full_at
         return 0
