@@ -171,6 +171,14 @@ SELECT id, task_name,
 FROM lost
 """  # noqa: S608  (composed of constants)
 
+# A job that makes room for others, or is to be tried again, and was cancelled meanwhile: Procrastinate would call it
+# failed. Locked first, so that who cancels it comes before this or after it.
+RETRY_UNLESS_CANCELLED = """
+SELECT CASE WHEN (SELECT abort_requested FROM procrastinate_jobs WHERE id = %(job_id)s AND status = 'doing' FOR UPDATE)
+            THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', false)
+            ELSE procrastinate_retry_job_v2(%(job_id)s, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) END
+"""
+
 # One sweep at a time; the key is no more than a number that nobody else uses.
 TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
 

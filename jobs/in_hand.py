@@ -7,6 +7,7 @@ Running it again does no harm (docs/decisions/0012), so it goes back to work as 
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from procrastinate.connector import BaseConnector
@@ -14,7 +15,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 
-from db import queue
+from db import queue as statements
 from otel import logs
 
 _logger = logging.getLogger("ticket_inbox.jobs")
@@ -49,8 +50,8 @@ class JobsInHand(JobManager):
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives, and see whether others died."""
-        await self.connector.execute_query_async(query=queue.BEAT, worker_id=worker_id)
-        dead = await self.connector.execute_query_all_async(query=queue.FORGET_DEAD)
+        await self.connector.execute_query_async(query=statements.BEAT, worker_id=worker_id)
+        dead = await self.connector.execute_query_all_async(query=statements.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
 
@@ -80,11 +81,29 @@ class JobsInHand(JobManager):
         with self._remembered(job):
             await super().retry_job(job, *when, **changes)
 
+    async def retry_job_by_id_async(
+        self,
+        job_id: int,
+        retry_at: datetime,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        """Have a job tried again, or have it aborted where somebody cancelled it in the meantime."""
+        await self.connector.execute_query_async(
+            query=statements.RETRY_UNLESS_CANCELLED,
+            job_id=job_id,
+            retry_at=retry_at,
+            priority=priority,
+            queue=queue,
+            lock=lock,
+        )
+
     async def requeue_lost(self, but: int | None = None) -> None:
         """Put back to work every job that nobody has in hand any more, except the job `but`, which asks."""
         unwritten = list(self._unwritten)
         requeued = await self.connector.execute_query_all_async(
-            query=queue.REQUEUE_LOST,
+            query=statements.REQUEUE_LOST,
             but=but,
             unwritten=[job_id for job_id, _ in unwritten],
             attempts=[attempts for _, attempts in unwritten],

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from jobs import reprocess
 from tests.conftest import clean_environment
 from tests.parts import Database, Tenant, Worker, running_worker
 
@@ -185,6 +187,23 @@ def test_many_go_in_chunks_and_a_cancelled_job_goes_no_further(clean: Database) 
     assert ended(clean, clean.defer("reprocess", status="rejected"), within=60) is None
     assert clean.value(promoted) == 30_000
     assert clean.value("SELECT max(attempts) FROM inbox") == 1
+
+
+def test_a_job_that_is_cancelled_as_it_makes_room_is_aborted(clean: Database) -> None:
+    """And did not fail, although the notification came too late: here not at all."""
+    fill(clean, 600)
+    with psycopg.connect(clean.url) as blocking:
+        blocking.execute("LOCK TABLE ticket_history IN ACCESS EXCLUSIVE MODE")
+        job_id = clean.defer("reprocess", status="rejected")
+        clean.wait_for(f"SELECT status::text FROM procrastinate_jobs WHERE id = {job_id}", "doing", within=5)
+        with psycopg.connect(clean.url) as silently:
+            silently.execute("SET session_replication_role = replica")  # without triggers
+            silently.execute("UPDATE procrastinate_jobs SET abort_requested = true WHERE id = %s", [job_id])
+        time.sleep(reprocess.SLICE)
+        blocking.rollback()
+    job = ended(clean, job_id)
+    assert job is not None
+    assert (job["status"], job["args"]["progress"]["rows"]) == ("aborted", 500)
 
 
 def cancel(database: Database, job_id: int) -> None:
