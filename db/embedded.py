@@ -158,7 +158,7 @@ class EmbeddedPostgres:
                 if not mode & stat.S_IXOTH:
                     above.chmod(mode | stat.S_IXOTH)
         if not self._binaries.stat().st_mode & stat.S_IROTH:  # installed under a umask of 077
-            subprocess.run(["chmod", "-R", "o+rX", self._binaries.parent], check=True)  # noqa: S607
+            subprocess.run(["/bin/chmod", "-R", "o+rX", self._binaries.parent], check=True)
 
 
 def end_with_parent(how: signal.Signals) -> Callable[[], None] | None:

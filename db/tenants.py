@@ -108,8 +108,8 @@ async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
     A server that has both keys reads either text, and notices nothing.
     """
     ended = _column.previous_secret_ends_at <= sa.func.now()
-    nothing = {"previous_secret": None, "previous_secret_ends_at": None}
-    await connection.execute(sa.update(tenant_configs).where(ended).values(nothing))
+    past = sa.update(tenant_configs).where(ended)
+    await connection.execute(past.values(previous_secret=None, previous_secret_ends_at=None))
     count = 0
     while True:
         old, unreadable = await _read_old(connection, keys)

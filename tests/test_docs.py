@@ -10,6 +10,7 @@ import pytest
 from opentelemetry import environment_variables as api_variables
 from opentelemetry.sdk import environment_variables as sdk_variables
 
+from app import cli
 from app.cli import main
 from app.settings import Settings
 from tests.conftest import clean_environment
@@ -53,7 +54,7 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
 
 @each_page
 def test_settings_that_a_page_names_exist(page: Path) -> None:
-    ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS"}
+    ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS", cli.VARIABLE}
     known = ours | set(vars(sdk_variables)) | set(vars(api_variables))
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):
         assert name in known, name
@@ -105,6 +106,20 @@ def server_answers() -> list[int]:
     from app import openapi  # noqa: PLC0415  (the docs' other tests do without Litestar)
 
     return [202, *openapi.REFUSALS]
+
+
+def test_the_threat_model_names_tests_that_exist() -> None:
+    """Each row names at least one, or says that it is still to be written."""
+    page = (ROOT / "docs/security.md").read_text()
+    table = page.partition("## Replays")[0]
+    rows = re.findall(r"^\|(?:[^|\n]*\|){3}([^|\n]*)\|$", table, re.MULTILINE)[2:]
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    assert len(rows) > 15
+    for row in rows:
+        names = re.findall(r"`(\w+)`", row)
+        assert names, row
+        for name in names:
+            assert name == "TODO" or f"def {name}(" in code, name
 
 
 def test_the_sql_in_operations_runs(server: Server, module_database: Database) -> None:

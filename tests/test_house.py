@@ -1,10 +1,13 @@
 """The house is kept: imports go one way, files stay short, the production requirements are in step."""
 
+import importlib.machinery
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,5 +43,33 @@ def test_the_production_requirements_are_in_step(tmp_path: Path) -> None:
     )
     assert kept == made.read_text(), "make it again, as CONTRIBUTING.md says"
     assert "://" not in kept
-    assert "--hash=sha256:" in kept
+    packages = re.split(r"^(?=\w)", kept, flags=re.MULTILINE)[1:]
+    assert len(packages) > 40
+    assert all("--hash=sha256:" in package for package in packages)
     assert "\npytest==" not in kept
+
+
+def test_a_known_vulnerability_fails_and_an_unanswered_question_is_told() -> None:
+    """What `.ci/audit` makes of what pip-audit tells."""
+    fine = {"name": "a", "version": "1", "vulns": []}
+    bad = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-1"}, {"id": "PYSEC-2"}]}
+    unknown = {"name": "c", "skip_reason": "Dependency not found on PyPI"}
+    judge = audit().judge
+    assert judge("pypi", [fine, bad, unknown], "") == (
+        "pip-audit: 2 known vulnerabilities (pypi): b 2: PYSEC-1; b 2: PYSEC-2",
+        1,
+    )
+    assert judge("pypi", [fine, fine], "") == ("pip-audit: no known vulnerability in 2 packages (pypi)", 0)
+    told, code = judge("pypi", [fine, unknown], "")
+    assert (told.endswith("1 are unknown there, and NOT audited"), code) == (True, 0)
+    assert judge("pypi", [unknown], "") == ("pypi: Dependency not found on PyPI", None)
+    assert judge("osv", [], "no network") == ("osv: no network", None)
+
+
+def audit() -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader("audit", str(ROOT / ".ci/audit"))
+    spec = importlib.util.spec_from_loader("audit", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
