@@ -1,7 +1,7 @@
 """How many webhooks may wait for Postgres at once, and whose? What is beyond that is refused at once.
 
 As many as were answered soon of late: a limit that no measurement moves is too high for a slow disk or too low for a
-fast one (docs/decisions/0026).
+fast one (docs/decisions/0025).
 """
 
 import asyncio

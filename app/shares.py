@@ -1,4 +1,4 @@
-"""Who sends much more than the others? Its rows are promoted when nobody else's wait (docs/decisions/0026)."""
+"""Who sends much more than the others? Its rows are promoted when nobody else's wait (docs/decisions/0025)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
