@@ -13,6 +13,8 @@ from tests.conftest import clean_environment
 from tests.parts import PATH, Database, Server, Tenant, running_server
 from tests.wire import PROBLEM, Answer, Wire, chunked, head
 
+pytestmark = pytest.mark.one_postgres
+
 LIMITS = {
     "REQUEST_TIMEOUT_SECONDS": "1",
     "IDLE_TIMEOUT_SECONDS": "1",

@@ -20,6 +20,8 @@ from db import schema
 from tests.conftest import clean_environment
 from tests.parts import Database, run
 
+pytestmark = pytest.mark.one_postgres
+
 
 @pytest.fixture
 def env() -> Iterator[dict[str, str]]:
@@ -145,7 +147,7 @@ def test_it_ends_when_a_part_of_it_does(env: dict[str, str], tmp_path: Path) -> 
 
 
 def test_it_uses_the_database_that_is_named(env: dict[str, str], empty_database: Database) -> None:
-    done = run(["dev", "--once"], {**env, "DATABASE_URL": empty_database.url})
+    done = run(["dev", "--once"], {**env, "DATABASE_URL": empty_database.url, "SIGNED_TIMESTAMP_SECONDS": "60"})
     assert done.returncode == 0, done.stderr
     assert "the one that DATABASE_URL names" in done.stdout
     assert empty_database.value("SELECT count(*) FROM ticket_history") == 1

@@ -16,6 +16,8 @@ from app.settings import Settings
 from tests.conftest import clean_environment
 from tests.parts import Database, Server, Tenant, run
 
+pytestmark = pytest.mark.one_postgres
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from app import event
 
+pytestmark = pytest.mark.one_postgres
+
 GOOD = {**event.EXAMPLE, "tenant_id": "acme"}
 LIMIT = 10_000
 

@@ -15,6 +15,8 @@ from otel import export
 from tests.parts import Database, Server, Worker, run
 from tests.receiver import attributes, receiving_grpc, receiving_http
 
+pytestmark = pytest.mark.one_postgres
+
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]
 

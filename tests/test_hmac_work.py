@@ -22,6 +22,8 @@ from db.tenants import Secrets
 from otel import tracing
 from tests.parts import Database
 
+pytestmark = pytest.mark.one_postgres
+
 COUNTED: dict[CodeType, str] = {hmac.digest.__code__: "hmac"}
 BODY = b'{"tenant_id": "x"}'
 HEADERS = (b"", b"sha256=zz", b"0" * 64, b"sha256=" + b"0" * 64, b"\xff", b"A" * 43 + b"=")

@@ -9,6 +9,10 @@ import subprocess
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+pytestmark = pytest.mark.one_postgres
+
 ROOT = Path(__file__).parent.parent
 
 

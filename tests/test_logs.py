@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.one_postgres
+
 BURSTS = """
 import asyncio, logging, sys
 from otel import logs

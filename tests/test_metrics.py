@@ -5,12 +5,15 @@ import socket
 from collections.abc import Callable
 
 import httpx
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel import metrics
 from tests.parts import Database, Server, Tenant, Worker, run
 from tests.receiver import receiving_http
+
+pytestmark = pytest.mark.one_postgres
 
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]

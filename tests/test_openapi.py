@@ -8,6 +8,8 @@ import pytest
 from app import problems
 from tests.parts import PATH, Server, Tenant
 
+pytestmark = pytest.mark.one_postgres
+
 
 @pytest.fixture(scope="module")
 def webhook(server: Server) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.parts import Database, Tenant, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/operations.md").read_text()
 SECTIONS = dict(re.findall(r"^### … ([^\n]*)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))

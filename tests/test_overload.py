@@ -16,6 +16,8 @@ import pytest
 from app.room import LEAST, PERIOD, TARGET, Room
 from tests.parts import JSON, PATH, Database, Server, Tenant, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 PLACES = 20
 
 

@@ -11,6 +11,8 @@ from app import main
 from app.settings import Settings
 from tests.parts import JSON, PATH, Database, Server, run
 
+pytestmark = pytest.mark.one_postgres
+
 
 def test_500_has_no_traceback_and_the_log_has(
     database: Database, secrets_key: str, capfd: pytest.CaptureFixture[str]

@@ -24,6 +24,8 @@ from tests.parts import PATH, Database, Process, Server, Tenant, run
 from tests.receiver import receiving_http
 from tests.test_metrics import Values, values, webhooks
 
+pytestmark = pytest.mark.one_postgres
+
 StartServer = Callable[..., Server]
 
 

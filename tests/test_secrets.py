@@ -19,6 +19,8 @@ from tests.parts import JSON, PATH, Database, Process, Server, Tenant, Worker
 from tests.receiver import receiving_http
 from tests.test_tenants import Environment, invoke
 
+pytestmark = pytest.mark.one_postgres
+
 PASSWORD, TOKEN, TEXT = "hush@pass/word", "hush-token-of-a-collector", "hush-this-is-ticket-text"
 FIRST, SECOND, KEY = "hush-a-tenants-first-secret", "hush-a-tenants-second-secret", Fernet.generate_key().decode()
 

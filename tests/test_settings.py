@@ -16,6 +16,8 @@ from db import engine
 from tests.conftest import clean_environment
 from tests.parts import run
 
+pytestmark = pytest.mark.one_postgres
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 

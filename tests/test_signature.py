@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from app import signature
 
+pytestmark = pytest.mark.one_postgres
+
 SECRET, BODY = b"a secret", '{"subject": "Größe"}'.encode()
 DIGEST = hmac.new(SECRET, BODY, hashlib.sha256).digest()
 SPELLINGS = [DIGEST.hex(), DIGEST.hex().upper(), base64.b64encode(DIGEST).decode()]

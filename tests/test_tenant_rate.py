@@ -8,6 +8,8 @@ import pytest
 from app.tenant_rate import BURST_SECONDS, TenantRate
 from tests.parts import JSON, Database, Server
 
+pytestmark = pytest.mark.one_postgres
+
 RATE = 0.5
 
 

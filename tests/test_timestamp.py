@@ -9,6 +9,8 @@ from app import sender, signature
 from tests.parts import JSON, Database, Server, Tenant
 from tests.test_tenants import invoke
 
+pytestmark = pytest.mark.one_postgres
+
 NAME = "X-ServiceDesk-Timestamp"
 
 

@@ -16,6 +16,8 @@ from otel import otlp, tracing
 from tests.parts import Database, Server, Tenant, Worker
 from tests.receiver import Receiver, Span, receiving_grpc, receiving_http
 
+pytestmark = pytest.mark.one_postgres
+
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]
 SENDER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

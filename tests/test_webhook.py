@@ -14,6 +14,8 @@ import pytest
 
 from tests.parts import JSON, PATH, Database, Server, Tenant
 
+pytestmark = pytest.mark.one_postgres
+
 HEADER = "X-ServiceDesk-Signature"
 MIB = 1024 * 1024
 

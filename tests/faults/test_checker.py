@@ -10,6 +10,8 @@ from tests.faults.run import Plan, run
 from tests.faults.senders import Sent
 from tests.parts import Database, Tenant
 
+pytestmark = pytest.mark.one_postgres
+
 ACME = Tenant("acme", "secret")
 EPISODES = [
     ["a server is killed"],

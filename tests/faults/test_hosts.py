@@ -11,6 +11,8 @@ from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
 from tests.parts import Database, Server, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 
 @pytest.fixture
 def port(own_postgres: EmbeddedPostgres) -> Iterator[int]:

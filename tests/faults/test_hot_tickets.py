@@ -8,6 +8,8 @@ import pytest
 
 from tests.parts import Database, Tenant, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 ACME = Tenant("acme", "secret")
 SECONDS = 20
 

@@ -6,7 +6,11 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.parts import Database, Tenant, Worker
+
+pytestmark = pytest.mark.one_postgres
 
 StartWorker = Callable[..., Worker]
 ACME = Tenant("acme", "secret")

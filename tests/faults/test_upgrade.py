@@ -5,9 +5,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults import checker
 from tests.faults.senders import Senders
 from tests.faults.world import World, world
+
+pytestmark = pytest.mark.one_postgres
 
 ROOT = Path(__file__).parent.parent.parent
 

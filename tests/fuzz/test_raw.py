@@ -2,8 +2,12 @@
 
 import random
 
+import pytest
+
 from tests.fuzz import raw
 from tests.parts import Server, Tenant
+
+pytestmark = pytest.mark.one_postgres
 
 
 def test_no_bytes_make_it_err(server: Server, tenant: Tenant) -> None:

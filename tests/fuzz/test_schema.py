@@ -19,6 +19,8 @@ from schemathesis.checks import CHECKS
 from app import signature
 from tests.parts import PATH, Server, Tenant
 
+pytestmark = pytest.mark.one_postgres
+
 # Both ask whether a body that breaks or keeps its schema is taken, and know nothing of ours that no schema can say:
 # U+0000, dates that no calendar has, a signature over other bytes. test_event.py and test_webhook.py hold those.
 UNKNOWING = {"positive_data_acceptance", "negative_data_rejection"}
