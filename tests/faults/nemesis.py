@@ -19,7 +19,7 @@ Fault = Callable[[World, random.Random, float], AbstractContextManager[None]]  #
 
 
 def ended(choose: Callable[[World, random.Random], list[Part]], number: signal.Signals) -> Fault:
-    """End processes by a signal, and start them again when the fault is over."""
+    """End processes by a signal, and start them again. It is over when they have started."""
 
     @contextlib.contextmanager
     def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
@@ -31,6 +31,8 @@ def ended(choose: Callable[[World, random.Random], list[Part]], number: signal.S
         yield
         for part in victims:
             part.start()
+        for part in victims:
+            part.wait_until_live()
 
     return fault
 
@@ -223,6 +225,8 @@ def _begin_anew(victims: list[Part], **changes: str) -> None:
     for part in victims:
         part.wait()
         part.start(**changes)
+    for part in victims:
+        part.wait_until_live()
 
 
 def a_server(world: World, rng: random.Random) -> list[Part]:

@@ -49,6 +49,15 @@ class Part:
             )
         self.process = Process(started, self.log)
 
+    def wait_until_live(self, within: float = 30.0) -> None:
+        """Wait until a server that was started answers; a worker has nothing to answer with."""
+        deadline = time.monotonic() + within
+        while self.command == "serve" and self.lives() and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health/live").is_success:
+                    return
+            time.sleep(0.05)
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.process.send_signal(number)  # nothing where another fault has ended it
