@@ -195,8 +195,8 @@ def running_server(env: dict[str, str], log: Path, processes: int = 1) -> Iterat
     with _running(["-m", "app", "serve", *several], env, log) as process:
         server = Server(process, log)
         server.wait_until_live()
-        yield server
-        server.client.close()
+        with contextlib.closing(server.client):
+            yield server
         if several:
             server.stop()
 

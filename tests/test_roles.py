@@ -113,6 +113,7 @@ def follow(made: Installation, language: str, line: str) -> None:
 def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: str, tmp_path: Path) -> None:
     """Accept, reject, promote, fail, sweep, take back, reprocess, forget the dead, prune; be ready, and be counted."""
     owner, by_worker = place.owner, place.by("worker_login")
+    owner.query("TRUNCATE inbox, procrastinate_jobs CASCADE")  # what other tests may have left pending
     tenant = owner.add_tenant(secrets_key)
     env = clean_environment(SECRETS_KEY=secrets_key, PORT="0")
     servers = running_server({**env, "DATABASE_URL": place.by("app_login").url}, tmp_path / "server")
