@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import background
 from db import engine as database
 from db import inspection
 from otel import logs
@@ -22,13 +23,8 @@ async def kept_fresh(engine: AsyncEngine, heed: Callable[[dict[str, float]], Non
 
     Without Postgres they grow old, and are then left out.
     """
-    task = asyncio.create_task(_read_again_and_again(engine, heed))
-    try:
+    async with background.running(_read_again_and_again(engine, heed)):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _read_again_and_again(engine: AsyncEngine, heed: Callable[[dict[str, float]], None]) -> None:

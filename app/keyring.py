@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import background
 from db import engine as database
 from db import tenants
 from otel import logs
@@ -40,15 +41,10 @@ class Keyring:
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Read the tenants, then again and again until the block ends; waits for the first reading, not for ever."""
         first = asyncio.Event()
-        task = asyncio.create_task(self._keep_fresh(first))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(first.wait(), READ_TIMEOUT)
-        try:
+        async with background.running(self._keep_fresh(first)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(first.wait(), READ_TIMEOUT)
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _keep_fresh(self, first: asyncio.Event) -> None:
         while True:

@@ -6,6 +6,7 @@ import logging
 import resource
 from collections.abc import AsyncIterator
 
+from app import background
 from app.connection import LINGER_SECONDS, OPEN, OURS, Connection
 from app.settings import Settings
 from otel import logs
@@ -19,13 +20,8 @@ _logger = logging.getLogger("ticket_inbox.server")
 async def kept(settings: Settings) -> AsyncIterator[None]:
     """Close connections that are overdue, until the block ends."""
     allow_files(settings.max_connections + settings.server_connections + OTHER_FILES)
-    task = asyncio.create_task(_look_again_and_again())
-    try:
+    async with background.running(_look_again_and_again()):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 def allow_files(needed: int) -> None:

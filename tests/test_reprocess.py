@@ -196,10 +196,11 @@ def test_a_job_that_is_cancelled_as_it_makes_room_is_aborted(clean: Database) ->
         blocking.execute("LOCK TABLE ticket_history IN ACCESS EXCLUSIVE MODE")
         job_id = clean.defer("reprocess", status="rejected")
         clean.wait_for(f"SELECT status::text FROM procrastinate_jobs WHERE id = {job_id}", "doing", within=5)
+        time.sleep(reprocess.SLICE)
+        # At the last moment: Procrastinate's worker asks every five seconds, and would end it before its first chunk.
         with psycopg.connect(clean.url) as silently:
             silently.execute("SET session_replication_role = replica")  # without triggers
             silently.execute("UPDATE procrastinate_jobs SET abort_requested = true WHERE id = %s", [job_id])
-        time.sleep(reprocess.SLICE)
         blocking.rollback()
     job = ended(clean, job_id)
     assert job is not None
