@@ -40,7 +40,7 @@ def beside_others(rig: Rig, redis: Redis | None, rounds: int, seconds: float) ->
 
 
 def by_processes(rig: Rig, rounds: int, seconds: float) -> Iterator[Row]:
-    """Compare two server processes on one port with one, and see what Postgres makes of four and four workers."""
+    """Compare two server processes on one port with one."""
     with rig.server() as one, rig.server(processes=2) as two:
         runs = table.in_turn({"one": one, "two": two}, rounds, lambda server: parts.load(server, rig.tenant, seconds))
     words, ratio = table.compared(

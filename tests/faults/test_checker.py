@@ -32,7 +32,7 @@ EPISODES = [
 
 
 def test_a_bad_day_breaks_no_promise(binaries: Path) -> None:
-    """Each fault for a second, some of them two at once; the long day is `python -m tests.faults`."""
+    """Most of the faults for a second each, some two at once; the long day, with all, is `python -m tests.faults`."""
     account = run(binaries, Plan(seed=20261125, episodes=EPISODES, strike=1.0, rate=100))
     told = "\n".join(account.lines())
     assert not account.broken, told

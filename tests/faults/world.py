@@ -102,7 +102,7 @@ class World:
         return part
 
     def wait_until_ready(self, within: float = 20.0) -> None:
-        """Wait until every server is ready and one worker has stored something."""
+        """Wait until every server is ready."""
         deadline = time.monotonic() + within
         for server in self.servers:
             while True:
