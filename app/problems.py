@@ -106,16 +106,21 @@ def too_long(limit: int) -> Refusal:
 
 
 def unread(refusal: Refusal, correlation_id: str) -> bytes:
-    """Give the whole answer to a request that never reached a route, and the log its line."""
+    """Give the whole answer to a request that never reached a route, the last of its connection; log its line."""
     told = {"correlation_id": correlation_id, "status": refusal.status, "error": refusal.cause}
     logs.log(_logger, logging.WARNING, "request_refused", **told)
+    return whole(refusal, correlation_id, stays=False)
+
+
+def whole(refusal: Refusal, correlation_id: str, *, stays: bool) -> bytes:
+    """Give an answer as it goes over the wire; the connection `stays` open after it or not."""
     body = msgspec.json.encode(refusal.problem(correlation_id))
     headers = {
         "content-type": MEDIA_TYPE,
         "content-length": len(body),
         exchange.HEADER: correlation_id,
-        "connection": "close",
-        **HEADERS.get(refusal.status, {}),
+        **({} if stays else {"connection": "close"}),
+        **refusal.headers,
     }
     lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -7,9 +7,10 @@ fast one (docs/decisions/0025).
 import asyncio
 from collections import Counter
 
-TARGET = 0.1  # seconds that a webhook may wait for its commit; reading and answering it take their time too
-PERIOD = 0.2  # seconds for which all wait longer before the limit falls: a burst or one slow commit is no overload
-FALL, RISE = 0.5, 0.05  # least that is left of it then; and by what part of a batch that was soon committed it rises
+TARGET = 0.05  # seconds that a webhook may wait for its commit; reading and answering it take their time too
+PERIOD = 0.1  # seconds for which all wait longer before the limit falls: a burst or one slow commit is no overload
+FALL, RISE = 0.2, 0.05  # least that is left of it then; and by what part of a batch that was soon committed it rises
+CALM = 5.0  # seconds without a crowd, after which the limit is what it was: the next burst is none of this one's
 LEAST = 100  # rows that may always wait; a Postgres that stood still for a while must not refuse a trickle
 
 
@@ -23,6 +24,8 @@ class Room:
         self._coming = 0  # let in during this turn of the loop, and not yet among the rows
         self._held: Counter[str] = Counter()
         self._well_at = float("-inf")  # when something was soon committed, or the limit fell
+        self._crowd_came = False  # since something was last committed
+        self._crowded_at = float("-inf")
 
     @property
     def limit(self) -> int:
@@ -50,6 +53,7 @@ class Room:
             return False
         if not self.is_crowded:
             return True
+        self._crowd_came = True
         held = self._held[tenant_id]
         tenants = len(self._held) + (not held)
         return held < self._limit / tenants and self._rows + self._coming < 2 * self._limit
@@ -70,6 +74,10 @@ class Room:
 
     def learn(self, rows: int, waited: float, now: float) -> None:
         """Take note that `rows` were dealt with, the first of which had waited that long."""
+        if self._crowd_came:
+            self._crowd_came, self._crowded_at = False, now
+        elif now - self._crowded_at > CALM:
+            self._limit = self._most
         if waited <= TARGET:
             self._well_at = now
             self._limit = min(self._most, self._limit + RISE * rows)

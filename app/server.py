@@ -1,5 +1,6 @@
 """How is the server run? uvicorn on a socket that we open ourselves, to say clearly when it is taken."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import uvicorn
 from app.settings import Settings
 from otel import logs
 
+TAKEN_A_TURN = 16  # connections
 _logger = logging.getLogger("ticket_inbox.server")
 
 
@@ -29,6 +31,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise ListenError(
             f"cannot listen on {host}:{port} ({why}): stop what listens there, or set HOST and PORT"
         ) from None
+
+
+def as_many(bound: socket.socket) -> list[socket.socket]:
+    """Give `bound` as several sockets: uvloop takes one connection from each in a turn of the loop (libuv 1.48).
+
+    From a single one a burst that meets a busy loop, with long turns, is taken in over seconds.
+    """
+    return [bound, *(bound.dup() for _ in range(TAKEN_A_TURN - 1))]
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -55,5 +65,6 @@ def serve(settings: Settings) -> None:
         # uvicorn drains at either, then raises it anew for whoever asked before: we end in peace.
         signal.signal(number, lambda *_: sys.exit(0))
     logs.log(_logger, logging.INFO, "listening", host=settings.host, port=bound.getsockname()[1])
-    with bound:
-        uvicorn.Server(uvicorn.Config(app, **options(settings))).run(sockets=[bound])
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(one) for one in as_many(bound)]
+        uvicorn.Server(uvicorn.Config(app, **options(settings))).run(sockets=sockets)

@@ -6,15 +6,19 @@ At three times what the server takes, two of three are refused, and what that co
 import asyncio
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app import event, exchange, problems
 from app.connection import Connection
+from app.crowd import Crowd
 from app.problems import Refusal
 from app.room import Room
 from app.shared_commit import FULL
+from otel import metrics
 
+REFUSAL = Refusal(503, FULL)
+OUTCOME = problems.KINDS[REFUSAL.status][0]
 _URL = event.PATH.encode()
+_crowd = Crowd()  # of this process
 
 
 class SheddingProtocol(Connection):
@@ -77,17 +81,18 @@ class SheddingProtocol(Connection):
             super().on_body(bytes(held))
 
     def _refuse(self, tenant_id: str) -> None:
-        """Answer as the handler would, and leave the same to be seen."""
-        current = exchange.of_webhook(self.headers)
-        current.tenant_id = tenant_id[:100]
-        refusal = Refusal(503, FULL)
-        headers, body = problems.answer(current, refusal)
+        """Answer as the handler would, and leave the same to be seen, as long as there is not too much of it."""
         stays = self.parser.should_keep_alive()
-        headers += [] if stays else [(b"connection", b"close")]
-        head = b"".join([b"%s: %s\r\n" % header for header in exchange.completed(current, headers, body)])
-        self.transport.write(b"%s%s\r\n%s" % (STATUS_LINE[refusal.status], head, body))
+        if _crowd.is_told(tenant_id):
+            current = exchange.of_webhook(self.headers)
+            current.tenant_id, current.kind, current.error = tenant_id[:100], OUTCOME, FULL
+            self.transport.write(problems.whole(REFUSAL, current.correlation_id, stays=stays))
+            exchange.leave(current, REFUSAL.status)
+        else:
+            given = dict(reversed(self.headers)).get(exchange.HEADER_BYTES)
+            self.transport.write(problems.whole(REFUSAL, exchange.correlation_id_of(given), stays=stays))
+            metrics.webhook_answered(event.PATH, REFUSAL.status, OUTCOME, 0, "", None)
         self.forget()
-        exchange.leave(current, refusal.status)
         if stays:
             self.on_response_complete()
         else:

@@ -42,8 +42,9 @@ def serve(settings: Settings, processes: int) -> None:
 
     logs.configure(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(shared_port.claim(settings.host, settings.port))
-        supervisor = Supervisor(ChildConfig.of(settings, processes), [port])
+        port = shared_port.claim(settings.host, settings.port)
+        ports = [stack.enter_context(one) for one in server.as_many(port)]
+        supervisor = Supervisor(ChildConfig.of(settings, processes), ports)
         try:
             stack.enter_context(metrics.shared())
         except OSError as error:

@@ -98,7 +98,9 @@ _answered: dict[tuple[int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
 
 
-def webhook_answered(route: str, status: int, kind: str | None, seconds: float, tenant_id: str, place: Place) -> None:
+def webhook_answered(
+    route: str, status: int, kind: str | None, seconds: float, tenant_id: str, place: Place | None
+) -> None:
     """Count a webhook: `kind` of its refusal, or None; `tenant_id` where it verified, else an empty text."""
     outcome = (kind or "accepted", _named(tenant_id))
     if (counter := _outcomes.get(outcome)) is None:
@@ -106,7 +108,7 @@ def webhook_answered(route: str, status: int, kind: str | None, seconds: float, 
     counter.inc()
     if (histogram := _answered.get((status, outcome[0]))) is None:
         histogram = _answered[status, outcome[0]] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
-    histogram.observe(seconds, _exemplar(place) if place.is_sampled else None)
+    histogram.observe(seconds, _exemplar(place) if place and place.is_sampled else None)
 
 
 def statement_ended(summary: str, kind: str, seconds: float) -> None:

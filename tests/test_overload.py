@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 import pytest
+import uvloop
 
-from app.room import LEAST, PERIOD, TARGET, Room
+from app import server
+from app.crowd import EACH
+from app.room import CALM, FALL, LEAST, PERIOD, TARGET, Room
 from tests.parts import JSON, PATH, Database, Server, Tenant, Worker
 
 pytestmark = pytest.mark.one_postgres
@@ -99,6 +102,30 @@ def test_what_finds_no_room_is_refused_at_once_and_what_was_accepted_is_stored(
     assert sum(map(float, counted)) == 85
 
 
+def test_of_many_refusals_the_first_leave_a_line_each_and_the_rest_one_together(
+    start_server: Callable[..., Server], noisy: Tenant, database: Database
+) -> None:
+    """No refusal is told nowhere, and each is counted and has its answer."""
+    server = start_server(APPEND_QUEUE="1", APPEND_TIMEOUT_SECONDS="20")
+    server.wait_until_known(noisy)
+
+    async def run() -> list[httpx.Response]:
+        async with sending(server) as send:
+            return await asyncio.gather(*send(noisy, 3 * EACH))
+
+    with held_up(database), filled(server, noisy, 1):
+        refused = asyncio.run(run())
+    assert len({one.headers["x-correlation-id"] for one in refused}) == 3 * EACH
+    server.wait_for_line("webhooks_refused")
+    told = [line for line in server.lines("webhook_answered") if line["status"] == 503]
+    rest = sum(line["count"] for line in server.lines("webhooks_refused"))
+    assert len(told) >= EACH
+    assert len(told) + rest == 3 * EACH + 1  # with the one that showed that it was full
+    assert all(line["tenants"] == {noisy.id: line["count"]} for line in server.lines("webhooks_refused"))
+    counted = re.findall(r'webhooks_total{outcome="unavailable".*} (.*)', server.client.get("/metrics").text)
+    assert sum(map(float, counted)) == 3 * EACH + 1
+
+
 def test_a_refusal_costs_no_signature_and_reads_what_it_was_sent(
     small: Server, noisy: Tenant, database: Database
 ) -> None:
@@ -154,19 +181,41 @@ def test_a_tenant_that_fills_the_queue_does_not_keep_the_others_out(
 
 
 def test_a_queue_that_makes_all_wait_grows_shorter_and_one_stall_does_not() -> None:
-    room = Room(1000, 10**9)
-    now = 0.0
-    room.learn(500, TARGET / 2, now)
-    room.learn(500, 5.0, now + 5.0)
-    for number in range(1, 10):
-        room.learn(500, 2 * TARGET, now + 5.0 + number * PERIOD / 10)
-    assert room.limit == 500  # one step for a stall, however long it was
-    for number in range(100):
-        room.learn(500, 2 * TARGET, now + 6 + number)
+    room = crowded_room(1000)
+
+    def learn(waited: float, now: float) -> int:
+        assert not room.has_place("a", 1)
+        room.learn(500, waited, now)
+        return room.limit
+
+    assert learn(TARGET / 2, 0) == 1000
+    once = learn(5.0, 5.0)
+    assert once == 1000 * FALL
+    assert {learn(2 * TARGET, 5.0 + number * PERIOD / 10) for number in range(1, 10)} == {
+        once
+    }  # however long the stall
+    assert [learn(2 * TARGET, 6.0 + number) for number in range(100)][-1] == LEAST
+    assert LEAST < learn(TARGET / 2, 200) < 1000
+    assert [learn(TARGET / 2, 200 + number) for number in range(100)][-1] == 1000
+
+
+def test_when_the_crowd_has_gone_for_a_while_the_next_burst_finds_all_of_the_room() -> None:
+    room = crowded_room(1000)
+    for number in range(10):
+        room.has_place("a", 1)
+        room.learn(500, 5.0, float(number))
     assert room.limit == LEAST
-    for number in range(100):
-        room.learn(500, TARGET / 2, now + 200 + number)
+    room.learn(1, TARGET / 2, 9.0 + CALM - 0.1)
+    assert room.limit < 2 * LEAST
+    room.learn(1, TARGET / 2, 9.0 + CALM + 0.1)
     assert room.limit == 1000
+
+
+def crowded_room(rows: int) -> Room:
+    room = Room(rows, 10**9)
+    for _ in range(2 * rows):
+        room.enter("a", 1)
+    return room
 
 
 def test_however_many_tenants_come_the_queue_ends() -> None:
@@ -178,6 +227,33 @@ def test_however_many_tenants_come_the_queue_ends() -> None:
             taken += 1
     assert 100 < taken <= 200
     assert not any(room.has_place(str(tenant), 1) for tenant in range(1000))
+
+
+def test_a_turn_of_a_busy_loop_takes_in_many_connections() -> None:
+    """Uvloop takes one from each socket: behind 1,000 busy connections a burst waited for seconds to be heard."""
+
+    async def taken_in_a_turn(sockets: list[socket.socket]) -> int:
+        loop, first, taken = asyncio.get_running_loop(), asyncio.Event(), list[asyncio.BaseTransport]()
+
+        class Taken(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                taken.append(transport)
+                first.set()
+
+        async with contextlib.AsyncExitStack() as stack:
+            for one in sockets:
+                await stack.enter_async_context(await loop.create_server(Taken, sock=one))
+            burst = [stack.enter_context(socket.create_connection(sockets[0].getsockname())) for _ in range(100)]
+            await first.wait()
+            count = len(taken)
+            while len(taken) < len(burst):  # noqa: ASYNC110  (all of them)
+                await asyncio.sleep(0.01)
+            for transport in taken:
+                transport.close()
+        return count
+
+    bound = server.listen("127.0.0.1", 0)
+    assert uvloop.run(taken_in_a_turn(server.as_many(bound))) >= server.TAKEN_A_TURN
 
 
 def address(server: Server) -> tuple[str, int]:

@@ -78,9 +78,10 @@ def starting(env: dict[str, str], log: Path) -> Iterator[Process]:
 
 
 def lives(process_id: int) -> bool:
-    """Tell whether a process is there, and not only its exit code."""
+    """Tell whether a process is there, and not only its exit code. Its sockets are open until its last thread ends."""
     try:
-        return Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        threads = [path.read_text() for path in Path(f"/proc/{process_id}/task").glob("*/stat")]
+        return any(thread.rsplit(")", 1)[1].split()[0] != "Z" for thread in threads)
     except (FileNotFoundError, ProcessLookupError):
         return False
 
