@@ -44,7 +44,6 @@ class Sender:
         self.script, self.program = Path(shutil.copy(SENDERS / name, folder)), PROGRAMS[name]
         (folder / "secret").write_text(tenant.secret + "\n")
         (folder / "secret").chmod(0o600)
-        self.set(Budget=1, Try=1)
 
     def set(self, **constants: int) -> None:
         """Change constants at the script's top, as an administrator would."""
@@ -180,7 +179,7 @@ def answering(tls: ssl.SSLContext | None = None) -> Iterator[Answerer]:
                 self.end_headers()
                 self.wfile.write(content)
 
-        do_GET = do_POST  # of who follows a redirection
+        do_GET = do_POST  # noqa: N815  (of who follows a redirection)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -191,7 +190,7 @@ def answering(tls: ssl.SSLContext | None = None) -> Iterator[Answerer]:
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     answerer.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield answerer

@@ -3,8 +3,8 @@
     py send_resolved.py $COMPLETE_V3_JSON_FILE      sends what waits in the spool, and then this request
     py send_resolved.py --flush                     sends what waits in the spool
 
-Python 3.8 or newer, nothing else. What becomes Resolved, then Closed, is sent twice, which does no harm. It is in the spool
-before it is sent, until it is answered 202: a kill loses nothing. Run on Linux; what is for Windows ("nt") was not.
+Python 3.8 or newer, nothing else. What is Resolved, then Closed, is sent twice, which does no harm. It is in the spool
+from before it is sent until it is answered 202: a kill loses nothing. Run on Linux; the lines for Windows ("nt") not.
 """
 
 import collections, contextlib, email.utils, hashlib, hmac, http.client, json, os, random, ssl, sys, threading, time
