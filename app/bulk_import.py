@@ -1,0 +1,143 @@
+"""How do the tickets of a file come into the inbox? A batch at a time, behind the webhooks, and no line twice.
+
+The correlation id of each row names the file's bytes and the line, so the inbox itself tells how far an import has
+come: what was committed is known, whoever was killed, and wherever it goes on (docs/decisions/0028).
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import event, intake
+from app.ticket_file import Line
+from db import imports, inbox, queue
+from db.inbox import Delivery
+
+DIGITS = 10  # of a line's number: all ids of a file have one length, so that their order is that of the lines
+AHEAD = 40  # most promote jobs that wait behind those of webhooks: 20,000 rows, which take some seconds
+PAUSE = 0.05  # seconds until they are counted again
+STUCK = 30.0  # seconds without fewer of them after which it is told, and told again
+
+
+class UnknownTenantError(Exception):
+    """There is no such tenant."""
+
+
+class Tally(msgspec.Struct):
+    """What became of the lines."""
+
+    read: int = 0
+    before: int = 0  # were appended by an import that was interrupted
+    appended: int = 0
+    skipped: int = 0
+    most_skipped: int | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether more lines were bad than may be."""
+        return self.most_skipped is not None and self.skipped > self.most_skipped
+
+
+class Origin(msgspec.Struct):
+    """Whose tickets these are, and of which file; lines up to `after` are in the inbox."""
+
+    tenant_id: str
+    fingerprint: str
+    after: int = 0
+
+    def correlation_id(self, number: int) -> str:
+        """Name the row that line `number` becomes."""
+        return f"import-{self.fingerprint}-{number:0{DIGITS}}"
+
+
+def origin(tenant_id: str, fingerprint: str | None) -> Origin:
+    """Make the origin of a file; what comes through a pipe cannot be known again."""
+    return Origin(tenant_id, fingerprint or secrets.token_hex(8))
+
+
+def batches(
+    lines: Iterable[Line], where: Origin, tally: Tally, max_chars: int, tell: Callable[[Line, str], None]
+) -> Iterator[list[Delivery]]:
+    """Give the deliveries of `lines`, and count them; `tell` is called for each line that is bad.
+
+    A batch comes of so many lines that a job may hold; so it may be empty.
+    """
+    batch: list[Delivery] = []
+    size = count = 0
+    for line in lines:
+        if (delivery := _delivery(line, where, tally, max_chars, tell)) is not None:
+            batch.append(delivery)
+            size += len(delivery.payload)
+        count += 1
+        if count == queue.JOB_ROWS or size >= queue.JOB_BYTES:
+            yield batch
+            batch, size, count = [], 0, 0
+        if tally.is_stopped:
+            break
+    yield batch
+
+
+def _delivery(
+    line: Line, where: Origin, tally: Tally, max_chars: int, tell: Callable[[Line, str], None]
+) -> Delivery | None:
+    """Read one line as a webhook is read; None for one that is bad, or that is in the inbox."""
+    tally.read += 1
+    error = line.error
+    if error is None:
+        try:
+            delivery = intake.read(line.payload, where.tenant_id, max_chars)
+            error = delivery.error
+        except event.MalformedError as malformed:
+            error = str(malformed)
+    if error is not None:
+        tally.skipped += 1
+        tell(line, error)
+        return None
+    if line.number <= where.after:
+        tally.before += 1
+        return None
+    return msgspec.structs.replace(delivery, correlation_id=where.correlation_id(line.number))
+
+
+async def find_end(connection: AsyncConnection, where: Origin) -> None:
+    """See up to which line the file is in the inbox already. Raises UnknownTenantError."""
+    if not await imports.is_tenant(connection, where.tenant_id):
+        raise UnknownTenantError
+    first, last = where.correlation_id(0), where.correlation_id(10**DIGITS - 1)
+    found = await imports.last_imported(connection, where.tenant_id, first, last)
+    where.after = int(found.rpartition("-")[2]) if found else 0
+
+
+async def append(
+    connection: AsyncConnection,
+    given: Iterable[list[Delivery]],
+    tally: Tally,
+    tell_stuck: Callable[[int], None] | None,
+) -> None:
+    """Append each batch in one statement, which commits it with its job.
+
+    With `tell_stuck` it waits while promotion is behind; that is called, with the rows that wait, where it stays behind.
+    """
+    for batch in given:
+        if batch:
+            if tell_stuck:
+                await _make_way(connection, tell_stuck)
+            await inbox.append(connection, batch, source=inbox.BULK)
+            tally.appended += len(batch)
+        await asyncio.sleep(0)  # Ctrl-C is heeded where nothing else waits
+
+
+async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], None]) -> None:
+    """Wait while too many rows of imports are to be promoted."""
+    fewest, since = None, time.monotonic()
+    while (waiting := await imports.count_waiting(connection)) >= AHEAD:
+        if fewest is None or waiting < fewest:
+            fewest, since = waiting, time.monotonic()
+        elif time.monotonic() - since > STUCK:
+            tell_stuck(waiting * queue.JOB_ROWS)
+            since = time.monotonic()
+        await asyncio.sleep(PAUSE)
