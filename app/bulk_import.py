@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import event, intake
+from app.rules import Rules
 from app.ticket_file import Line
 from db import imports, inbox, queue
 from db.inbox import Delivery
@@ -60,7 +61,7 @@ def origin(tenant_id: str, fingerprint: str | None) -> Origin:
 
 
 def batches(
-    lines: Iterable[Line], where: Origin, tally: Tally, max_chars: int, tell: Callable[[Line, str], None]
+    lines: Iterable[Line], where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
 ) -> Iterator[list[Delivery]]:
     """Give the deliveries of `lines`, and count them; `tell` is called for each line that is bad.
 
@@ -69,7 +70,7 @@ def batches(
     batch: list[Delivery] = []
     size = count = 0
     for line in lines:
-        if (delivery := _delivery(line, where, tally, max_chars, tell)) is not None:
+        if (delivery := _delivery(line, where, tally, rules, tell)) is not None:
             batch.append(delivery)
             size += len(delivery.payload)
         count += 1
@@ -82,14 +83,14 @@ def batches(
 
 
 def _delivery(
-    line: Line, where: Origin, tally: Tally, max_chars: int, tell: Callable[[Line, str], None]
+    line: Line, where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
 ) -> Delivery | None:
     """Read one line as a webhook is read; None for one that is bad, or that is in the inbox."""
     tally.read += 1
     error = line.error
     if error is None:
         try:
-            delivery = intake.read(line.payload, where.tenant_id, max_chars)
+            delivery = intake.read(line.payload, where.tenant_id, rules)
             error = delivery.error
         except event.MalformedError as malformed:
             error = str(malformed)

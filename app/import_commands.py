@@ -51,6 +51,7 @@ def import_(  # noqa: PLR0913  (one for each option)
     on where it ended. docs/bulk-import.md shows both formats.
     """
     from app import bulk_import, ticket_file  # noqa: PLC0415
+    from app.rules import Rules  # noqa: PLC0415
 
     if file is None:
         raise click.UsageError("give --file")
@@ -63,7 +64,7 @@ def import_(  # noqa: PLR0913  (one for each option)
         lines = ticket_file.Lines(file, settings.max_body_bytes)
         found = ticket_file.payloads(lines, form, tenant_id, settings.max_body_bytes)
         with Progress(file, lines, tally) as progress:
-            given = bulk_import.batches(found, where, tally, settings.max_description_chars, progress.tell_bad)
+            given = bulk_import.batches(found, where, tally, Rules.of(settings), progress.tell_bad)
             if dry_run:
                 tally.appended = sum(len(batch) for batch in progress.shown(given))
             else:

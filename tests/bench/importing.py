@@ -20,6 +20,7 @@ import psycopg
 
 from tests.bench import parts
 from tests.bench.parts import Rig
+from tests.parts import Server
 
 RATE = 17  # webhooks a second: a thousand a minute
 INTO = "inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature)"
@@ -71,7 +72,7 @@ def rounds(rig: Rig, file: Path, rows: int, count: int) -> dict[str, list[float]
 
 def command(rig: Rig, file: Path, *more: str) -> subprocess.CompletedProcess[bytes]:
     """Run `ticket-inbox import`."""
-    arguments = ["import", "--tenant", rig.tenant.id, "--file", file, *more]
+    arguments = ["import", "--tenant", rig.tenant.id, "--file", str(file), *more]
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments], env=rig.environment({}), check=True, stdout=subprocess.DEVNULL
     )
@@ -79,10 +80,13 @@ def command(rig: Rig, file: Path, *more: str) -> subprocess.CompletedProcess[byt
 
 def copy(rig: Rig, file: Path) -> None:
     """COPY all lines in one transaction."""
-    with psycopg.connect(rig.database.url) as connection, connection.cursor() as cursor:
-        with cursor.copy(f"COPY {INTO} FROM STDIN") as copying, file.open("rb") as lines:
-            for line in lines:
-                copying.write_row(row(line))
+    with (
+        psycopg.connect(rig.database.url) as connection,
+        connection.cursor().copy(f"COPY {INTO} FROM STDIN") as copying,
+        file.open("rb") as lines,
+    ):
+        for line in lines:
+            copying.write_row(row(line))
 
 
 def executemany(rig: Rig, file: Path) -> None:
@@ -118,7 +122,7 @@ def beside(rig: Rig, file: Path, rows: int) -> None:
             )
 
 
-def traffic(rig: Rig, server: parts.Server, file: Path, more: list[str] | None) -> tuple[list[float], float]:
+def traffic(rig: Rig, server: Server, file: Path, more: list[str] | None) -> tuple[list[float], float]:
     """Send webhooks while an import runs, or for a while; give the seconds to each 202, and those of the import."""
     accepted: list[float] = []
     ends = threading.Event()
