@@ -121,7 +121,7 @@ async def append(
 ) -> None:
     """Append each batch in one statement, which commits it with its job.
 
-    With `tell_stuck` it waits while promotion is behind; that is called, with the rows that wait, where it stays behind.
+    With `tell_stuck` it waits while promotion is behind; where it stays behind, that is called with the rows that wait.
     """
     for batch in given:
         if batch:

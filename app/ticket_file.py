@@ -102,8 +102,10 @@ def _each(records: Iterator[Record], lines: Lines) -> Iterator[tuple[int, Record
             record = next(records)
         except StopIteration:
             return
-        except (LongLineError, csv.Error) as error:
+        except LongLineError as error:
             yield number, str(error)
+        except csv.Error as error:
+            yield number, f"it is no row of CSV: {error}"
         else:
             yield number, record
 
@@ -136,7 +138,7 @@ def _csv_rows(lines: Lines, tenant_id: str, limit: int) -> Iterator[Line]:
     rows = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
     for number, row in _each(rows, lines):
         if isinstance(row, str):
-            yield Line(number, lines.number, error=f"it is no row of CSV: {row}")
+            yield Line(number, lines.number, error=row)
         elif any(row):
             yield _row(number, lines.number, names, row, tenant_id)
 

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app import bulk_import
+from app import bulk_import, ticket_file
 from app.bulk_import import Tally
 from app.rules import Rules
 from app.ticket_file import Line
@@ -27,7 +27,10 @@ from tests.parts import Database, Tenant, Worker, run
 
 pytestmark = pytest.mark.one_postgres
 
+PAGE = (Path(__file__).parent.parent / "docs/bulk-import.md").read_text()
 ROWS = "SELECT * FROM inbox ORDER BY id"
+ACME = Tenant("acme", "secret")
+WHOLE = ["1", "VPN drops", "every hour", "fixed", "2026-01-31T09:30:00Z", "High", ""]  # a row
 HEADER = ["ticket_id", "subject", "description", "resolution", "resolved_date", "priority", "tags"]
 
 
@@ -55,6 +58,17 @@ def csv_of(*rows: list[str], delimiter: str = ",", header: list[str] = HEADER) -
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter).writerows([header, *rows])
     return text.getvalue()
+
+
+def read(content: bytes, form: str, limit: int = 1024 * 1024) -> tuple[list[bytes], list[str]]:
+    """Give the payloads of a file of acme's, and what is told of its bad lines."""
+    lines = ticket_file.Lines(io.BufferedReader(io.BytesIO(content)), limit)
+    told: list[str] = []
+    given = bulk_import.batches(
+        ticket_file.payloads(lines, form, "acme", limit), bulk_import.origin("acme", None), Tally(), Rules(10_000),
+        lambda line, error: told.append(f"{line.number} to {line.last}: {error}"),
+    )  # fmt: skip
+    return [delivery.payload for batch in given for delivery in batch], told
 
 
 def history(database: Database, ticket_id: str) -> dict[str, Any]:
@@ -92,6 +106,23 @@ def test_json_lines_are_kept_byte_for_byte_and_stored(
     told = run(["trace", "1"], environment).stdout
     assert "  imported, promoted (inserted) in " in told
     assert "verified" not in told
+
+
+def test_the_files_that_the_page_shows_are_imported(
+    database: Database, acme: Tenant, import_: Callable[..., Any], start_worker: Callable[..., Worker]
+) -> None:
+    assert acme.id == "acme"
+    start_worker()
+    for name in ticket_file.FORMATS:
+        [block] = re.findall(rf"^```{name}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+        done = import_(block.encode(), name=f"f.{name}")
+        assert (done.returncode, done.stdout) == (0, "2 lines read: 2 appended, 0 skipped\n")
+    wait_until_promoted(database)
+    found = database.query("SELECT description, resolved_date, tags FROM ticket_history ORDER BY ticket_id")
+    assert [row["tags"] for row in found] == [["vpn"], [], ["access", "badge"], ["storage"]]
+    assert found[1]["description"] == "Printer\n\nBlank pages."
+    assert found[2]["description"].endswith('says "no".\nIt said "yes" yesterday.')
+    assert len({row["resolved_date"] for row in found}) == 1
 
 
 def test_a_line_without_a_tenant_gets_the_one_that_was_named(
@@ -146,86 +177,91 @@ def test_max_errors_stops_with_what_was_good_before(
     assert import_(content, "--max-errors", "2").stdout.startswith("5 lines read: 2 there before, 1 appended")
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_a_line_that_is_too_long_is_passed_over(
-    form: str, acme: Tenant, database: Database, import_: Callable[..., Any]
-) -> None:
+@pytest.mark.parametrize("form", ticket_file.FORMATS)
+def test_a_line_that_is_too_long_is_passed_over(form: str) -> None:
     """What follows it is read; a line of exactly the limit is not too long."""
-    good = acme.body()
-    good = good[:-1] + b" " * (1024 - len(good)) + b"}"
-    rows = [good, b"x" * 5000, b"x" * 1025, good]
+    good = ACME.body()
+    rows = [good[:-1] + b" " * (1024 - len(good)) + b"}", b"x" * 5000, b"x" * 1025, good]
     if form == "csv":
-        fields = [acme.payload()[name] for name in HEADER[:-1]]
-        rows = csv_of([*fields, "a"], ["x" * 5000], ["x" * 1500], [*fields, "b"]).encode().splitlines()
-    done = import_(b"\n".join(rows), name=f"f.{form}", MAX_BODY_BYTES="1024")
-    assert done.stderr.count("it is longer than 1,024 bytes (MAX_BODY_BYTES)") == 2
-    assert database.value("SELECT count(*) FROM inbox") == 2
+        rows = csv_of(WHOLE, ["x" * 5000], ["x" * 1500], WHOLE).encode().splitlines()
+    payloads, told = read(b"\n".join(rows), form, 1024)
+    first = 2 if form == "jsonl" else 3
+    assert len(payloads) == 2
+    assert told == [f"{n} to {n}: it is longer than 1,024 bytes (MAX_BODY_BYTES)" for n in (first, first + 1)]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_csv_as_a_program_or_excel_writes_it(
-    delimiter: str, mark: bytes, acme: Tenant, database: Database, import_: Callable[..., Any]
-) -> None:
-    """Columns in any order, one that is not ours, and no tags: the row is the object of its columns."""
+def test_csv_as_a_program_or_excel_writes_it(delimiter: str, mark: bytes) -> None:
+    """Columns in any order, one that is not ours, and no tags: a payload is the object of its row."""
     whole = ["1", "VPN; “drops”, often", 'It says "no".\r\nAgain.', "fixed\t", "2026-01-31 09:30:00Z", "High", "a; b ;"]
     header = ["Note", *(name.title() for name in reversed(HEADER))]
     rows = [["x", *reversed(whole)], ["", "", *reversed(["2", *whole[1:6]])], [""] * 8]
     rows += [["", '["x;y", "z"]', *reversed(["3", *whole[1:6]])]]
-    content = mark + csv_of(*rows, delimiter=delimiter, header=header).encode()
-    done = import_(content, name="f.CSV")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "3 lines read: 3 appended, 0 skipped\n", "")
-    found = [json.loads(row["payload"]) for row in database.query(ROWS)]
+    payloads, told = read(mark + csv_of(*rows, delimiter=delimiter, header=header).encode(), "csv")
+    found = [json.loads(payload) for payload in payloads]
+    assert told == []
     assert [one.pop("tags") for one in found] == [["a", "b"], [], ["x;y", "z"]]
-    assert found == [
-        {"tenant_id": acme.id, **dict(zip(HEADER, [number, *whole[1:6]], strict=False))} for number in "123"
-    ]
+    assert found == [{"tenant_id": "acme", **dict(zip(HEADER, [one, *whole[1:6]], strict=False))} for one in "123"]
 
 
-def test_bad_rows_of_csv_are_told_with_the_lines_they_are_on(
-    database: Database, acme: Tenant, import_: Callable[..., Any]
-) -> None:
-    good = [*(str(acme.payload(description="d")[name]) for name in HEADER[:-1]), ""]
+def test_bad_rows_of_csv_are_told_with_the_lines_they_are_on() -> None:
     rows = [
-        ('1,"two\nlines"', "line 2 to 3: it has 2 values for 8 columns"),
-        (",".join([*good[:4], "31.01.2026", "High", "", "acme"]), "line 4: resolved_date must be a date and time"),
-        (",".join([*good, "other"]), "line 5: tenant_id must be 'acme', not 'other'"),
+        ('1,"two\nlines"', "2 to 3: it has 2 values for 8 columns"),
+        (",".join([*WHOLE[:4], "31.01.2026", "High", "", "acme"]), "4 to 4: resolved_date must be a date and time"),
+        (",".join([*WHOLE, "other"]), "5 to 5: tenant_id must be 'acme', not 'other'"),
         (
-            ",".join([*good[:6], "[1]", ""]),
-            "line 6: tags must be texts with ; between them, or a JSON array of strings",
+            ",".join([*WHOLE[:6], "[1]", ""]),
+            "6 to 6: tags must be texts with ; between them, or a JSON array of strings",
         ),
-        (",".join([*good[:6], "\udce4", ""]), "line 7: it is not UTF-8 (in Excel, save as “CSV UTF-8”)"),
-        ('"a"b', "line 8: it is no row of CSV: ',' expected after '\"'"),
-        (",".join([*good, "acme"]), None),
-        ('"never closed', "line 10: it is no row of CSV: unexpected end of data"),
+        (",".join([*WHOLE[:6], "\udce4", ""]), "7 to 7: it is not UTF-8 (in Excel, save as “CSV UTF-8”)"),
+        ('"a"b', "8 to 8: it is no row of CSV: ',' expected after '\"'"),
+        (",".join([*WHOLE, "acme"]), None),
+        ('"never closed', "10 to 10: it is no row of CSV: unexpected end of data"),
     ]
     header = ",".join([*HEADER, "tenant_id"])
     content = "\n".join([header, *(row for row, _ in rows)]).encode(errors="surrogateescape")
-    done = import_(content, name="f.csv")
+    payloads, told = read(content, "csv")
     expected = [words for _, words in rows if words]
-    told = done.stderr.splitlines()[:-1]
+    assert len(payloads) == 1
     assert len(told) == len(expected)
     assert all(line.startswith(words) for line, words in zip(told, expected, strict=True)), told
-    assert (done.returncode, database.value("SELECT count(*) FROM inbox")) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("content", "more", "name", "code", "words"),
+    ("content", "words"),
     [
-        (b"{}", [], "f.txt", 2, "give --format"),
-        (b"", [], "f.csv", 1, "the first line must name the columns, in UTF-8: ticket_id, "),
-        ("ticket_id\n".encode("utf-16"), [], "f.csv", 1, "the first line must name the columns, in UTF-8: "),
-        (b"ticket_id,subject\n", [], "f.csv", 1, "description, resolution, resolved_date, priority is missing"),
-        (",".join([*HEADER, "tags"]).encode(), [], "f.csv", 1, "the first line names a column twice: tags"),
-        (b"{}", ["--tenant", "nobody"], "f.jsonl", 1, "there is no such tenant: see `ticket-inbox tenant list`"),
-        (b"{}", ["--file", "gone.jsonl"], "f.jsonl", 2, "No such file or directory"),
+        (b"", "the first line must name the columns, in UTF-8: ticket_id, "),
+        ("ticket_id\n".encode("utf-16"), "the first line must name the columns, in UTF-8: "),
+        (b"ticket_id,subject\n", "description, resolution, resolved_date, priority is missing"),
+        (",".join([*HEADER, "tags"]).encode(), "the first line names a column twice: tags"),
     ],
-)  # fmt: skip
+)
+def test_csv_needs_a_header(content: bytes, words: str) -> None:
+    with pytest.raises(ticket_file.FileError, match=re.escape(words)):
+        read(content, "csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--tenant", "acme"], 2, "give --file"),
+        (["--tenant", "acme", "--file", "f.txt"], 2, "give --format"),
+        (["--tenant", "acme", "--file", "gone.jsonl"], 2, "No such file or directory"),
+        (["--tenant", "acme", "--file", "f.csv"], 1, "Error: the first line must name the columns"),
+        (
+            ["--tenant", "nobody", "--file", "f.csv"],
+            1,
+            "Error: there is no such tenant: see `ticket-inbox tenant list`",
+        ),
+    ],
+)
 def test_what_cannot_be_begun_is_told_in_one_line(
-    content: bytes, more: list[str], name: str, code: int, words: str, acme: Tenant, import_: Callable[..., Any]
+    arguments: list[str], code: int, words: str, acme: Tenant, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    assert acme.id == "acme"
-    done = import_(content, *more, name=name)
+    for name in ("f.txt", "f.csv"):
+        (tmp_path / name).write_bytes(acme.body())
+    done = run(["import", *arguments], environment, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr.splitlines()[-1]
     assert code == 2 or done.stderr.count("\n") == 1
@@ -382,9 +418,8 @@ def chunks(descriptor: int) -> Iterator[bytes]:
 
 def test_no_more_than_a_batch_is_in_memory() -> None:
     """Of a file that never ends; a batch is bounded by its rows, and by its bytes."""
-    tenant = Tenant("acme", "secret")
     for resolution, rows in (("short", queue.JOB_ROWS), ("x" * 1024 * 1024, queue.JOB_BYTES // (1024 * 1024))):
-        payload = tenant.body(resolution=resolution)
+        payload = ACME.body(resolution=resolution)
         lines = (Line(number, number, payload) for number in itertools.count(1))
         given = bulk_import.batches(lines, bulk_import.origin("acme", "0"), Tally(), Rules(), lambda *_: None)
         assert [len(next(given)) for _ in range(3)] == [rows] * 3

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -53,17 +52,13 @@ def write(rig: Rig, file: Path, rows: int) -> Path:
 
 def rounds(rig: Rig, file: Path, rows: int, count: int) -> dict[str, list[float]]:
     """Give each one's rows a second, interleaved, from the command to its end; nobody promotes meanwhile."""
-    ways: dict[str, Callable[[], object]] = {
-        "import": lambda: command(rig, file, "--no-wait"),
-        "COPY": lambda: copy(rig, file),
-        "executemany": lambda: executemany(rig, file),
-    }
+    ways = {"import": lambda rig, file: command(rig, file, "--no-wait"), "COPY": copy, "executemany": executemany}
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(count):
         for name, way in ways.items():
             parts.empty(rig.database)
             began = time.perf_counter()
-            way()
+            way(rig, file)
             found[name].append(rows / (time.perf_counter() - began))
             assert rig.database.value("SELECT count(*) FROM inbox") == rows
     parts.empty(rig.database)
