@@ -1,7 +1,7 @@
 """How do the tickets of a file come into the inbox? A batch at a time, behind the webhooks, and no line twice.
 
-The correlation id of each row names the file's bytes and the line, so the inbox itself tells how far an import has
-come: what was committed is known, whoever was killed, and wherever it goes on (docs/decisions/0028).
+The correlation id of each row names the file's bytes and the line, so the inbox itself tells which lines it has,
+whoever was killed, and wherever the import goes on (docs/decisions/0028).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from app.ticket_file import Line
 from db import imports, inbox, queue
 from db.inbox import Delivery
 
-DIGITS = 10  # of a line's number: all ids of a file have one length, so that their order is that of the lines
+DIGITS = 10  # of a line's number: all ids of a file are of one length, and so together in every order
 AHEAD = 40  # most promote jobs that wait behind those of webhooks: 20,000 rows, which take some seconds
 PAUSE = 0.05  # seconds until they are counted again
 STUCK = 30.0  # seconds without fewer of them after which it is told, and told again
@@ -32,7 +32,7 @@ class Tally(msgspec.Struct):
     """What became of the lines."""
 
     read: int = 0
-    before: int = 0  # were appended by an import that was interrupted
+    before: int = 0  # were appended by an import before this one
     appended: int = 0
     skipped: int = 0
     most_skipped: int | None = None
@@ -43,12 +43,11 @@ class Tally(msgspec.Struct):
         return self.most_skipped is not None and self.skipped > self.most_skipped
 
 
-class Origin(msgspec.Struct):
-    """Whose tickets these are, and of which file; lines up to `after` are in the inbox."""
+class Origin(msgspec.Struct, frozen=True):
+    """Whose tickets these are, and of which file."""
 
     tenant_id: str
     fingerprint: str
-    after: int = 0
 
     def correlation_id(self, number: int) -> str:
         """Name the row that line `number` becomes."""
@@ -85,7 +84,7 @@ def batches(
 def _delivery(
     line: Line, where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
 ) -> Delivery | None:
-    """Read one line as a webhook is read; None for one that is bad, or that is in the inbox."""
+    """Read one line as a webhook is read; None for one that is bad."""
     tally.read += 1
     error = line.error
     if error is None:
@@ -98,19 +97,15 @@ def _delivery(
         tally.skipped += 1
         tell(line, error)
         return None
-    if line.number <= where.after:
-        tally.before += 1
-        return None
     return msgspec.structs.replace(delivery, correlation_id=where.correlation_id(line.number))
 
 
-async def find_end(connection: AsyncConnection, where: Origin) -> None:
-    """See up to which line the file is in the inbox already. Raises UnknownTenantError."""
+async def is_known(connection: AsyncConnection, where: Origin) -> bool:
+    """Tell whether the inbox has anything of the file. Raises UnknownTenantError."""
     if not await imports.is_tenant(connection, where.tenant_id):
         raise UnknownTenantError
     first, last = where.correlation_id(0), where.correlation_id(10**DIGITS - 1)
-    found = await imports.last_imported(connection, where.tenant_id, first, last)
-    where.after = int(found.rpartition("-")[2]) if found else 0
+    return await imports.is_known(connection, where.tenant_id, first, last)
 
 
 async def append(
@@ -118,18 +113,31 @@ async def append(
     given: Iterable[list[Delivery]],
     tally: Tally,
     tell_stuck: Callable[[int], None] | None,
+    *,
+    is_known: bool,
 ) -> None:
-    """Append each batch in one statement, which commits it with its job.
+    """Append each batch in one statement, which commits it with its job; of a file that `is_known`, what is not there.
 
     With `tell_stuck` it waits while promotion is behind; where it stays behind, that is called with the rows that wait.
     """
-    for batch in given:
+    for each in given:
+        batch = await _not_there(connection, each, tally) if is_known else each
         if batch:
             if tell_stuck:
                 await _make_way(connection, tell_stuck)
             await inbox.append(connection, batch, source=inbox.BULK)
             tally.appended += len(batch)
         await asyncio.sleep(0)  # Ctrl-C is heeded where nothing else waits
+
+
+async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: Tally) -> list[Delivery]:
+    """Give what the inbox does not have of `batch`, and count the rest."""
+    if not batch:
+        return batch
+    correlation_ids = [delivery.correlation_id for delivery in batch]
+    there = await imports.imported(connection, batch[0].tenant_id, correlation_ids)
+    tally.before += len(there)
+    return [delivery for delivery in batch if delivery.correlation_id not in there]
 
 
 async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], None]) -> None:

@@ -47,8 +47,8 @@ def import_(  # noqa: PLR0913  (one for each option)
 ) -> None:
     """Bring a file's tickets into ticket_history, through the inbox; webhooks go first.
 
-    A bad line is told and skipped, and makes it exit 1. Run the same command again after it was interrupted: it goes
-    on where it ended. docs/bulk-import.md shows both formats.
+    A bad line is told and skipped, and makes it exit 1. After it was interrupted, run the same command again: it
+    appends what is not there. docs/bulk-import.md shows both formats.
     """
     from app import bulk_import, ticket_file  # noqa: PLC0415
     from app.rules import Rules  # noqa: PLC0415
@@ -78,13 +78,11 @@ def _append(
     from app import bulk_import, on_database  # noqa: PLC0415
 
     async def act(connection: "AsyncConnection", _settings: "Settings") -> None:
-        await bulk_import.find_end(connection, where)
-        if where.after and again:
-            where.after = 0
-        elif where.after:
-            progress.tell(f"the inbox has this file up to line {where.after:,}: going on after it (unless --again)")
+        is_known = await bulk_import.is_known(connection, where) and not again
+        if is_known:
+            progress.tell("the inbox has lines of this file: they are passed over (unless --again)")
         tell_stuck = progress.tell_stuck if waits else None
-        await bulk_import.append(connection, progress.shown(given), progress.tally, tell_stuck)
+        await bulk_import.append(connection, progress.shown(given), progress.tally, tell_stuck, is_known=is_known)
 
     on_database.run(act, STATEMENT)
 
@@ -138,7 +136,7 @@ def _told(tally: "Tally") -> Iterator[None]:
     """Turn what ends an import early into a click error of one line, which says how it goes on."""
     from app import bulk_import, ticket_file  # noqa: PLC0415
 
-    how = "run the same command again, and it goes on after what was appended"
+    how = "run the same command again, and it appends what is not there"
     try:
         yield
     except ticket_file.FileError as error:
@@ -146,9 +144,9 @@ def _told(tally: "Tally") -> Iterator[None]:
     except bulk_import.UnknownTenantError:
         raise click.ClickException("there is no such tenant: see `ticket-inbox tenant list`") from None
     except click.ClickException as error:
-        raise click.ClickException(f"{error.message}; {how} ({tally.appended:,} lines)") from None
+        raise click.ClickException(f"{error.message}; {tally.appended:,} lines were appended: {how}") from None
     except KeyboardInterrupt:
-        raise click.ClickException(f"interrupted; {how} ({tally.appended:,} lines)") from None
+        raise click.ClickException(f"interrupted; {tally.appended:,} lines were appended: {how}") from None
 
 
 def _conclude(tally: "Tally", *, dry_run: bool) -> None:

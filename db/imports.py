@@ -1,4 +1,6 @@
-"""How far has a file come into the inbox, and how much of what was imported still waits? Reads only."""
+"""Which lines of a file has the inbox, and how much of what was imported still waits? Reads only."""
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,14 +10,17 @@ from db.inbox import BULK
 
 IS_TENANT = sa.text("SELECT EXISTS (SELECT FROM tenant_configs WHERE tenant_id = :tenant_id)")
 
-# All of these ids are of one form and length, so that every collation puts them in the order of their numbers. By
-# ORDER BY, because max() would read all of them.
-LAST_IMPORTED = sa.text(
+IS_KNOWN = sa.text(
+    """
+    SELECT EXISTS (SELECT FROM inbox
+                   WHERE correlation_id BETWEEN :first AND :last AND tenant_id = :tenant_id AND source = :source)
+    """
+)
+
+IMPORTED = sa.text(
     """
     SELECT correlation_id FROM inbox
-    WHERE correlation_id BETWEEN :first AND :last AND tenant_id = :tenant_id AND source = :source
-    ORDER BY correlation_id DESC
-    LIMIT 1
+    WHERE correlation_id = ANY(CAST(:correlation_ids AS text[])) AND tenant_id = :tenant_id AND source = :source
     """
 )
 
@@ -32,11 +37,16 @@ async def is_tenant(connection: AsyncConnection, tenant_id: str) -> bool:
     return bool(await connection.scalar(IS_TENANT, {"tenant_id": tenant_id}))
 
 
-async def last_imported(connection: AsyncConnection, tenant_id: str, first: str, last: str) -> str | None:
-    """Give the highest correlation id from `first` to `last` that was imported for the tenant."""
+async def is_known(connection: AsyncConnection, tenant_id: str, first: str, last: str) -> bool:
+    """Tell whether anything was imported for the tenant by a correlation id from `first` to `last`."""
     within = {"first": first, "last": last, "tenant_id": tenant_id, "source": BULK}
-    found: str | None = await connection.scalar(LAST_IMPORTED, within)
-    return found
+    return bool(await connection.scalar(IS_KNOWN, within))
+
+
+async def imported(connection: AsyncConnection, tenant_id: str, correlation_ids: Sequence[str]) -> set[str]:
+    """Give those of `correlation_ids` by which something was imported for the tenant."""
+    wanted = {"correlation_ids": correlation_ids, "tenant_id": tenant_id, "source": BULK}
+    return set(await connection.scalars(IMPORTED, wanted))
 
 
 async def count_waiting(connection: AsyncConnection) -> int:

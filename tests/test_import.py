@@ -1,5 +1,6 @@
 """ticket-inbox import --file: both formats, what is bad, what was interrupted, and what stands in the end."""
 
+import asyncio
 import csv
 import io
 import itertools
@@ -22,6 +23,7 @@ from app import bulk_import, ticket_file
 from app.bulk_import import Tally
 from app.rules import Rules
 from app.ticket_file import Line
+from db import engine as engines
 from db import queue
 from tests.parts import Database, Tenant, Worker, run
 
@@ -99,6 +101,7 @@ def test_json_lines_are_kept_byte_for_byte_and_stored(
     prefix, _, line = other["correlation_id"].rpartition("-")
     assert (one["correlation_id"], line) == (f"{prefix}-0000000001", "0000000003")
     assert database.query("SELECT priority FROM procrastinate_jobs") == [{"priority": queue.BULK_PRIORITY}]
+    assert queue.BULK_PRIORITY < queue.OVER_SHARE_PRIORITY
 
     start_worker()
     wait_until_promoted(database)
@@ -271,7 +274,7 @@ def test_without_postgres_it_says_so_in_one_line(import_: Callable[..., Any]) ->
     done = import_(b"{}\n", DATABASE_URL="postgresql://127.0.0.1:1/x")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("Error: Postgres cannot be reached: ")
-    assert done.stderr.endswith("run the same command again, and it goes on after what was appended (0 lines)\n")
+    assert done.stderr.endswith("0 lines were appended: run the same command again, and it appends what is not there\n")
 
 
 def test_a_pipe_can_be_imported(database: Database, acme: Tenant, environment: dict[str, str]) -> None:
@@ -292,7 +295,7 @@ def test_importing_twice_does_no_harm(
     wait_until_promoted(database)
     before = history(database, "2")
     done = import_(content, name="other.jsonl")
-    assert done.stderr == "the inbox has this file up to line 3: going on after it (unless --again)\n"
+    assert done.stderr == "the inbox has lines of this file: they are passed over (unless --again)\n"
     assert done.stdout == "3 lines read: 3 there before, 0 appended, 0 skipped\n"
     assert import_(content, "--again").stdout == "3 lines read: 3 appended, 0 skipped\n"
     assert import_(b"\n" + content).stdout == "3 lines read: 3 appended, 0 skipped\n"
@@ -301,6 +304,16 @@ def test_importing_twice_does_no_harm(
     after = history(database, "2")
     moved = {"inbox_id", "ingested_at", "updated_at"}
     assert {name for name, value in after.items() if value != before[name]} == moved
+
+
+def test_a_line_that_a_setting_made_bad_is_appended_when_it_is_good(
+    database: Database, acme: Tenant, import_: Callable[..., Any]
+) -> None:
+    content = acme.body(description="long" * 10) + b"\n" + acme.body(description="short") + b"\n"
+    assert import_(content, MAX_DESCRIPTION_CHARS="39").stdout == "2 lines read: 1 appended, 1 skipped\n"
+    assert import_(content).stdout == "2 lines read: 1 there before, 1 appended, 0 skipped\n"
+    lines = database.query("SELECT right(correlation_id, 2) AS line FROM inbox ORDER BY id")
+    assert [row["line"] for row in lines] == ["02", "01"]
 
 
 def test_another_tenant_may_have_the_same_file(
@@ -336,9 +349,7 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     """It stops by itself after two batches of four, because so much waits to be promoted."""
     file = tmp_path / "f.jsonl"
     file.write_bytes(lines_of(acme, 1000) + b"bad\n" + lines_of(acme, 2000)[len(lines_of(acme, 1000)) :])
-    job = f"ROW('promote', 'promote', {queue.BULK_PRIORITY}, NULL, NULL, '{{}}'::jsonb, NULL)::procrastinate_job_to_defer_v1"
-    waiting = f"SELECT procrastinate_defer_jobs_v1(array_fill({job}, ARRAY[{bulk_import.AHEAD - 2}]))"
-    database.query(waiting)
+    database.query(waiting(bulk_import.AHEAD - 2))
     arguments = [sys.executable, "-m", "app", "import", "--tenant", "acme", "--file", str(file)]
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
     try:
@@ -352,7 +363,7 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     assert (process.returncode == -signal.SIGKILL) == (way == "killed in a statement")
     if way != "killed in a statement":
         assert process.returncode == 1
-        assert last.endswith("run the same command again, and it goes on after what was appended (1,000 lines)")
+        assert last.endswith("1,000 lines were appended: run the same command again, and it appends what is not there")
         assert "Traceback" not in told
     database.wait_for(SESSIONS, 0, within=10)
     there = database.value("SELECT count(*) FROM inbox")
@@ -362,6 +373,12 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     assert done.stdout == f"2,001 lines read: {there:,} there before, {2000 - there:,} appended, 1 skipped\n"
     assert (done.returncode, "line 1001: it is not JSON" in done.stderr) == (1, True)
     assert database.value("SELECT count(DISTINCT ticket_id)::text || count(*) FROM inbox") == "20002000"
+
+
+def waiting(jobs: int) -> str:
+    """Give the statement that defers so many jobs of an import."""
+    job = f"ROW('promote', 'promote', {queue.BULK_PRIORITY}, NULL, NULL, '{{}}'::jsonb, NULL)::procrastinate_job_to_defer_v1"
+    return f"SELECT procrastinate_defer_jobs_v1(array_fill({job}, ARRAY[{jobs}]))"
 
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ticket-inbox command' AND datname = current_database()"
@@ -414,6 +431,32 @@ def chunks(descriptor: int) -> Iterator[bytes]:
             break
         yield chunk
     os.close(descriptor)
+
+
+def test_it_says_where_promotion_does_not_catch_up(
+    database: Database, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on once there is room."""
+    monkeypatch.setattr(bulk_import, "STUCK", 0)
+    database.query(waiting(bulk_import.AHEAD))
+    where, tally, told = bulk_import.origin(acme.id, None), Tally(), []
+    given = bulk_import.batches([Line(1, 1, acme.body())], where, tally, Rules(), lambda *_: None)
+
+    def tell(rows: int) -> None:
+        told.append((rows, tally.appended))
+        database.query("DELETE FROM procrastinate_jobs WHERE id = (SELECT min(id) FROM procrastinate_jobs)")
+
+    async def append() -> None:
+        engine = engines.create_engine(database.url, "test", 1, 30.0)
+        try:
+            async with engines.connection(engine) as connection:
+                await bulk_import.append(connection, given, tally, tell, is_known=False)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(append())
+    assert told == [(bulk_import.AHEAD * queue.JOB_ROWS, 0)]
+    assert tally.appended == database.value("SELECT count(*) FROM inbox") == 1
 
 
 def test_no_more_than_a_batch_is_in_memory() -> None:

@@ -17,7 +17,8 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "take over": queue.TAKE_OVER,
     "upsert": ticket_history.UPSERT,
     "standing": ticket_history.STANDING,
-    "last imported": imports.LAST_IMPORTED,
+    "is known": imports.IS_KNOWN,
+    "imported": imports.IMPORTED,
 }
 
 
