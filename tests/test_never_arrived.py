@@ -115,6 +115,4 @@ def told(ticket: dict[str, object]) -> tuple[str, int]:
 
 def stored(database: Database) -> dict[str, tuple[str, int]]:
     rows = database.query("SELECT ticket_id, resolution, resolved_date FROM ticket_history")
-    return {
-        row["ticket_id"]: (row["resolution"], round(row["resolved_date"].timestamp() * 1000)) for row in rows
-    }
+    return {row["ticket_id"]: (row["resolution"], round(row["resolved_date"].timestamp() * 1000)) for row in rows}
