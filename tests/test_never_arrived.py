@@ -27,6 +27,18 @@ def sdp() -> Iterator[FakeSdp]:
         yield one
 
 
+@pytest.fixture
+def acme(sdp: FakeSdp, database: Database, secrets_key: str, environment: dict[str, str], tmp_path: Path) -> Tenant:
+    """A tenant whose ServiceDesk Plus ticket-inbox may ask."""
+    tenant = database.add_tenant(secrets_key)
+    credentials = tmp_path / "credentials"
+    credentials.write_text(json.dumps(sdp.given))
+    arguments = ["--edition", "on_premises", "--url", sdp.url, "--credentials-file", str(credentials)]
+    done = run(["tenant", "sdp", "set", tenant.id, *arguments], environment)
+    assert done.returncode == 0, done.stderr
+    return tenant
+
+
 class Technicians(threading.Thread):
     """Resolve tickets at random, some of them twice, and have webhooks sent: a third none, a third one, a third two."""
 
@@ -54,18 +66,14 @@ class Technicians(threading.Thread):
 
 def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_worker_killed_twice(
     database: Database,
-    secrets_key: str,
-    environment: dict[str, str],
     start_server: Callable[..., Server],
     start_worker: Callable[..., Worker],
     sdp: FakeSdp,
-    tmp_path: Path,
+    acme: Tenant,
 ) -> None:
     """At the end ticket_history is what ServiceDesk Plus has: each ticket once, and the newest of each."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")  # noqa: T201  (pytest shows it where the test fails)
-    acme = database.add_tenant(secrets_key)
-    introduce(sdp, acme, environment, tmp_path)
     worker = start_worker(SDP_REQUESTS_PER_MINUTE="6000")
     technicians = Technicians(sdp, start_server(), acme, random.Random(seed))
     began = time.monotonic()
@@ -94,15 +102,6 @@ def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_w
     sources = {row["source"] for row in database.query("SELECT DISTINCT source FROM ticket_history")}
     assert sources == {"webhook_resolved", "api_fallback"}
     database.wait_for("SELECT count(*) FROM inbox WHERE status <> 'promoted'", 0, within=30)
-
-
-def introduce(sdp: FakeSdp, acme: Tenant, environment: dict[str, str], directory: Path) -> None:
-    """Tell ticket-inbox where the tenant's ServiceDesk Plus is."""
-    credentials = directory / "credentials"
-    credentials.write_text(json.dumps(sdp.given))
-    arguments = ["--edition", "on_premises", "--url", sdp.url, "--credentials-file", str(credentials)]
-    done = run(["tenant", "sdp", "set", acme.id, *arguments], environment)
-    assert done.returncode == 0, done.stderr
 
 
 def told(ticket: dict[str, object]) -> tuple[str, int]:
