@@ -9,6 +9,8 @@ import click
 
 from app import given_secret
 from app import settings as environment
+from app.doctor import doctor
+from app.import_commands import import_
 from app.operator_commands import status, trace
 from app.role_commands import roles
 from app.tenant_commands import tenant
@@ -26,7 +28,7 @@ def main() -> None:
     """
 
 
-for command in (tenant, status, trace, roles):
+for command in (tenant, import_, status, trace, doctor, roles):
     main.add_command(command)
 
 
