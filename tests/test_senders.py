@@ -5,6 +5,7 @@ import datetime as dt
 import importlib.util
 import ipaddress
 import json
+import os
 import re
 import socket
 import ssl
@@ -247,6 +248,22 @@ def test_other_refusals_are_kept_and_tried_once(rude: Sender, answerer: Answerer
     assert (len(answerer.got), len(rude.spooled()), rude.refused()) == (1, 1, [])
 
 
+def test_a_401_ends_the_run(rude: Sender, answerer: Answerer) -> None:
+    """All that waits has the same tenant and the same secret: a full spool is not a thousand refusals."""
+    answerer.replies((401, {}, PROBLEM))
+    for runs in (1, 2, 3):
+        assert rude.send().result == "failure"
+        assert len(answerer.got) == len(rude.spooled()) == runs
+
+
+def test_a_403_is_of_one_event(rude: Sender, answerer: Answerer) -> None:
+    """A firewall before the server may dislike its text."""
+    answerer.replies((403, {}, b""), ACCEPTED)
+    assert rude.send().result == "failure"
+    answerer.replies((403, {}, b""), ACCEPTED)
+    assert "1 delivered, 1 in the spool" in rude.send().message
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_what_may_pass_is_tried_again_under_the_same_id(rude: Sender, answerer: Answerer, status: int) -> None:
     answerer.replies((status, {"Retry-After": "0"}, PROBLEM), (status, {}, b"no JSON"), ACCEPTED)
@@ -361,7 +378,18 @@ def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
     assert answerer.got[0].id in told.message
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a limit of the size of files is Unix's")
 def test_no_room_on_the_disk(rude: Sender, answerer: Answerer) -> None:
+    """The file is begun, and cannot be written: it does not stay."""
+    rude.program = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *rude.program]
+    told = rude.send()
+    assert told.result == "success"
+    assert "could not take it" in told.message
+    assert len(answerer.got) == 1
+    assert list(rude.spool.iterdir()) == []
+
+
+def test_no_folder_for_the_spool(rude: Sender, answerer: Answerer) -> None:
     rude.spool.write_text("a file where the folder should be")
     told = rude.send()
     assert told.result == "success"
