@@ -20,5 +20,5 @@ except OSError as error:
     raise SystemExit(
         f"Error: cannot listen on {address} ({error.strerror}): free it, or set WORKER_METRICS_PORT"
     ) from None
-runner.run(worker.run(app, conninfo))
+runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
 stop_exporting()

@@ -6,6 +6,7 @@ anew, on new connections, as soon as Postgres answers. What the former one left 
 
 import asyncio
 import logging
+import os
 import signal
 from typing import Any
 
@@ -18,16 +19,20 @@ from otel import logs
 
 WAITS = "Postgres is away, or has no schema yet ({}): the worker goes on by itself when it is there"
 BETWEEN_TRIES = 0.5  # seconds
+LATE_SECONDS = 5.0  # past SHUTDOWN_TIMEOUT_SECONDS: what a worker may take to say goodbye
 FAULTS = (exceptions.ConnectorException, psycopg.Error, OSError)
 _logger = logging.getLogger("ticket_inbox.worker")
 
 
-async def run(app: App, conninfo: str) -> None:
-    """Work until SIGTERM or SIGINT, then finish the jobs in hand. Raises only what is not Postgres' fault."""
+async def run(app: App, conninfo: str, seconds: float) -> None:
+    """Work until SIGTERM or SIGINT, then finish the jobs in hand within `seconds`, and end.
+
+    Raises only what is not Postgres' fault.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _stop, stop, seconds + LATE_SECONDS)
     loop.set_exception_handler(_log_unheard)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_shorten)
@@ -44,6 +49,21 @@ async def run(app: App, conninfo: str) -> None:
                 told = why
                 logs.log(_logger, logging.WARNING, "worker_waits", error=WAITS.format(why))
         await _wait(stop, BETWEEN_TRIES)
+
+
+def _stop(stop: asyncio.Event, seconds: float) -> None:
+    """Stop, and do not wait for a Postgres that never answers: whoever told us to may not wait either."""
+    stop.set()
+    asyncio.get_running_loop().call_later(seconds, _end_late, seconds)
+
+
+def _end_late(seconds: float) -> None:
+    why = (
+        f"Postgres has not answered for {seconds:g} s: what was in hand goes back to work by another worker, or a sweep"
+    )
+    logs.log(_logger, logging.WARNING, "worker_ended_late", error=why)
+    logging.shutdown()
+    os._exit(1)
 
 
 async def _work(app: App, stop: asyncio.Event) -> None:

@@ -31,9 +31,9 @@ def frozen(process_ids: list[int]) -> Iterator[None]:
             os.kill(process_id, signal.SIGCONT)
 
 
-def backends(database: Database) -> list[int]:
-    """The ids of Postgres' processes that serve our server's connections."""
-    rows = database.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'ticket-inbox server'")
+def backends(database: Database, of: str = "server") -> list[int]:
+    """The ids of Postgres' processes that serve our server's connections, or the worker's."""
+    rows = database.query("SELECT pid FROM pg_stat_activity WHERE application_name = %s", f"ticket-inbox {of}")
     return [row["pid"] for row in rows]
 
 
@@ -161,6 +161,34 @@ def test_a_worker_that_is_told_to_stop_finishes_its_jobs(
         assert worker.process.poll() is None
     assert worker.process.wait(10) == 0
     assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 2
+
+
+def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_answers(
+    database: Database, secrets_key: str, start_server: StartServer, start_worker: StartWorker
+) -> None:
+    """It waited for as long as Postgres was silent: a supervisor that is patient would have waited with it."""
+    tenant = database.add_tenant(secrets_key)
+    worker = start_worker(SHUTDOWN_TIMEOUT_SECONDS="1")
+    worker.wait_for_line("worker_started")
+    with frozen(backends(database, "worker")):
+        worker.process.terminate()
+        assert worker.process.wait(25) == 1
+    assert len(worker.lines("worker_ended_late")) == 1
+    assert start_server().send(tenant).status_code == 202
+    start_worker()
+    database.wait_for("SELECT count(*) FROM ticket_history", 1, within=30)
+
+
+def test_a_server_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_answers(
+    database: Database, secrets_key: str, start_server: StartServer
+) -> None:
+    tenant = database.add_tenant(secrets_key)
+    server = start_server(SHUTDOWN_TIMEOUT_SECONDS="1", APPEND_TIMEOUT_SECONDS="1")
+    assert server.send(tenant).status_code == 202
+    with frozen(backends(database)):
+        assert server.send(tenant).status_code == 503
+        server.process.terminate()
+        server.process.wait(25)
 
 
 def test_503_while_postgres_is_slow_and_202_again_after(
