@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import metadata, queue
 
+WEBHOOK, API, BULK = SOURCES = ("webhook_resolved", "api_fallback", "bulk_import")  # that brought a delivery
+
 inbox = sa.Table(
     "inbox",
     metadata,
@@ -89,8 +91,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 APPEND = sa.text(
     f"""
     WITH appended AS (
-      INSERT INTO inbox (tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
-      SELECT * FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:correlation_id AS text[]),
+      INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
+      SELECT CAST(:source AS text), *
+      FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:correlation_id AS text[]),
                            CAST(:traceparent AS text[]), CAST(:payload AS bytea[]), CAST(:signature AS text[]),
                            CAST(:status AS text[]), CAST(:error AS text[]))
       RETURNING id, status, tenant_id
@@ -138,15 +141,18 @@ DELETE_OLD = sa.text(
 
 
 async def append(
-    connection: AsyncConnection, deliveries: Sequence[Delivery], over_share: Sequence[str] = ()
+    connection: AsyncConnection,
+    deliveries: Sequence[Delivery],
+    over_share: Sequence[str] = (),
+    source: str = WEBHOOK,
 ) -> list[int]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
     Those of the tenants `over_share` have a job of their own, which runs when no other's waits.
     Gives their inbox ids, in the order of `deliveries`.
     """
-    row = (await connection.execute(APPEND, {**_columns(deliveries, Delivery), "over_share": over_share})).one()
-    return list(row.ids)
+    given = {**_columns(deliveries, Delivery), "over_share": over_share, "source": source}
+    return list((await connection.execute(APPEND, given)).one().ids)
 
 
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:

@@ -24,7 +24,7 @@ TABLES = {
     "alembic_version": {APP: "SELECT"},
     "tenant_configs": {APP: "SELECT (tenant_id, secret, previous_secret, previous_secret_ends_at, enabled)"},
     "inbox": {
-        APP: f"INSERT {_of(Delivery)}, SELECT (id, tenant_id, status, received_at)",
+        APP: f"INSERT {_of(Delivery)}, INSERT (source), SELECT (id, tenant_id, status, received_at)",
         WORKER: f"SELECT {_of(ClaimedRow)}, DELETE, "
         "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
     },
