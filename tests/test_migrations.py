@@ -70,7 +70,7 @@ def test_procrastinates_part_is_what_procrastinate_makes(empty_database: Databas
     ours = {
         one
         for one in objects(database)
-        if not any(name in one for name in ("inbox", "ticket_history", "tenant_configs", "alembic"))
+        if not any(name in one for name in ("inbox", "ticket_history", "tenant_configs", "sdp_", "alembic"))
     }
     assert ours == theirs
 
@@ -103,6 +103,12 @@ def test_it_can_be_written_down_for_a_database_administrator(empty_database: Dat
         ("tenant_configs", {"tenant_id": ""}),
         ("tenant_configs", {"secret": None}),
         ("tenant_configs", {"previous_secret": "without an end"}),
+        ("sdp_configs", {"edition": "msp"}),
+        ("sdp_configs", {"credentials": None}),
+        ("sdp_configs", {"tenant_id": "nobody"}),
+        ("sdp_cursors", {"source": "webhook_resolved"}),
+        ("sdp_cursors", {"position": None}),
+        ("sdp_cursors", {"tenant_id": "nobody"}),
     ],
 )
 def test_wrong_values_must_not_exist(database: Database, table: str, changes: dict[str, Any]) -> None:
