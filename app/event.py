@@ -6,6 +6,20 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from app import native
+from app.rules import (
+    BrokenRule,
+    MalformedError,
+    RejectedError,
+    ResolvedTicket,
+    Rules,
+    broken_rules,
+    holds_nul,
+    members_of,
+)
+
+__all__ = ["BrokenRule", "MalformedError", "RejectedError", "ResolvedTicket"]  # which decode() gives and raises
+
 PATH = "/webhook/servicedesk/resolved-ticket"
 
 EXAMPLE = {
@@ -47,38 +61,7 @@ class ResolvedTicketPayload(msgspec.Struct, frozen=True):
     tags: Annotated[list[str], Meta(description="The ticket's tags.")] = []
 
 
-class ResolvedTicket(msgspec.Struct, frozen=True, kw_only=True):
-    """A resolved ticket as we keep it: `description` is the subject, a blank line and the description."""
-
-    tenant_id: str
-    ticket_id: str
-    description: str
-    resolution: str
-    resolved_date: datetime
-    priority: str
-    tags: list[str]
-
-
-class BrokenRule(msgspec.Struct, frozen=True):
-    """A member of the payload and the rule it breaks, in words that repeat nothing of its value."""
-
-    field: str
-    message: str
-
-
-class MalformedError(Exception):
-    """The body is no JSON object in UTF-8; the message says where it stops being one."""
-
-
-class RejectedError(Exception):
-    """The body is a JSON object, but members are missing or break their rules."""
-
-    def __init__(self, broken: list[BrokenRule], ticket_id: str | None = None) -> None:
-        super().__init__("; ".join(f"{rule.field} {rule.message}" for rule in broken))
-        self.broken = broken
-        self.ticket_id = ticket_id
-
-
+ANY = Rules()
 RULES = {
     "tenant_id": "must be a string of 1 to 100 characters",
     "ticket_id": "must be a string of 1 to 100 characters, not only white space",
@@ -90,8 +73,7 @@ RULES = {
     "priority": "must be a string",
     "tags": "must be an array of strings",
 }
-NUL = "must not hold U+0000, which Postgres cannot store"
-UNLIMITED = 2**63
+_NATIVE = b'"request"'
 
 
 class _TenantOnly(msgspec.Struct):
@@ -100,7 +82,6 @@ class _TenantOnly(msgspec.Struct):
 
 _tenant_decoder = msgspec.json.Decoder(_TenantOnly)
 _decoder = msgspec.json.Decoder(ResolvedTicketPayload)
-_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def tenant_of(body: bytes) -> str:
@@ -127,21 +108,14 @@ def tenant_of(body: bytes) -> str:
     return tenant_id
 
 
-def decode(body: bytes, max_description_chars: int = UNLIMITED) -> ResolvedTicket:
-    """Decode a `body` whose tenant_of() is known.
+def decode(body: bytes, rules: Rules = ANY) -> ResolvedTicket:
+    """Decode a `body` whose tenant_of() is known; long HTML takes a tenth of a second for each megabyte.
 
-    `max_description_chars` is the limit of what we accept; what was accepted once is promoted whatever it is now.
     Raises RejectedError, which names every member that breaks its rule.
     """
-    try:
-        payload = _decoder.decode(body)
-        resolved_date = _utc(payload.resolved_date)
-    except RecursionError:
-        raise RejectedError([BrokenRule("(body)", "is nested too deeply")]) from None
-    except (ValueError, OverflowError):
-        raise _rejection(body, max_description_chars) from None
-    if len(payload.description) > max_description_chars or (rb"\u0000" in body and _has_nul(payload)):
-        raise _rejection(body, max_description_chars)
+    if _is_native(body):
+        return native.ticket(native.read(body, rules), rules)
+    payload, resolved_date = _read(body, rules)
     return ResolvedTicket(
         tenant_id=payload.tenant_id,
         ticket_id=payload.ticket_id,
@@ -153,41 +127,49 @@ def decode(body: bytes, max_description_chars: int = UNLIMITED) -> ResolvedTicke
     )
 
 
+def check(body: bytes, rules: Rules) -> str:
+    """Give the ticket id of a `body` that decode() takes. Raises RejectedError as it does, and reads no HTML."""
+    return native.read(body, rules).request.id if _is_native(body) else _read(body, rules)[0].ticket_id
+
+
+def _is_native(body: bytes) -> bool:
+    """Tell which form it has: the member `request` decides."""
+    return _NATIVE in body and "request" in members_of(body)
+
+
+def _read(body: bytes, rules: Rules) -> tuple[ResolvedTicketPayload, datetime]:
+    try:
+        payload = _decoder.decode(body)
+        resolved_date = _utc(payload.resolved_date)
+    except RecursionError:
+        raise RejectedError([BrokenRule("(body)", "is nested too deeply")]) from None
+    except (ValueError, OverflowError):
+        raise _rejection(body, rules) from None
+    too_long = rules.refuses_long and len(payload.description) > rules.max_description_chars
+    if too_long or (rb"\u0000" in body and _has_nul(payload)):
+        raise _rejection(body, rules)
+    return payload, resolved_date
+
+
 def _utc(text: str) -> datetime:
     """Give the instant in UTC. Raises ValueError for no date, OverflowError where UTC would leave year 1 to 9999."""
     instant: datetime = msgspec.convert(text, datetime)
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def _rejection(body: bytes, max_description_chars: int) -> RejectedError:
-    """Go through the members one by one: the decoder stops at the first that breaks its rule."""
-    members = _members_decoder.decode(body)
-    messages = {
-        field.name: _broken_rule(field, members.get(field.name), max_description_chars)
-        for field in msgspec.structs.fields(ResolvedTicketPayload)
-    }
-    ticket_id = None if messages["ticket_id"] else msgspec.json.decode(members["ticket_id"], type=str)
-    return RejectedError([BrokenRule(name, text) for name, text in messages.items() if text], ticket_id)
+def _rejection(body: bytes, rules: Rules) -> RejectedError:
+    members = members_of(body)
+    words = {name: rule.format(max_description_chars=rules.max_description_chars) for name, rule in RULES.items()}
 
-
-def _broken_rule(field: msgspec.structs.FieldInfo, member: msgspec.Raw | None, max_chars: int) -> str | None:
-    rule = RULES[field.name].format(max_description_chars=max_chars)
-    if member is None:
-        return f"is missing: it {rule}" if field.required else None
-    try:
-        value = msgspec.json.decode(member, type=field.type)
-        if field.name == "resolved_date":
+    def breaks(name: str, value: str) -> bool:
+        if name == "resolved_date":
             _utc(value)
-    except (ValueError, OverflowError):
-        return rule
-    if field.name == "description" and len(value) > max_chars:
-        return rule
-    return NUL if _holds_nul(value) else None
+        return name == "description" and rules.refuses_long and len(value) > rules.max_description_chars
+
+    broken = broken_rules(ResolvedTicketPayload, members, words, breaks)
+    is_read = "ticket_id" in members and all(rule.field != "ticket_id" for rule in broken)
+    return RejectedError(broken, msgspec.json.decode(members["ticket_id"], type=str) if is_read else None)
 
 
 def _has_nul(payload: ResolvedTicketPayload) -> bool:
-    return any(_holds_nul(getattr(payload, name)) for name in payload.__struct_fields__)
-
-
-def _holds_nul(value: str | list[str]) -> bool:
-    return any("\0" in text for text in ([value] if isinstance(value, str) else value))
+    return any(holds_nul(getattr(payload, name)) for name in payload.__struct_fields__)

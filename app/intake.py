@@ -1,13 +1,14 @@
 """How does an event that no webhook brought become a delivery? Read by the webhook's decoder, in a trace of its own."""
 
 from app import event, exchange
+from app.rules import Rules
 from db import inbox
 from otel import tracing
 from otel.tracing import Place
 
 
-def read(body: bytes, tenant_id: str, max_description_chars: int, place: Place | None = None) -> inbox.Delivery:
-    """Give the delivery of `body`, with a correlation id of its own: `rejected` where it breaks a rule, with the reason.
+def read(body: bytes, tenant_id: str, rules: Rules, place: Place | None = None) -> inbox.Delivery:
+    """Give the delivery of `body`, with a correlation id of its own; it is `rejected` where it breaks a rule.
 
     `place` is where its trace begins; without it, nothing of its way into the inbox leaves a span.
     Raises MalformedError where it is no JSON object in UTF-8.
@@ -15,7 +16,7 @@ def read(body: bytes, tenant_id: str, max_description_chars: int, place: Place |
     ticket_id = error = None
     try:
         require_tenant(body, tenant_id)
-        ticket_id = event.decode(body, max_description_chars).ticket_id
+        ticket_id = event.check(body, rules)
     except event.RejectedError as rejected:
         ticket_id, error = rejected.ticket_id, str(rejected)
     place = place or tracing.place_of_request(None, "read event", {})

@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 from app import health, inbox_watch, openapi, patience, problems, webhook
 from app import settings as environment
 from app.keyring import Keyring
+from app.rules import Rules
 from app.settings import Settings
 from app.shared_commit import SharedCommit
 from app.shares import Shares
@@ -76,7 +77,7 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         size=settings.append_queue_bytes,
         timeout=settings.append_timeout_seconds,
     )
-    inlet = webhook.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate))
+    inlet = webhook.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate), Rules.of(settings))
     app.state.update(inlet=inlet, engine=engine, schema_head=schema.head())
     try:
         async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed), patience.kept(settings):

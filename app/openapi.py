@@ -23,7 +23,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from app import event, exchange, problems, signature
+from app import event, exchange, native, problems, signature
 from app.webhook import Accepted
 
 _ERRORS = (event.BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
@@ -76,7 +76,7 @@ class WebhookOperation(Operation):
         self.description = "Verifies the signature, commits the raw event with the job that promotes it, answers 202."
         self.request_body = RequestBody(
             required=True,
-            content={"application/json": OpenAPIMediaType(schema=_payload_schema(), examples=_example(event.EXAMPLE))},
+            content={"application/json": OpenAPIMediaType(schema=_payload_schema(), examples=_payload_examples())},
         )
         self.parameters = _parameters()
         for status, response in (self.responses or {}).items():
@@ -142,17 +142,30 @@ def _example(value: dict[str, Any]) -> dict[str, Example | Reference]:
     return {"example": Example(value=value)}
 
 
+def _payload_examples() -> dict[str, Example | Reference]:
+    native_one = Example(summary="A request of ServiceDesk Plus' API V3, as it is", value=native.EXAMPLE)
+    return {"example": Example(summary="The members alone", value=event.EXAMPLE), "native": native_one}
+
+
 def _payload_schema() -> Schema:
-    """Give the payload's schema as msgspec tells it, in Litestar's words."""
-    _, components = msgspec.json.schema_components([event.ResolvedTicketPayload])
-    return _schema(components["ResolvedTicketPayload"])
+    """Give the schemas of both payloads as msgspec tells them, in Litestar's words."""
+    kinds = [event.ResolvedTicketPayload, native.NativePayload]
+    told, components = msgspec.json.schema_components(kinds, ref_template="{name}")
+    forms = [_schema(one, components) for one in told]
+    members = {name: schema for form in forms for name, schema in (form.properties or {}).items()}
+    return Schema(type=OpenAPIType.OBJECT, properties=members, required=["tenant_id"], any_of=forms)
 
 
-def _schema(told: dict[str, Any]) -> Schema:
-    names = {"minLength": "min_length", "maxLength": "max_length"}
+def _schema(told: dict[str, Any], components: dict[str, Any]) -> Schema:
+    told = components[told["$ref"]] if "$ref" in told else told
+    names = {"minLength": "min_length", "maxLength": "max_length", "anyOf": "any_of"}
     members = {names.get(name, name): value for name, value in told.items()}
     if "properties" in members:
-        members["properties"] = {name: _schema(value) for name, value in members["properties"].items()}
+        members["properties"] = {name: _schema(value, components) for name, value in members["properties"].items()}
     if "items" in members:
-        members["items"] = _schema(members["items"])
-    return Schema(**{**members, "type": OpenAPIType(told["type"])})
+        members["items"] = _schema(members["items"], components)
+    if "any_of" in members:
+        members["any_of"] = [_schema(one, components) for one in members["any_of"]]
+    if "type" in members:
+        members["type"] = OpenAPIType(members["type"])
+    return Schema(**members)

@@ -79,46 +79,50 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The worst subject and description of that length that we could make up take 0.46 MB in a tsvector; it holds 1 MB.
     max_description_chars: Annotated[
         int,
-        _meta(
-            "Longest `description`, in characters; a longer one is rejected with 422. "
+        _whole(
+            "Longest `description`, in characters; a longer one is rejected with 422, that of a native request cut. "
             "The bound keeps every accepted ticket below what a full-text index entry can hold.",
-            "a whole number from 1 to 50000",
-            ge=1,
-            le=50_000,
+            1,
+            50_000,
         ),
     ] = 10_000
+    resolved_statuses: Annotated[
+        str,
+        _meta(
+            "Statuses of a native request that count as resolved, comma separated, in any case: they are free text in "
+            "ServiceDesk Plus.",
+            "names, comma separated",
+        ),
+    ] = "Resolved,Closed"
     append_timeout_seconds: Annotated[
         float,
         _number("How long a webhook waits for Postgres before it is answered 503.", 0.1, 30),
     ] = 5.0
     append_queue: Annotated[
         int,
-        _meta(
+        _whole(
             "Most webhooks that may wait for Postgres at once in one server process, fewer while they wait long; "
             "one more is answered 503 at once.",
-            "a whole number from 1 to 100000",
-            ge=1,
-            le=100_000,
+            1,
+            100_000,
         ),
     ] = 1000
     append_queue_bytes: Annotated[
         int,
-        _meta(
+        _whole(
             "Most bytes of webhooks that may wait for Postgres at once in one server process; "
             "one more is answered 503 at once.",
-            "a whole number from 1048576 to 4294967296",
-            ge=1024 * 1024,
-            le=4 * 1024**3,
+            1024**2,
+            4 * 1024**3,
         ),
     ] = 64 * 1024 * 1024
     tenant_rate: Annotated[
         float,
-        _meta(
+        _number(
             "Webhooks a second that one tenant may send to one server process in the long run, and 10 seconds of them "
             "at once; more is answered 429. 0 for any number.",
-            "a number from 0 to 100000",
-            ge=0,
-            le=100_000,
+            0,
+            100_000,
         ),
     ] = 0.0
     server_connections: Annotated[
@@ -132,12 +136,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2
     signed_timestamp_seconds: Annotated[
         int,
-        _meta(
+        _whole(
             "How far the signed X-ServiceDesk-Timestamp of a webhook may be from now, in seconds; "
             "0 asks for no timestamp and signs the body alone.",
-            "a whole number from 0 to 86400",
-            ge=0,
-            le=86_400,
+            0,
+            86_400,
         ),
     ] = 0
     shutdown_timeout_seconds: Annotated[

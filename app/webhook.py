@@ -16,6 +16,7 @@ from app import event, exchange, problems, signature
 from app.exchange import Exchange
 from app.keyring import Keyring
 from app.problems import Refusal
+from app.rules import Rules
 from app.settings import Settings
 from app.shared_commit import FULL, QueueFullError, SharedCommit
 from app.tenant_rate import TenantRate
@@ -41,6 +42,7 @@ class Inlet(msgspec.Struct, frozen=True):
     keyring: Keyring
     commits: SharedCommit
     rate: TenantRate
+    rules: Rules
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,12 +79,11 @@ async def accept(scope: HTTPScope, current: Exchange, inlet: Inlet, receive: Rec
     current.is_verified = True
     require_allowance(inlet.rate, tenant_id)
     try:
-        ticket = event.decode(body, inlet.settings.max_description_chars)
+        current.ticket_id = event.check(body, inlet.rules)
     except event.RejectedError as rejected:
         current.ticket_id = rejected.ticket_id
         await append(inlet.commits, current, body, signed, rejected)
         raise Refusal(422, f"The event breaks its schema: {rejected}.", errors=rejected.broken) from None
-    current.ticket_id = ticket.ticket_id
     await append(inlet.commits, current, body, signed)
 
 

@@ -1,5 +1,6 @@
 """How does an inbox row become a ticket in ticket_history? A batch at a time, in one commit."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import event
+from app.rules import Rules
 from db import engine as database
 from db import inbox, queue, ticket_history
 from db.inbox import ClaimedRow, Outcome
@@ -20,6 +22,7 @@ from jobs.retry import Backoff
 from jobs.seen import Batch, Job
 
 SLICE = 1.0  # seconds that a job goes on with what waits in others, instead of fetching and finishing them one by one
+LONG_BYTES = 1024 * 1024  # of a batch's payloads
 InboxId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
@@ -66,7 +69,9 @@ async def promote_batch(
 
 async def promote_rows(connection: AsyncConnection, rows: Sequence[ClaimedRow], job: Job) -> list[Outcome]:
     """Store the tickets of `rows`, which this transaction has claimed, mark the rows, and give what became of each."""
-    events, refused = _decode(rows)
+    # Long HTML takes its time, and the worker has other jobs and a heartbeat.
+    is_long = sum(len(row.payload) for row in rows) > LONG_BYTES
+    events, refused = await asyncio.to_thread(_decode, rows) if is_long else _decode(rows)
     outcomes = refused + await _store(connection, events)
     if outcomes:
         await inbox.mark(connection, outcomes, job.id, job.tries)
@@ -89,9 +94,8 @@ def _decode(rows: Iterable[ClaimedRow]) -> tuple[list[Event], list[Outcome]]:
 
 def _ticket(row: ClaimedRow) -> event.ResolvedTicket:
     """Decode a row: one that was rejected by the rules of today, any other as what was accepted then."""
-    if row.status == "rejected":
-        return event.decode(row.payload, settings.max_description_chars)
-    return event.decode(row.payload)
+    rules = Rules.of(settings)
+    return event.decode(row.payload, rules if row.status == "rejected" else rules.of_accepted)
 
 
 def _refused(row: ClaimedRow, ticket_id: str | None, error: str) -> Outcome:

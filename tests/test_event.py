@@ -8,17 +8,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app import event
+from app.rules import Rules
 
 pytestmark = pytest.mark.one_postgres
 
 GOOD = {**event.EXAMPLE, "tenant_id": "acme"}
 LIMIT = 10_000
+RULES = Rules(LIMIT)
 
 
 def decode(**members: object) -> event.ResolvedTicket:
     """Decode the example with `members` in it; one that is ... is left out."""
     payload = {name: value for name, value in {**GOOD, **members}.items() if value is not ...}
-    return event.decode(json.dumps(payload).encode(), LIMIT)
+    return event.decode(json.dumps(payload).encode(), RULES)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_the_description_is_the_subject_a_blank_line_and_the_description() -> No
 
 def test_what_was_accepted_is_promoted_whatever_the_limit_is_by_then() -> None:
     long = json.dumps({**GOOD, "description": "x" * (LIMIT + 1)}).encode()
-    assert event.decode(long).description.endswith("x" * LIMIT)
+    assert event.decode(long, RULES.of_accepted).description.endswith("x" * LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_decode_gives_a_ticket_or_names_what_is_wrong(members: dict[str, Any]) -
     body = json.dumps({**GOOD, **members}).encode()
     ticket, broken = None, set()
     try:
-        ticket = event.decode(body, LIMIT)
+        ticket = event.decode(body, RULES)
     except event.RejectedError as rejected:
         broken = {rule.field for rule in rejected.broken}
     assert broken <= set(members)

@@ -13,6 +13,7 @@ import pytest
 from app import exchange, signature, webhook
 from app.keyring import Keyring
 from app.problems import Refusal
+from app.rules import Rules
 from app.settings import Settings
 from app.shared_commit import SharedCommit
 from app.shares import Shares
@@ -77,4 +78,4 @@ async def an_inlet(database: Database, secrets_key: str, tolerance: int) -> webh
     await keyring.refresh()
     await engine.dispose()
     commits = SharedCommit(engine, Shares(), rows=1, size=1, timeout=1.0)
-    return webhook.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0))
+    return webhook.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0), Rules())

@@ -10,6 +10,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from app import event, signature
+from app.rules import Rules
 from db import engine as engines
 from db import inbox
 from db.inbox import Delivery
@@ -18,6 +19,7 @@ from otel import tracing
 from tests.parts import Database
 
 LIMIT = 10_000
+RULES = Rules(LIMIT)
 MANY = hypothesis.settings(max_examples=max(200, hypothesis.settings().max_examples), deadline=None)
 # With what has a meaning to JSON, Postgres or Python more often than chance has it.
 CHARACTERS = st.one_of(
@@ -55,7 +57,7 @@ def taken(body: bytes) -> event.ResolvedTicket | None:
     """Read a body as the server does; only what it foresees may be raised."""
     try:
         event.tenant_of(body)
-        return event.decode(body, LIMIT)
+        return event.decode(body, RULES)
     except (event.MalformedError, event.RejectedError):
         return None
 
@@ -108,7 +110,7 @@ def test_what_is_rejected_can_be_kept_with_its_reason(body: bytes) -> None:
     """Reason and ticket id go into text columns, which hold neither U+0000 nor half of a character."""
     try:
         event.tenant_of(body)
-        event.decode(body, LIMIT)
+        event.decode(body, RULES)
     except event.MalformedError:
         pass
     except event.RejectedError as rejected:
