@@ -11,6 +11,7 @@ from app import given_secret
 from app import settings as environment
 from app.operator_commands import status, trace
 from app.role_commands import roles
+from app.sdp_commands import reconcile, sdp
 from app.tenant_commands import tenant
 
 VARIABLE = "TICKET_INBOX_SECRET"
@@ -26,7 +27,8 @@ def main() -> None:
     """
 
 
-for command in (tenant, status, trace, roles):
+tenant.add_command(sdp)
+for command in (tenant, status, trace, roles, reconcile):
     main.add_command(command)
 
 

@@ -155,6 +155,13 @@ async def append(
     return list((await connection.execute(APPEND, given)).one().ids)
 
 
+async def holds(connection: AsyncConnection, delivery: Delivery, source: str) -> bool:
+    """Tell whether that source brought this very event of a ticket before, whatever became of it."""
+    known = [inbox.c[name] == getattr(delivery, name) for name in ("tenant_id", "ticket_id", "payload")]
+    found = await connection.execute(sa.select(inbox.c.id).where(inbox.c.source == source, *known).limit(1))
+    return found.first() is not None
+
+
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:
     """Lock and read those of the rows `ids` that are pending and in nobody else's hand, in order of id."""
     return [ClaimedRow(*row) for row in await connection.execute(CLAIM, {"ids": ids})]

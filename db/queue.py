@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 # Each task's name, and its queue's.
-PROMOTE, REPROCESS, SWEEP, PRUNE = "promote", "reprocess", "sweep", "prune"
+PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
 
 # Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0, and -1 where its tenant
 # sends much more than the others.
-SWEEP_PRIORITY, OVER_SHARE_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -10, -20
+SWEEP_PRIORITY, OVER_SHARE_PRIORITY, RECONCILE_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -5, -10, -20
 
 HEARTBEAT = 1.0  # seconds between two of a worker's
 SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT and the longest wait for a connection (jobs.POOL_TIMEOUT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -102,9 +103,7 @@ async def clear(connection: AsyncConnection, tenant_id: str) -> bool:
 async def cursors(connection: AsyncConnection, tenant_id: str) -> Sequence[Cursor]:
     """Read how far a tenant's runs have come, by source."""
     columns = [_cursor[name] for name in Cursor.__struct_fields__]
-    found = await connection.execute(
-        sa.select(*columns).where(_cursor.tenant_id == tenant_id).order_by(_cursor.source)
-    )
+    found = await connection.execute(sa.select(*columns).where(_cursor.tenant_id == tenant_id).order_by(_cursor.source))
     return [Cursor(*row) for row in found]
 
 
@@ -118,7 +117,8 @@ async def begin(connection: AsyncConnection, tenant_id: str, source: str, since:
         )
     )
     where = (_cursor.tenant_id == tenant_id, _cursor.source == source)
-    return (await connection.execute(sa.select(_cursor.position).where(*where))).scalar_one()
+    position: datetime = (await connection.execute(sa.select(_cursor.position).where(*where))).scalar_one()
+    return position
 
 
 async def move(
@@ -151,9 +151,11 @@ async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
             continue
         if anew:
             is_still_it = sa.and_(_config.tenant_id == tenant_id, _config.credentials == text)
-            count += (await connection.execute(sa.update(sdp_configs).where(is_still_it).values(credentials=anew))).rowcount
+            count += (
+                await connection.execute(sa.update(sdp_configs).where(is_still_it).values(credentials=anew))
+            ).rowcount
     return Reencrypted(count, sorted(unreadable))
 
 
-def _of_configs() -> sa.Select[tuple[object, ...]]:
+def _of_configs() -> sa.Select[Any]:
     return sa.select(*[_config[name] for name in Config.__struct_fields__])

@@ -119,12 +119,18 @@ def test_wrong_values_must_not_exist(database: Database, table: str, changes: di
             "resolved_date": "2026-01-01T00:00:00Z", "priority": "p",
         },
         "tenant_configs": {"tenant_id": "acme", "secret": "s"},
+        "sdp_configs": {"tenant_id": "known", "edition": "cloud", "base_url": "u", "credentials": "c"},
+        "sdp_cursors": {
+            "tenant_id": "configured", "source": "api_fallback", "since": "2026-01-01T00:00:00Z", "position": "2026-01-01T00:00:00Z"
+        },
     }  # fmt: skip
+    database.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES ('known', 's'), ('configured', 's')")
+    database.query("INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES ('configured', 'cloud', 'u', 'c')")
     for row in (rows[table], {**rows[table], **changes}):
         statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
         if row is rows[table]:
             database.query(statement, *row.values())
-            database.query(f"TRUNCATE {table}")
+            database.query(f"DELETE FROM {table}")
         else:
             with pytest.raises(psycopg.IntegrityError):
                 database.query(statement, *row.values())

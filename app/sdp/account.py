@@ -63,9 +63,9 @@ class Account(msgspec.Struct, frozen=True):
 
 def read(edition: str, url: str, credentials: bytes) -> Account:
     """Read what an operator gave. Raises WrongAccountError, which repeats nothing of the credentials."""
-    kind = OnPremises if edition == sdp.ON_PREMISES else Cloud
+    kind: type[Credentials] = OnPremises if edition == sdp.ON_PREMISES else Cloud
     try:
-        found: Credentials = msgspec.json.decode(credentials, type=kind)
+        found = msgspec.json.decode(credentials, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise WrongAccountError(f"the credentials must be JSON like {SHAPES[edition]}, and nothing else") from None
     if isinstance(found, Cloud):
@@ -105,5 +105,7 @@ def _parts(url: str) -> SplitResult:
     except ValueError:
         is_one = False
     if not is_one or parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
-        raise WrongAccountError("the address must be like https://sdp.example.com:8080, without a name or a password in it")
+        raise WrongAccountError(
+            "the address must be like https://sdp.example.com:8080, without a name or a password in it"
+        )
     return parts

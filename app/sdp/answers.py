@@ -57,7 +57,7 @@ class Moment(msgspec.Struct, frozen=True):
 class Named(msgspec.Struct, frozen=True):
     """What has a name."""
 
-    name: str = ""
+    name: str | None = None
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -59,7 +59,7 @@ class Client:
         `count` has all of them counted.
         """
         # As the vendor's own example has it. Times are whole milliseconds, so this is "or at that time".
-        later = {"field": "last_updated_time", "condition": "greater than", "value": str(updated_from - 1)}
+        later = {"field": "last_updated_time", "condition": "greater than", "value": str(max(updated_from - 1, 0))}
         asked = {
             "row_count": rows,
             "start_index": start_index,

@@ -7,6 +7,7 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from app import event, exchange, intake
+from app.rules import Rules
 from app.sdp import answers
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
@@ -35,21 +36,27 @@ async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
     attributes = {**ATTRIBUTES, "server.address": urlsplit(client.base_url).hostname or "", **known}
     try:
         request = await client.ticket(ticket_id)
-        times = answers.read(answers.Times, request)
-        if times.id != ticket_id:
-            raise SdpError(f"ServiceDesk Plus was asked for ticket {ticket_id}, and gave another")
+        times = _times(request, ticket_id)
     except SdpError as error:
-        tracing.record(place, SPAN, SpanKind.CLIENT, since, {**attributes, "error.type": type(error).__name__}, error=str(error))
+        attributes["error.type"] = type(error).__name__
+        tracing.record(place, SPAN, SpanKind.CLIENT, since, attributes, error=str(error))
         raise
     tracing.record(place, SPAN, SpanKind.CLIENT, since, attributes)
     body = msgspec.json.encode({"tenant_id": tenant_id, "request": request})
     return Fetched(times, body, correlation_id, place)
 
 
-def delivery(fetched: Fetched, tenant_id: str, max_description_chars: int) -> Delivery:
+def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
+    times = answers.read(answers.Times, request)
+    if times.id != ticket_id:
+        raise SdpError(f"ServiceDesk Plus was asked for ticket {ticket_id}, and gave another")
+    return times
+
+
+def delivery(fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
     """Give the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
     try:
-        read = intake.read(fetched.body, tenant_id, max_description_chars, fetched.place)
+        read = intake.read(fetched.body, tenant_id, rules, fetched.place)
     except event.MalformedError as malformed:
         return _unreadable(fetched, tenant_id, f"the body is malformed: {malformed}")
     return msgspec.structs.replace(

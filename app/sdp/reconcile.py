@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.rules import Rules
 from app.sdp import account as accounts
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
@@ -27,6 +28,10 @@ BEFORE = timedelta(days=1)  # the first run begins this long before the config: 
 STATEMENT_TIMEOUT = 30.0  # seconds
 
 Heed = Callable[[Summary], None]  # is told how far it has come, after each page
+
+
+def nobody(_summary: Summary) -> None:
+    """Take no heed."""
 
 
 class NotReconciledError(Exception):
@@ -54,7 +59,7 @@ async def reconcile(
     since: datetime | None = None,
     seconds: float | None = None,
     is_dry: bool = False,
-    heed: Heed = id,
+    heed: Heed = nobody,
 ) -> Summary:
     """Append a tenant's resolved tickets that ticket_history lacks or has older, from where the last run ended.
 
@@ -66,7 +71,7 @@ async def reconcile(
     return await _run(settings, tenant_id, plan, heed)
 
 
-async def import_since(settings: Settings, tenant_id: str, since: datetime, *, heed: Heed = id) -> Summary:
+async def import_since(settings: Settings, tenant_id: str, since: datetime, *, heed: Heed = nobody) -> Summary:
     """Append a tenant's resolved tickets that were last updated since then, and that ticket_history lacks or has older.
 
     Goes on where it was interrupted, unless it is to begin earlier than it did. What ServiceDesk Plus has against it
@@ -82,7 +87,9 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Su
         async with database.connection(engine) as connection:
             config = await _config(connection, tenant_id, plan)
             async with Client(_account(config, settings), settings.sdp_requests_per_minute) as client:
-                return await _go(Run(connection, client, settings, tenant_id, plan.source), config, plan, heed)
+                return await _go(
+                    Run(connection, client, Rules.of(settings), tenant_id, plan.source), config, plan, heed
+                )
     finally:
         await engine.dispose()
 

@@ -8,18 +8,17 @@ from datetime import UTC, datetime, timedelta
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.rules import Rules
 from app.sdp import fetch, pages
 from app.sdp.answers import Named, Row
 from app.sdp.client import Client
 from app.sdp.errors import GoneError, SdpError
 from app.sdp.fetch import Fetched
 from app.sdp.summary import Summary
-from app.settings import Settings
 from db import inbox, ticket_history
 from db.inbox import Delivery
 from otel import logs, tracing
 
-RESOLVED = ("Resolved", "Closed")
 LATER = 1_000  # milliseconds: a webhook may have sent whole seconds, and is not older for that
 APPEND_SPAN = "append inbox"
 APPEND = {
@@ -37,12 +36,10 @@ class Run:
     is_dry = False
     ends = float("inf")  # by the monotonic clock
 
-    def __init__(
-        self, connection: AsyncConnection, client: Client, settings: Settings, tenant_id: str, source: str
-    ) -> None:
-        self.connection, self._client, self._settings = connection, client, settings
+    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, source: str) -> None:
+        self.connection, self._client, self._rules = connection, client, rules
         self._tenant_id, self._source = tenant_id, source
-        self._resolved = {name.casefold() for name in RESOLVED}
+        self._resolved = {name.casefold() for name in rules.resolved_statuses}
         self.summary = Summary()
         self.position: datetime | None = None
 
@@ -94,7 +91,7 @@ class Run:
 
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""
-        delivery = fetch.delivery(fetched, self._tenant_id, self._settings.max_description_chars)
+        delivery = fetch.delivery(fetched, self._tenant_id, self._rules)
         if await inbox.holds(self.connection, delivery, self._source):
             self.summary.already_there += 1
             return
@@ -109,16 +106,14 @@ class Run:
     async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
         """Write it, and the job that promotes it after what webhooks brought."""
         since = time.time_ns()
-        [inbox_id] = await inbox.append(
-            self.connection, [delivery], over_share=[self._tenant_id], source=self._source
-        )
+        [inbox_id] = await inbox.append(self.connection, [delivery], over_share=[self._tenant_id], source=self._source)
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
         place = tracing.place_below(fetched.place.context)
         tracing.record(place, APPEND_SPAN, SpanKind.PRODUCER, since, {**APPEND, **known, "inbox_id": inbox_id})
         return inbox_id
 
     def _is_resolved(self, status: Named | None) -> bool:
-        return status is not None and status.name.casefold() in self._resolved
+        return ((status and status.name) or "").strip().casefold() in self._resolved
 
 
 def _is_later(milliseconds: int | None, stored: int | None) -> bool:

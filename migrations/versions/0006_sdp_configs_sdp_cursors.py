@@ -1,4 +1,4 @@
-"""sdp_configs, sdp_cursors: whose ServiceDesk Plus is asked for tickets that no webhook brought, and up to where it was."""
+"""sdp_configs, sdp_cursors: whose ServiceDesk Plus is asked for what no webhook brought, and up to where it was."""
 
 import sqlalchemy as sa
 from alembic import op
