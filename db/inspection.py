@@ -50,6 +50,16 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     stands: bool
 
 
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a tenant's is among the last rows of the inbox, and what is not promoted of all; ages are in seconds."""
+
+    webhooks: int
+    newest_webhook_seconds: float | None
+    rejected: int
+    failed: int
+    newest_reason: str | None
+
+
 # Everything but the promoted is in inbox_open_idx; the promoted are the rest.
 COUNTS = sa.text(
     """
@@ -106,6 +116,30 @@ DELIVERIES = sa.text(
     ORDER BY inbox.tenant_id, inbox.ticket_id, inbox.id
     """
 )
+
+
+RECENT = sa.text(
+    """
+    WITH recent AS (
+      SELECT received_at FROM inbox
+      WHERE id > (SELECT max(id) FROM inbox) - :most AND tenant_id = :tenant_id AND source = 'webhook_resolved'
+    ), refused AS (
+      SELECT id, status, error FROM inbox WHERE status IN ('failed', 'rejected') AND tenant_id = :tenant_id
+    )
+    SELECT (SELECT count(*) FROM recent) AS webhooks,
+           (SELECT extract(epoch FROM now() - max(received_at)) FROM recent) AS newest_webhook_seconds,
+           (SELECT count(*) FROM refused WHERE status = 'rejected') AS rejected,
+           (SELECT count(*) FROM refused WHERE status = 'failed') AS failed,
+           (SELECT error FROM refused ORDER BY id DESC LIMIT 1) AS newest_reason
+    """
+)
+
+
+async def read_recent(connection: AsyncConnection, tenant_id: str) -> Recent:
+    """Look for a tenant's rows: its webhooks among the last MOST of the inbox, and what is not promoted among all."""
+    row = (await connection.execute(RECENT, {"tenant_id": tenant_id, "most": MOST})).mappings().one()
+    seconds = row["newest_webhook_seconds"]
+    return Recent(**{**row, "newest_webhook_seconds": None if seconds is None else float(seconds)})
 
 
 async def read_gauges(connection: AsyncConnection) -> dict[str, float]:

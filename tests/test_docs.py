@@ -19,6 +19,7 @@ from tests.parts import Database, Server, Tenant, run
 pytestmark = pytest.mark.one_postgres
 
 ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "docs/webhooks/resolved-ticket-webhook-setup.md"
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -89,6 +90,20 @@ def test_the_readmes_signing_examples_are_accepted(
     assert "202" in done.stdout.splitlines()[0], done
 
 
+def test_the_guides_curl_example_is_accepted(server: Server, tenant: Tenant) -> None:
+    """As it stands, but for the address, the tenant and its secret."""
+    [example] = blocks(GUIDE.read_text(), "sh")
+    for given, ours in {
+        "http://127.0.0.1:8000": server.url,
+        "the-secret": tenant.secret,
+        '"acme"': f'"{tenant.id}"',
+    }.items():
+        assert given in example
+        example = example.replace(given, ours)
+    done = subprocess.run(["sh", "-c", example], capture_output=True, text=True, timeout=30, check=False)
+    assert "202" in done.stdout.splitlines()[0], done
+
+
 def test_the_readmes_send_line_is_accepted(server: Server, tenant: Tenant, tmp_path: Path) -> None:
     (tmp_path / "ticket.json").write_text(blocks(README, "json")[0])
     arguments = ["--url", server.url, "--tenant", tenant.id, "--secret", tenant.secret, "--file", "ticket.json"]
@@ -98,7 +113,7 @@ def test_the_readmes_send_line_is_accepted(server: Server, tenant: Tenant, tmp_p
 
 
 def test_the_readmes_answers_are_those_of_the_contract() -> None:
-    guide = (ROOT / "docs/webhooks/resolved-ticket-webhook-setup.md").read_text()
+    guide = GUIDE.read_text()
     answers = set(server_answers())
     assert {int(status) for status in re.findall(r"^\| \*\*(\d{3})\*\*", README, re.MULTILINE)} == answers
     assert {int(status) for status in re.findall(r"^\| (\d{3}) ", guide, re.MULTILINE)} == answers - {500}

@@ -376,7 +376,7 @@ def test_made_again_all_is_as_it_was(place: Installation) -> None:
     """What somebody gave beside it is taken back, and what is right is left alone."""
     policies = "SELECT oid, polname FROM pg_policy ORDER BY oid"
     before = (held(place, "worker"), held(place, "app"), place.owner.query(policies))
-    place.owner.query(f"GRANT SELECT ON tenant_configs, ticket_history TO {place.name}_worker")
+    place.owner.query(f"GRANT DELETE ON tenant_configs, ticket_history TO {place.name}_worker")
     place.owner.query(f"GRANT UPDATE (payload) ON inbox TO {place.name}_app")
     assert held(place, "worker") != before[0]
     assert (place.make().new, place.make().warnings) == (set(), [])

@@ -71,6 +71,13 @@ class Part:
             self.process.process.kill()
             self.process.process.wait()
 
+    def is_frozen(self) -> bool:
+        assert self.process is not None
+        with contextlib.suppress(FileNotFoundError):
+            stat = Path(f"/proc/{self.process.process.pid}/stat").read_text()
+            return stat.rsplit(")", 1)[1].split()[0] == "T"
+        return False
+
     def lives(self) -> bool:
         return self.process is not None and self.process.process.poll() is None
 

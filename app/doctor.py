@@ -1,0 +1,158 @@
+"""ticket-inbox doctor: what of a tenant's way, from ServiceDesk Plus to the row, is missing or wrong?"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Literal
+
+import click
+import httpx
+import msgspec
+
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from db.inspection import Recent, Status
+
+TIMEOUT = 30.0  # seconds
+BACKLOG = 60.0  # seconds that the oldest pending row may be old
+GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
+RUNBOOK = "docs/operations.md"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one look has found: `wrong` has to be mended, a `note` is to be known."""
+
+    kind: Literal["ok", "wrong", "note"]
+    told: str
+
+
+def ok(told: str) -> Finding:
+    """Give what is as it must be."""
+    return Finding("ok", told)
+
+
+def wrong(told: str) -> Finding:
+    """Give what has to be mended, and how."""
+    return Finding("wrong", told)
+
+
+def note(told: str) -> Finding:
+    """Give what may be so, and is to be known."""
+    return Finding("note", told)
+
+
+@click.command()
+@click.option("--tenant", "tenant_id", metavar="ID", required=True, help="The tenant to look at.")
+@click.option("--url", help="Where its webhooks are to arrive. Without it: HOST and PORT, on this machine.")
+def doctor(tenant_id: str, url: str | None) -> None:
+    """Look at all that a tenant's tickets need, from the webhook's address to ServiceDesk Plus' API.
+
+    Changes nothing, and sends nothing that is kept. Exits 1 where something has to be mended.
+    """
+    from app import on_database  # noqa: PLC0415
+
+    async def look(connection: "AsyncConnection", settings: Settings) -> list[Finding]:
+        return [found async for found in findings(connection, settings, tenant_id, url)]
+
+    found = on_database.run(look, TIMEOUT)
+    for one in found:
+        click.echo(f"{one.kind:6}{one.told}")
+    if count := sum(one.kind == "wrong" for one in found):
+        raise click.ClickException(f"{count} to mend: {GUIDE} and {RUNBOOK} say how")
+
+
+async def findings(
+    connection: "AsyncConnection", settings: Settings, tenant_id: str, url: str | None
+) -> AsyncIterator[Finding]:
+    """Look at one thing after the other. Raises a database error where Postgres is away."""
+    from db import inspection, schema  # noqa: PLC0415
+
+    found, head = await schema.current(connection), schema.head()
+    if found != head:
+        yield wrong(f"the schema is at {found or 'nothing'} and not at {head}: run `ticket-inbox migrate`")
+        return
+    yield ok(f"Postgres answers, and its schema is at {head}")
+    yield await of_tenant(connection, settings, tenant_id)
+    for one in of_work(await inspection.read_status(connection)):
+        yield one
+    yield of_address(url or f"http://{_host(settings.host)}:{settings.port}")
+    for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
+        yield one
+
+
+async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
+    """Is it known and enabled, and do our keys read its secret?"""
+    from db import tenants  # noqa: PLC0415
+
+    enabled = {one.tenant_id: one for one in await tenants.read_enabled(connection)}
+    if tenant_id not in enabled:
+        if tenant_id in {row.tenant_id for row in await tenants.read_all(connection)}:
+            return wrong(f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again")
+        return wrong(f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it")
+    try:
+        tenants.Secrets(settings.secrets_key).decrypt(enabled[tenant_id].secret)
+    except tenants.UnreadableSecretError:
+        return wrong("no key in SECRETS_KEY reads the tenant's secret: add the key that does, or rotate the secret")
+    grace = enabled[tenant_id].grace_seconds
+    return ok("the tenant is enabled, and its secret can be read" + ((grace and _grace(grace)) or ""))
+
+
+def of_work(status: "Status") -> Iterator[Finding]:
+    """Is there somebody who promotes what comes in, and does it keep up?"""
+    if not status.workers_alive:
+        yield wrong("no worker is alive, so nothing reaches ticket_history: start `ticket-inbox worker`")
+    elif (waited := status.oldest_pending_seconds or 0) > BACKLOG:
+        yield wrong(f"the oldest pending row has waited for {waited:.0f} s: see what the workers log")
+    else:
+        yield ok(f"workers alive: {status.workers_alive}; nothing has waited for over a minute")
+
+
+def of_address(url: str) -> Finding:
+    """Does the webhook's address answer, as a sender finds it? It is asked without a signature, so nothing is kept."""
+    from app.event import PATH  # noqa: PLC0415
+
+    target = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
+    try:
+        answer = httpx.post(target, json={"tenant_id": ""}, timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return wrong(f"{target} cannot be reached from here ({error}): is `ticket-inbox serve` running there?")
+    if answer.status_code == httpx.codes.UNAUTHORIZED and "X-Correlation-ID" in answer.headers:
+        return ok(f"{target} answers, and asks for a signature")
+    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return wrong(f"{target} answers 503: {answer.text[:200]}")
+    return wrong(f"{target} answers {answer.status_code}, as no ticket-inbox does: is the address right?")
+
+
+def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
+    """Do its webhooks come, and are they such that they can be promoted?"""
+    if recent.newest_webhook_seconds is None:
+        yield wrong(f"no webhook of it is among the last in the inbox: see {GUIDE}, and try `ticket-inbox send`")
+    else:
+        yield ok(f"webhooks of late: {recent.webhooks}, the newest {_age(recent.newest_webhook_seconds)} ago")
+    reason = f"; the newest says: {recent.newest_reason!r}" if recent.newest_reason else ""
+    for status, count in (("rejected", recent.rejected), ("failed", recent.failed)):
+        if count:
+            mend = f"mend the sender, or the setting, then defer reprocess '{_selection(status, tenant_id)}'"
+            yield wrong(f"{count} rows are {status}{reason}. {mend}")
+
+
+def _selection(status: str, tenant_id: str) -> str:
+    return msgspec.json.encode({"status": status, "tenant_id": tenant_id}).decode()
+
+
+def _host(host: str) -> str:
+    """Give an address that reaches a server which listens on `host`."""
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (asked, not listened on)
+    return f"[{own}]" if ":" in own else own
+
+
+def _grace(seconds: float) -> str:
+    return f"; the secret before it verifies for {_age(seconds)} more"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
