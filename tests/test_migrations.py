@@ -125,7 +125,9 @@ def test_wrong_values_must_not_exist(database: Database, table: str, changes: di
         },
     }  # fmt: skip
     database.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES ('known', 's'), ('configured', 's')")
-    database.query("INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES ('configured', 'cloud', 'u', 'c')")
+    database.query(
+        "INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES ('configured', 'cloud', 'u', 'c')"
+    )
     for row in (rows[table], {**rows[table], **changes}):
         statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
         if row is rows[table]:

@@ -1,5 +1,6 @@
 """What does ServiceDesk Plus answer? Its API V3, as far as we read it; the rest of a ticket is passed on as it came."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -125,11 +126,14 @@ def read(kind: type[Read], body: bytes | msgspec.Raw) -> Read:
 
 
 def judge(answer: Answer) -> bytes:
-    """Give the body of an answer that went well. Raises SdpError."""
+    """Give the body of an answer that went well, which is JSON. Raises SdpError."""
     if 300 <= answer.status < 400:  # noqa: PLR2004
         host = urlsplit(answer.headers.get("location", "")).netloc or "elsewhere"
         raise SdpError(f"ServiceDesk Plus points to {host}, where we do not follow: is its address right?")
-    told = _told(answer.body)
+    body, told = answer.body, _told(answer.body)
+    if told is None:
+        body = _mended(answer.body)
+        told = _told(body)
     code, why = _reason(told)
     if answer.status == 429 or answer.status >= 500 or code in (TOO_MANY, INTERNAL):  # noqa: PLR2004
         message = f"ServiceDesk Plus answered {answer.status}{why}"
@@ -142,7 +146,7 @@ def judge(answer: Answer) -> bytes:
         raise GoneError(f"ServiceDesk Plus has no such thing: it answered {answer.status}{why}")
     if answer.status >= 400 or code >= FAILED:  # noqa: PLR2004
         raise SdpError(f"ServiceDesk Plus says no: it answered {answer.status}{why}")
-    return answer.body
+    return body
 
 
 def is_unknown(answer: Answer) -> bool:
@@ -156,6 +160,17 @@ def _told(body: bytes) -> Told | None:
         return msgspec.json.decode(body, type=Told)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _mended(body: bytes) -> bytes:
+    """Put a question mark for each half of a character, which is what is left of one where a text was cut.
+
+    One such ticket would hold up all that come after it. Gives the body as it is where that is not what ails it.
+    """
+    try:
+        return json.dumps(json.loads(body.decode(errors="replace")), ensure_ascii=False).encode(errors="replace")
+    except (ValueError, RecursionError):
+        return body
 
 
 def _reason(told: Told | None) -> tuple[int, str]:

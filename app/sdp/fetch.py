@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry.trace import SpanKind
 
-from app import event, exchange, intake
+from app import exchange, intake
 from app.rules import Rules
 from app.sdp import answers
 from app.sdp.client import Client
@@ -55,24 +55,7 @@ def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
 
 def delivery(fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
     """Give the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
-    try:
-        read = intake.read(fetched.body, tenant_id, rules, fetched.place)
-    except event.MalformedError as malformed:
-        return _unreadable(fetched, tenant_id, f"the body is malformed: {malformed}")
+    read = intake.read(fetched.body, tenant_id, rules, fetched.place)
     return msgspec.structs.replace(
         read, correlation_id=fetched.correlation_id, ticket_id=read.ticket_id or fetched.times.id
-    )
-
-
-def _unreadable(fetched: Fetched, tenant_id: str, error: str) -> Delivery:
-    """Keep also what is no JSON in UTF-8, such as the half of a character at the end of a subject that was cut."""
-    return Delivery(
-        tenant_id=tenant_id,
-        ticket_id=fetched.times.id,
-        correlation_id=fetched.correlation_id,
-        traceparent=fetched.place.traceparent,
-        payload=fetched.body,
-        signature="",
-        status="rejected",
-        error=error,
     )

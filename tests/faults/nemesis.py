@@ -221,7 +221,9 @@ def faketime() -> Path | None:
 
 def _begin_anew(victims: list[Part], **changes: str) -> None:
     for part in victims:
-        part.signal(signal.SIGKILL if part.is_frozen() else signal.SIGTERM)  # one that another fault froze hears nothing
+        part.signal(
+            signal.SIGKILL if part.is_frozen() else signal.SIGTERM
+        )  # one that another fault froze hears nothing
     for part in victims:
         part.wait()
         part.start(**changes)
