@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BACKLOG = 60.0  # seconds that the oldest pending row may be old
 TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
 WIDTH = 80
+CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched", "bulk_import": "imported"}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 
@@ -82,7 +83,7 @@ def _trace_lines(found: "list[Delivery]", jaeger: str) -> Iterator[str]:
 
 
 def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
-    head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  received, verified, {_fate(delivery)}"
+    head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  {CAME[delivery.source]}, {_fate(delivery)}"
     yield from _wrapped(head, 8)
     if delivery.attempts:
         stands = "; its values stand in ticket_history" if delivery.stands else ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from app import settings as environments
@@ -23,6 +24,7 @@ from db.tenants import Secrets
 from tests.fake_sdp import Asked, FakeSdp, running_sdp
 from tests.parts import Database, Tenant, Worker
 from tests.receiver import receiving_http
+from tests.test_processes import free_port
 
 StartWorker = Callable[..., Worker]
 NEVER_SEEN = "hush"
@@ -459,13 +461,17 @@ def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
     gone = place.sdp.add_resolved()[0]
     place.sdp.heed = lambda asked: place.sdp.delete(gone) if asked.ticket_id == gone else None
     with receiving_http() as receiver:
-        worker = start_worker(**receiver.environment, SDP_REQUESTS_PER_MINUTE="6000", LOG_LEVEL="debug")
+        port = free_port()
+        worker = start_worker(
+            **receiver.environment, SDP_REQUESTS_PER_MINUTE="6000", LOG_LEVEL="debug", WORKER_METRICS_PORT=port
+        )
         place.database.defer("reconcile")
         place.database.wait_for("SELECT count(*) FROM ticket_history", 1, within=30)
         [row] = place.database.query("SELECT * FROM inbox")
         trace_id = row["traceparent"].split("-")[1]
         spans = receiver.wait_for_spans(3, trace_id=trace_id)
-        receiver.wait_until(lambda: any("reconciled" in name for name in receiver.metric_names()))
+        worker.wait_for_line("reconciled")
+        counted = httpx.get(f"http://127.0.0.1:{port}/metrics").text
         assert worker.stop() == 0
         assert NEVER_SEEN.encode() not in receiver.raw()
     fetched, appended, promoted = spans
@@ -475,6 +481,10 @@ def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
     for span in spans:
         assert span.attributes["correlation_id"] == row["correlation_id"]
         assert (span.attributes["tenant_id"], span.attributes["ticket_id"]) == (place.tenant.id, ticket_id)
+    for outcome, count in (("seen", 2), ("appended", 1), ("gone", 1), ("rejected", 0), ("failed", 0)):
+        name = f'ticket_inbox_reconciled_tickets_total{{outcome="{outcome}",tenant_id="{place.tenant.id}"}}'
+        assert f"{name} {count}.0" in counted
+    assert f'ticket_inbox_reconciled_timestamp_seconds{{tenant_id="{place.tenant.id}"}}' in counted
     [line] = worker.lines("ticket_fetched")
     assert (line["trace_id"], line["correlation_id"], line["inbox_id"]) == (trace_id, row["correlation_id"], row["id"])
     [failed] = receiver.spans(ticket_id=gone)

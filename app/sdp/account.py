@@ -63,6 +63,7 @@ class Account(msgspec.Struct, frozen=True):
 
 def read(edition: str, url: str, credentials: bytes) -> Account:
     """Read what an operator gave. Raises WrongAccountError, which repeats nothing of the credentials."""
+    base_url = _base_url(edition, url)
     kind: type[Credentials] = OnPremises if edition == sdp.ON_PREMISES else Cloud
     try:
         found = msgspec.json.decode(credentials, type=kind)
@@ -70,7 +71,7 @@ def read(edition: str, url: str, credentials: bytes) -> Account:
         raise WrongAccountError(f"the credentials must be JSON like {SHAPES[edition]}, and nothing else") from None
     if isinstance(found, Cloud):
         found = msgspec.structs.replace(found, accounts_url=_accounts_url(found.accounts_url))
-    return Account(_base_url(edition, url), found)
+    return Account(base_url, found)
 
 
 def of_config(config: sdp.Config, keys: Secrets) -> Account:

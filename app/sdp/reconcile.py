@@ -80,12 +80,22 @@ async def import_since(settings: Settings, tenant_id: str, since: datetime, *, h
     return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), heed)
 
 
+async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
+    """Ask a tenant's ServiceDesk Plus for one ticket. Raises NotReconciledError, SdpError or a database error."""
+    async with Client(
+        _account(await _config(connection, tenant_id), settings), settings.sdp_requests_per_minute
+    ) as asked:
+        await asked.check()
+
+
 async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Summary:
     """Run on one connection of its own: the lock is the session's, so who has lost it cannot write either."""
     engine = database.create_engine(settings.database_url, "ticket-inbox reconcile", 1, STATEMENT_TIMEOUT)
     try:
         async with database.connection(engine) as connection:
-            config = await _config(connection, tenant_id, plan)
+            config = await _config(connection, tenant_id)
+            if not await sdp.try_lock(connection, tenant_id, plan.source):
+                raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
             async with Client(_account(config, settings), settings.sdp_requests_per_minute) as client:
                 return await _go(
                     Run(connection, client, Rules.of(settings), tenant_id, plan.source), config, plan, heed
@@ -111,16 +121,12 @@ async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     return run.summary
 
 
-async def _config(connection: AsyncConnection, tenant_id: str, plan: Plan) -> sdp.Config:
-    """Give the tenant's config, once this run is the only one of its."""
-    config = await sdp.read(connection, tenant_id)
-    if config is None:
-        raise NotReconciledError(
-            f"no ServiceDesk Plus is known of tenant {tenant_id!r}: `ticket-inbox tenant sdp set` tells where it is"
-        )
-    if not await sdp.try_lock(connection, tenant_id, plan.source):
-        raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
-    return config
+async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
+    if config := await sdp.read(connection, tenant_id):
+        return config
+    raise NotReconciledError(
+        f"no ServiceDesk Plus is known of tenant {tenant_id!r}: `ticket-inbox tenant sdp set` tells where it is"
+    )
 
 
 def _account(config: sdp.Config, settings: Settings) -> accounts.Account:
