@@ -10,6 +10,7 @@ import click
 from app import given_secret
 from app import settings as environment
 from app.doctor import doctor
+from app.import_commands import import_
 from app.operator_commands import status, trace
 from app.role_commands import roles
 from app.sdp_commands import reconcile, sdp
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 tenant.add_command(sdp)
-for command in (tenant, status, trace, doctor, roles, reconcile):
+for command in (tenant, import_, status, trace, doctor, roles, reconcile):
     main.add_command(command)
 
 

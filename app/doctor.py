@@ -5,7 +5,6 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 
 import click
-import httpx
 import msgspec
 
 from app.settings import Settings
@@ -112,6 +111,8 @@ def of_work(status: "Status") -> Iterator[Finding]:
 
 def of_address(url: str) -> Finding:
     """Does the webhook's address answer, as a sender finds it? It is asked without a signature, so nothing is kept."""
+    import httpx  # noqa: PLC0415
+
     from app.event import PATH  # noqa: PLC0415
 
     target = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
@@ -168,7 +169,7 @@ def _selection(status: str, tenant_id: str) -> str:
 
 def _host(host: str) -> str:
     """Give an address that reaches a server which listens on `host`."""
-    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (asked, not listened on)
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104  (asked, not listened on)
     return f"[{own}]" if ":" in own else own
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 BACKLOG = 60.0  # seconds that the oldest pending row may be old
 TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
 WIDTH = 80
-CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched", "bulk_import": "imported"}
+# What is there to say of how it came, by its source; only a webhook is signed.
+CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched from the API", "bulk_import": "imported"}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 
@@ -83,7 +84,8 @@ def _trace_lines(found: "list[Delivery]", jaeger: str) -> Iterator[str]:
 
 
 def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
-    head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  {CAME[delivery.source]}, {_fate(delivery)}"
+    came = CAME.get(delivery.source, delivery.source)
+    head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  {came}, {_fate(delivery)}"
     yield from _wrapped(head, 8)
     if delivery.attempts:
         stands = "; its values stand in ticket_history" if delivery.stands else ""

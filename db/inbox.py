@@ -148,10 +148,10 @@ async def append(
 ) -> list[int]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
-    Those of the tenants `over_share` have a job of their own, which runs when no other's waits.
+    Those of the tenants `over_share` have a job of their own, which runs when no other's waits; the bulk import's last.
     Gives their inbox ids, in the order of `deliveries`.
     """
-    given = {**_columns(deliveries, Delivery), "over_share": over_share, "source": source}
+    given = {**_columns(deliveries, Delivery), "over_share": over_share, "source": source, "is_bulk": source == BULK}
     return list((await connection.execute(APPEND, given)).one().ids)
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
 
 # Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0, and -1 where its tenant
-# sends much more than the others.
-SWEEP_PRIORITY, OVER_SHARE_PRIORITY, RECONCILE_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -5, -10, -20
+# sends much more than the others; who is alone is so too, hence the bulk import's own.
+SWEEP_PRIORITY, OVER_SHARE_PRIORITY, BULK_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -2, -10, -20
 
 HEARTBEAT = 1.0  # seconds between two of a worker's
 SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT and the longest wait for a connection (jobs.POOL_TIMEOUT)
@@ -37,7 +37,8 @@ class Others(msgspec.Struct):
 DEFER_PROMOTE = f"""
 SELECT procrastinate_defer_jobs_v1(array_agg(job)) AS job_ids
 FROM (
-  SELECT ROW('{PROMOTE}', '{PROMOTE}', CASE WHEN over_share THEN {OVER_SHARE_PRIORITY} ELSE 0 END, NULL, NULL,
+  SELECT ROW('{PROMOTE}', '{PROMOTE}',
+             CASE WHEN :is_bulk THEN {BULK_PRIORITY} WHEN over_share THEN {OVER_SHARE_PRIORITY} ELSE 0 END, NULL, NULL,
              jsonb_build_object('inbox_ids', jsonb_agg(id ORDER BY id)), NULL)::procrastinate_job_to_defer_v1 AS job
   FROM (SELECT id, tenant_id = ANY(CAST(:over_share AS text[])) AS over_share FROM appended WHERE status = 'pending')
     AS pending

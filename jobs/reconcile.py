@@ -34,7 +34,7 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
     name=queue.RECONCILE,
     queue=queue.RECONCILE,
     queueing_lock=queue.RECONCILE,
-    priority=queue.RECONCILE_PRIORITY,
+    priority=queue.OVER_SHARE_PRIORITY,  # after webhooks, before the rows of an import
     retry=Backoff(),
 )
 async def reconcile(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (when it was due)

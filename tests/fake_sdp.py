@@ -151,6 +151,11 @@ class FakeSdp:
         with self._lock:
             del self._tickets[ticket_id]
 
+    def ids(self) -> list[str]:
+        """Give the ids of all tickets."""
+        with self._lock:
+            return list(self._tickets)
+
     def ticket(self, ticket_id: str) -> dict[str, Any]:
         """Give a ticket as it is."""
         with self._lock:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from db import engine as engines
-from db import inbox, queue, ticket_history
+from db import imports, inbox, queue, ticket_history
 from tests.parts import Database
 
 STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
@@ -17,6 +17,8 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "take over": queue.TAKE_OVER,
     "upsert": ticket_history.UPSERT,
     "standing": ticket_history.STANDING,
+    "is known": imports.IS_KNOWN,
+    "imported": imports.IMPORTED,
 }
 
 

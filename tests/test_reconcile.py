@@ -140,15 +140,34 @@ def test_what_waits_in_the_inbox_is_not_appended_again(place: Place) -> None:
     assert place.counts() == {"seen": 1, "appended": 1}
 
 
-@pytest.mark.parametrize(("later", "found"), [(-5_000, "already_there"), (0, "already_there"), (999, "already_there"), (1_000, "appended")])  # fmt: skip
-def test_only_what_is_later_is_appended(place: Place, later: int, found: str) -> None:
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        (5_000, "already_there"),
+        (1, "already_there"),
+        (0, "already_there"),
+        (-123, "already_there"),  # the same, in whole seconds
+        (-1, "appended"),
+        (-999, "appended"),
+        (-1_123, "appended"),
+    ],
+)
+def test_only_what_is_later_is_appended(place: Place, stored: int, found: str) -> None:
     """A webhook that sent whole seconds is not older for that."""
     ticket_id = place.sdp.add()
-    resolved = place.sdp.resolve(ticket_id)
-    place.store(ticket_id, resolved - later)
+    resolved = place.sdp.resolve(ticket_id, place.sdp.now() // 1000 * 1000 + 123)
+    place.store(ticket_id, resolved + stored)
     place.sdp.edit(ticket_id, resolved + 60_000, subject="Edited since")
     assert place.counts() == {"seen": 1, found: 1}
     assert place.sdp.fetched() == [ticket_id]
+
+
+def test_what_was_not_edited_since_is_not_asked_for(place: Place) -> None:
+    for fraction in (0, 123):
+        ticket_id = place.sdp.add()
+        place.store(ticket_id, place.sdp.resolve(ticket_id, 1_604_655_594_123) - fraction)
+    assert place.counts(since=datetime(2020, 1, 1, tzinfo=UTC)) == {"seen": 2, "already_there": 2}
+    assert place.sdp.fetched() == []
 
 
 def test_newer_wins_whoever_brought_it(place: Place, start_worker: StartWorker) -> None:

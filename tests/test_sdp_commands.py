@@ -168,7 +168,7 @@ def test_trace_shows_a_fetched_ticket(environment: Environment, sdp: FakeSdp, st
     start_worker()
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=20)
     told = invoke(environment, "trace", ticket_id).stdout
-    assert "fetched, promoted" in told
+    assert "fetched from the API, promoted" in told
     assert database.value("SELECT correlation_id FROM inbox") in told
 
 

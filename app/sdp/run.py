@@ -19,7 +19,7 @@ from db import inbox, ticket_history
 from db.inbox import Delivery
 from otel import logs, tracing
 
-LATER = 1_000  # milliseconds: a webhook may have sent whole seconds, and is not older for that
+SECOND = 1_000  # milliseconds
 APPEND_SPAN = "append inbox"
 APPEND = {
     "messaging.system": "procrastinate",
@@ -117,8 +117,10 @@ class Run:
 
 
 def _is_later(milliseconds: int | None, stored: int | None) -> bool:
-    """Tell whether a time is later than what is stored, by more than what a webhook may leave out."""
-    return stored is None or (milliseconds is not None and milliseconds - stored >= LATER)
+    """Tell whether a time is later than what is stored; whole seconds may be what a webhook made of the same time."""
+    if stored is None or milliseconds is None:
+        return stored is None
+    return (milliseconds - milliseconds % SECOND if stored % SECOND == 0 else milliseconds) > stored
 
 
 def _moment(milliseconds: int) -> datetime:
@@ -126,7 +128,7 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def _milliseconds(moment: datetime) -> int:
-    return round((moment - _moment(0)) / timedelta(milliseconds=1))
+    return (moment - _moment(0)) // timedelta(milliseconds=1)
 
 
 def _log(delivery: Delivery, inbox_id: int, source: str) -> None:

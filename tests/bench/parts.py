@@ -61,17 +61,18 @@ class Rig:
     @contextlib.contextmanager
     def server(self, processes: int = 1, **settings: str) -> Iterator[Server]:
         log = self._directory / f"server-{time.time_ns()}.log"
-        with running_server(self._environment(settings), log, processes) as server:
+        with running_server(self.environment(settings), log, processes) as server:
             server.wait_until_known(self.tenant)
             yield server
 
     @contextlib.contextmanager
     def worker(self, **settings: str) -> Iterator[Worker]:
-        with running_worker(self._environment(settings), self._directory / f"worker-{time.time_ns()}.log") as worker:
+        with running_worker(self.environment(settings), self._directory / f"worker-{time.time_ns()}.log") as worker:
             worker.wait_for_line("worker_started")
             yield worker
 
-    def _environment(self, settings: dict[str, str]) -> dict[str, str]:
+    def environment(self, settings: dict[str, str]) -> dict[str, str]:
+        """Give the environment of a process that works on it, with `settings`."""
         return clean_environment(DATABASE_URL=self.database.url, SECRETS_KEY=self._key, PORT="0", **settings)
 
 

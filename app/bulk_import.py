@@ -1,0 +1,152 @@
+"""How do the tickets of a file come into the inbox? A batch at a time, behind the webhooks, and no line twice.
+
+The correlation id of each row names the file's bytes and the line, so the inbox itself tells which lines it has,
+whoever was killed, and wherever the import goes on (docs/decisions/0028).
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app import event, intake
+from app.rules import Rules
+from app.ticket_file import Line
+from db import imports, inbox, queue
+from db.inbox import Delivery
+
+DIGITS = 10  # of a line's number: all ids of a file are of one length, and so together in every order
+AHEAD = 40  # most promote jobs that wait behind those of webhooks: 20,000 rows, which take some seconds
+PAUSE = 0.05  # seconds until they are counted again
+STUCK = 30.0  # seconds without fewer of them after which it is told, and told again
+
+
+class UnknownTenantError(Exception):
+    """There is no such tenant."""
+
+
+class Tally(msgspec.Struct):
+    """What became of the lines."""
+
+    read: int = 0
+    before: int = 0  # were appended by an import before this one
+    appended: int = 0
+    skipped: int = 0
+    most_skipped: int | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether more lines were bad than may be."""
+        return self.most_skipped is not None and self.skipped > self.most_skipped
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Whose tickets these are, and of which file."""
+
+    tenant_id: str
+    fingerprint: str
+
+    def correlation_id(self, number: int) -> str:
+        """Name the row that line `number` becomes."""
+        return f"import-{self.fingerprint}-{number:0{DIGITS}}"
+
+
+def origin(tenant_id: str, fingerprint: str | None) -> Origin:
+    """Make the origin of a file; what comes through a pipe cannot be known again."""
+    return Origin(tenant_id, fingerprint or secrets.token_hex(8))
+
+
+def batches(
+    lines: Iterable[Line], where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
+) -> Iterator[list[Delivery]]:
+    """Give the deliveries of `lines`, and count them; `tell` is called for each line that is bad.
+
+    A batch comes of so many lines that a job may hold; so it may be empty.
+    """
+    batch: list[Delivery] = []
+    size = count = 0
+    for line in lines:
+        if (delivery := _delivery(line, where, tally, rules, tell)) is not None:
+            batch.append(delivery)
+            size += len(delivery.payload)
+        count += 1
+        if count == queue.JOB_ROWS or size >= queue.JOB_BYTES:
+            yield batch
+            batch, size, count = [], 0, 0
+        if tally.is_stopped:
+            break
+    yield batch
+
+
+def _delivery(
+    line: Line, where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
+) -> Delivery | None:
+    """Read one line as a webhook is read; None for one that is bad."""
+    tally.read += 1
+    error = line.error
+    if error is None:
+        try:
+            delivery = intake.read(line.payload, where.tenant_id, rules)
+            error = delivery.error
+        except event.MalformedError as malformed:
+            error = str(malformed)
+    if error is not None:
+        tally.skipped += 1
+        tell(line, error)
+        return None
+    return msgspec.structs.replace(delivery, correlation_id=where.correlation_id(line.number))
+
+
+async def is_known(connection: AsyncConnection, where: Origin) -> bool:
+    """Tell whether the inbox has anything of the file. Raises UnknownTenantError."""
+    if not await imports.is_tenant(connection, where.tenant_id):
+        raise UnknownTenantError
+    first, last = where.correlation_id(0), where.correlation_id(10**DIGITS - 1)
+    return await imports.is_known(connection, where.tenant_id, first, last)
+
+
+async def append(
+    connection: AsyncConnection,
+    given: Iterable[list[Delivery]],
+    tally: Tally,
+    tell_stuck: Callable[[int], None] | None,
+    *,
+    is_known: bool,
+) -> None:
+    """Append each batch in one statement, which commits it with its job; of a file that `is_known`, what is not there.
+
+    With `tell_stuck` it waits while promotion is behind; where it stays behind, that is called with the rows that wait.
+    """
+    for each in given:
+        batch = await _not_there(connection, each, tally) if is_known else each
+        if batch:
+            if tell_stuck:
+                await _make_way(connection, tell_stuck)
+            await inbox.append(connection, batch, source=inbox.BULK)
+            tally.appended += len(batch)
+        await asyncio.sleep(0)  # Ctrl-C is heeded where nothing else waits
+
+
+async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: Tally) -> list[Delivery]:
+    """Give what the inbox does not have of `batch`, and count the rest."""
+    if not batch:
+        return batch
+    correlation_ids = [delivery.correlation_id for delivery in batch]
+    there = await imports.imported(connection, batch[0].tenant_id, correlation_ids)
+    tally.before += len(there)
+    return [delivery for delivery in batch if delivery.correlation_id not in there]
+
+
+async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], None]) -> None:
+    """Wait while too many rows of imports are to be promoted."""
+    fewest, since = None, time.monotonic()
+    while (waiting := await imports.count_waiting(connection)) >= AHEAD:
+        if fewest is None or waiting < fewest:
+            fewest, since = waiting, time.monotonic()
+        elif time.monotonic() - since > STUCK:
+            tell_stuck(waiting * queue.JOB_ROWS)
+            since = time.monotonic()
+        await asyncio.sleep(PAUSE)

@@ -1,0 +1,189 @@
+"""Which events does a file hold, line by line? JSON lines and CSV; nothing is read into memory but the line in hand."""
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator
+from io import BufferedReader
+from typing import TypeVar
+
+import msgspec
+
+from app import event
+from app.event import ResolvedTicketPayload
+
+JSONL, CSV = FORMATS = ("jsonl", "csv")
+ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV}
+COLUMNS = [name for name in ResolvedTicketPayload.__struct_fields__ if name != "tenant_id"]
+REQUIRED = {field.name for field in msgspec.structs.fields(ResolvedTicketPayload) if field.required} - {"tenant_id"}
+DELIMITERS = ",;\t"  # RFC 4180's, Excel's where the comma is in numbers, and that of text pasted from a sheet
+BOM = b"\xef\xbb\xbf"
+NOT_UTF_8 = "it is not UTF-8 (in Excel, save as “CSV UTF-8”)"
+TAGS = "tags must be texts with ; between them, or a JSON array of strings"
+_tags = msgspec.json.Decoder(list[str])
+Record = TypeVar("Record", bytes, list[str])
+
+
+class FileError(Exception):
+    """The file cannot be read, or its first line is not what its format asks for; the message says why."""
+
+
+class LongLineError(Exception):
+    """The line is longer than a webhook may be."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What is on line `number`: a payload, or else why there is none. A row of CSV may end on a later line, `last`."""
+
+    number: int
+    last: int
+    payload: bytes = b""
+    error: str | None = None
+
+
+class Lines:
+    """The lines of a file with their ends, each at most `limit` bytes. Raises LongLineError for one, and goes on."""
+
+    def __init__(self, file: BufferedReader, limit: int) -> None:
+        self._file, self._limit = file, limit
+        self.number = self.bytes_read = 0  # up to the line that was given last
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> bytes:
+        line = self._read()
+        if not line:
+            raise StopIteration
+        self.number += 1
+        is_long = False
+        while (part := line)[-1:] != b"\n" and len(part) > self._limit:
+            is_long, line = True, self._read()
+        if is_long:
+            raise LongLineError(f"it is longer than {self._limit:,} bytes (MAX_BODY_BYTES)")
+        return line.removeprefix(BOM) if self.number == 1 else line
+
+    def _read(self) -> bytes:
+        try:
+            line = self._file.readline(self._limit + 1)
+        except OSError as error:
+            raise FileError(f"the file cannot be read: {error.strerror}") from None
+        self.bytes_read += len(line)
+        return line
+
+
+def format_of(name: str) -> str | None:
+    """Tell the format by a file's name; None where it does not tell."""
+    return ENDINGS.get(os.path.splitext(name)[1].lower())  # noqa: PTH122  (`-` is no path)
+
+
+def fingerprint(file: BufferedReader) -> str | None:
+    """Give a digest of a file's bytes, from its beginning to its end, and rewind it; None for a pipe."""
+    if not file.seekable():
+        return None
+    try:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        file.seek(0)
+    except OSError as error:
+        raise FileError(f"the file cannot be read: {error.strerror}") from None
+    return digest
+
+
+def payloads(lines: Lines, form: str, tenant_id: str, limit: int) -> Iterator[Line]:
+    """Give what is on each line that is not blank, as the tenant's payload. Raises FileError."""
+    return _json_lines(lines, tenant_id) if form == JSONL else _csv_rows(lines, tenant_id, limit)
+
+
+def _each(records: Iterator[Record], lines: Lines) -> Iterator[tuple[int, Record | str]]:
+    """Give each record, or what is wrong with it, and the number of the line that it begins on."""
+    while True:
+        number = lines.number + 1
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except LongLineError as error:
+            yield number, str(error)
+        except csv.Error as error:
+            yield number, f"it is no row of CSV: {error}"
+        else:
+            yield number, record
+
+
+def _json_lines(lines: Lines, tenant_id: str) -> Iterator[Line]:
+    for number, line in _each(lines, lines):
+        if isinstance(line, str):
+            yield Line(number, number, error=line)
+        elif stripped := line.strip():
+            yield Line(number, number, _named(stripped, tenant_id))
+
+
+def _named(line: bytes, tenant_id: str) -> bytes:
+    """Give a line's own bytes, with the tenant as its first member where it names none."""
+    try:
+        event.tenant_of(line)
+    except event.RejectedError:
+        # A member of that name which is no string comes later, so it stands, and is told.
+        rest = line[1:].lstrip()
+        comma = b"" if rest.startswith(b"}") else b","
+        return b'{"tenant_id":' + msgspec.json.encode(tenant_id) + comma + rest
+    except event.MalformedError:
+        pass  # whoever reads the payload tells it
+    return line
+
+
+def _csv_rows(lines: Lines, tenant_id: str, limit: int) -> Iterator[Line]:
+    csv.field_size_limit(limit)
+    names, delimiter = _header(lines)
+    rows = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
+    for number, row in _each(rows, lines):
+        if isinstance(row, str):
+            yield Line(number, lines.number, error=row)
+        elif any(row):
+            yield _row(number, lines.number, names, row, tenant_id)
+
+
+def _text(line: bytes) -> str:
+    """Decode a line; what is not UTF-8 is told of the row that it is in."""
+    return line.decode(errors="surrogateescape")
+
+
+def _header(lines: Lines) -> tuple[list[str], str]:
+    """Read the names of the columns, and what is between them: what gives most of the names that we know."""
+    try:
+        text = next(lines).decode()
+        found = {delimiter: _names(text, delimiter) for delimiter in DELIMITERS}
+    except (StopIteration, LongLineError, UnicodeDecodeError, csv.Error):
+        raise FileError(f"the first line must name the columns, in UTF-8: {', '.join(COLUMNS)}") from None
+    delimiter = max(DELIMITERS, key=lambda one: len(REQUIRED & set(found[one])))
+    names = found[delimiter]
+    if missing := [name for name in COLUMNS if name in REQUIRED - set(names)]:
+        raise FileError(f"the first line must name the columns {', '.join(COLUMNS)}: {', '.join(missing)} is missing")
+    if twice := [name for name in [*COLUMNS, "tenant_id"] if names.count(name) > 1]:
+        raise FileError(f"the first line names a column twice: {', '.join(twice)}")
+    return names, delimiter
+
+
+def _names(text: str, delimiter: str) -> list[str]:
+    return [name.strip().lower() for name in next(csv.reader([text], delimiter=delimiter, strict=True))]
+
+
+def _row(number: int, last: int, names: list[str], row: list[str], tenant_id: str) -> Line:
+    """Make the JSON object of a row: columns that are not ours are left out."""
+    if len(row) != len(names):
+        return Line(number, last, error=f"it has {len(row)} values for {len(names)} columns")
+    cells = dict(zip(names, row, strict=True))
+    members: dict[str, object] = {name: cells[name] for name in COLUMNS if name in cells}
+    try:
+        members["tags"] = _split(cells.get("tags", "").strip())
+        return Line(number, last, msgspec.json.encode({"tenant_id": cells.get("tenant_id") or tenant_id, **members}))
+    except UnicodeEncodeError:
+        return Line(number, last, error=NOT_UTF_8)
+    except (msgspec.DecodeError, RecursionError):
+        return Line(number, last, error=TAGS)
+
+
+def _split(tags: str) -> list[str]:
+    if tags.startswith("["):
+        return _tags.decode(tags)
+    return [tag.strip() for tag in tags.split(";") if tag.strip()]

@@ -1,0 +1,54 @@
+"""Which lines of a file has the inbox, and how much of what was imported still waits? Reads only."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import queue
+from db.inbox import BULK
+
+IS_TENANT = sa.text("SELECT EXISTS (SELECT FROM tenant_configs WHERE tenant_id = :tenant_id)")
+
+IS_KNOWN = sa.text(
+    """
+    SELECT EXISTS (SELECT FROM inbox
+                   WHERE correlation_id BETWEEN :first AND :last AND tenant_id = :tenant_id AND source = :source)
+    """
+)
+
+IMPORTED = sa.text(
+    """
+    SELECT correlation_id FROM inbox
+    WHERE correlation_id = ANY(CAST(:correlation_ids AS text[])) AND tenant_id = :tenant_id AND source = :source
+    """
+)
+
+WAITING = sa.text(
+    f"""
+    SELECT count(*) FROM procrastinate_jobs
+    WHERE status = 'todo' AND priority = {queue.BULK_PRIORITY} AND task_name = '{queue.PROMOTE}'
+    """  # noqa: S608  (composed of constants)
+)
+
+
+async def is_tenant(connection: AsyncConnection, tenant_id: str) -> bool:
+    """Tell whether there is such a tenant, enabled or not."""
+    return bool(await connection.scalar(IS_TENANT, {"tenant_id": tenant_id}))
+
+
+async def is_known(connection: AsyncConnection, tenant_id: str, first: str, last: str) -> bool:
+    """Tell whether anything was imported for the tenant by a correlation id from `first` to `last`."""
+    within = {"first": first, "last": last, "tenant_id": tenant_id, "source": BULK}
+    return bool(await connection.scalar(IS_KNOWN, within))
+
+
+async def imported(connection: AsyncConnection, tenant_id: str, correlation_ids: Sequence[str]) -> set[str]:
+    """Give those of `correlation_ids` by which something was imported for the tenant."""
+    wanted = {"correlation_ids": correlation_ids, "tenant_id": tenant_id, "source": BULK}
+    return set(await connection.scalars(IMPORTED, wanted))
+
+
+async def count_waiting(connection: AsyncConnection) -> int:
+    """Count the promote jobs of imports that wait."""
+    return await connection.scalar(WAITING) or 0
