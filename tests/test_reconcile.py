@@ -399,7 +399,7 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     assert place.sdp.fetched() == ids[2:], "what came before the last minutes is not even listed"
     assert place.appended() == ids
     assert {row["source"] for row in place.database.query("SELECT source FROM inbox")} == {"bulk_import"}
-    assert place.database.value("SELECT max(priority) FROM procrastinate_jobs WHERE task_name = 'promote'") == -1
+    assert place.database.value("SELECT max(priority) FROM procrastinate_jobs WHERE task_name = 'promote'") == -2
     [older] = place.sdp.add_resolved(at=place.sdp.now() - 500 * day)
     assert place.import_since(since - timedelta(days=300)).appended == 1, "it begins anew where it is to begin earlier"
     assert place.appended()[-1] == older
