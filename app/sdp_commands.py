@@ -136,6 +136,16 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
     tell(summary, is_dry=dry_run)
 
 
+def import_since(tenant_id: str, since: timedelta) -> None:
+    """Append the tickets that ServiceDesk Plus has updated since so long ago, and print what came of it."""
+    settings = environment.load_or_exit(secrets_key=True)
+    from app.sdp import reconcile as run  # noqa: PLC0415
+
+    with _told(), progress() as heed:
+        summary = asyncio.run(run.import_since(settings, tenant_id, datetime.now(UTC) - since, heed=heed))
+    tell(summary)
+
+
 def tell(summary: "Summary", *, is_dry: bool = False) -> None:
     """Print what came of a run. Raises a click error where it ended before its end."""
     for name, count in summary.counts().items():

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import shlex
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,10 +17,14 @@ import msgspec
 import psycopg
 import pytest
 
+from app import settings as environments
+from app.sdp import reconcile
 from db import engine as engines
 from db import rights, roles, schema, ticket_history
+from db.tenants import Secrets
 from jobs import promote
 from tests.conftest import clean_environment
+from tests.fake_sdp import running_sdp
 from tests.parts import Database, Tenant, run, running_server, running_worker
 from tests.test_migrations import tool
 from tests.test_plans import plan
@@ -152,6 +158,28 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
     assert owner.query(known) == [{"action": None, "rows": 2}]
     assert owner.value("SELECT count(*) FROM ticket_history WHERE tenant_id = %s", tenant.id) == 2
     assert owner.value("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+def test_a_worker_asks_servicedesk_plus(place: Installation, secrets_key: str) -> None:
+    """By the worker's role: read where it is, lock, look what is known, append with its job, move the cursor."""
+    owner = place.owner
+    tenant = owner.add_tenant(secrets_key)
+    with running_sdp() as sdp:
+        sdp.add_resolved(2)
+        encrypted = Secrets(secrets_key).encrypt(json.dumps(sdp.given))
+        owner.query("INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES (%s, 'on_premises', %s, %s)", tenant.id, sdp.url, encrypted)  # fmt: skip
+        env = {
+            "DATABASE_URL": place.by("worker_login").url,
+            "SECRETS_KEY": secrets_key,
+            "SDP_REQUESTS_PER_MINUTE": "6000",
+        }
+        settings = environments.load(env)
+        for counted in ({"seen": 2, "appended": 2}, {"seen": 2, "already_there": 2}):
+            summary = asyncio.run(reconcile.reconcile(settings, tenant.id))
+            assert (summary.error, summary.is_complete) == (None, True)
+            assert {name: count for name, count in summary.counts().items() if count} == counted
+        assert asyncio.run(reconcile.import_since(settings, tenant.id, datetime(2020, 1, 1, tzinfo=UTC))).appended == 2
+    owner.query("DELETE FROM inbox WHERE tenant_id = %s", tenant.id)
 
 
 APPEND = "INSERT INTO inbox (tenant_id, correlation_id, payload, signature{}) VALUES ('acme', 'c', '', 's'{})"

@@ -139,6 +139,27 @@ def test_reconcile_tells_what_came_of_it(environment: Environment, sdp: FakeSdp)
     assert [line.split()[0] for line in again.stdout.splitlines()] == ["4", "3", "1", "0", "0", "0"]
 
 
+def test_an_import_from_the_api_goes_on_where_it_ended(
+    environment: Environment, sdp: FakeSdp, database: Database
+) -> None:
+    set_up(environment, sdp)
+    day = 86_400_000
+    ids = sdp.add_resolved(4, at=sdp.now() - 700 * day, apart=day)
+    sdp.fail("500", times=100, on=f"requests/{ids[2]}")
+    done = invoke({**environment, "SDP_REQUESTS_PER_MINUTE": "6000"}, "import", "--tenant", "acme", "--since", "2y")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("Run it again: it goes on from there\n")
+    sdp.heal()
+    done = invoke(environment, "import", "--tenant", "acme", "--since", "2y")
+    assert (done.exit_code, [line.split()[0] for line in done.stdout.splitlines()]) == (
+        0,
+        ["3", "1", "2", "0", "0", "0"],
+    )
+    assert [row["ticket_id"] for row in database.query("SELECT ticket_id FROM inbox ORDER BY id")] == ids
+    for arguments in (["--since", "2y", "--dry-run"], ["--since", "101y"], []):
+        assert invoke(environment, "import", "--tenant", "acme", *arguments).exit_code == 2
+
+
 def test_reconcile_says_in_one_line_why_not(environment: Environment, sdp: FakeSdp, database: Database) -> None:
     set_up(environment, sdp)
     [_, ticket_id] = sdp.add_resolved(2)
