@@ -21,6 +21,7 @@ pytestmark = pytest.mark.one_postgres
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs/webhooks/resolved-ticket-webhook-setup.md"
 README = (ROOT / "README.md").read_text()
+SENDERS = "".join(path.read_text() for path in ROOT.glob("docs/webhooks/senders/send_resolved.*"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -57,12 +58,9 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
 
 @each_page
 def test_settings_that_a_page_names_exist(page: Path) -> None:
-    ours = {name.upper() for name in Settings.__struct_fields__} | {
-        "PYTEST_ADDOPTS",
-        cli.VARIABLE,
-        sdp_commands.VARIABLE,
-    }
-    known = ours | {"SSL_CERT_FILE", "HTTPS_PROXY"} | set(vars(sdk_variables)) | set(vars(api_variables))
+    ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS", cli.VARIABLE, sdp_commands.VARIABLE}
+    theirs = {"SSL_CERT_FILE", "HTTPS_PROXY", *vars(sdk_variables), *vars(api_variables)}
+    known = ours | theirs | set(re.findall(r"TICKET_INBOX_[A-Z_]+", SENDERS))
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):
         assert name in known, name
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+import jobs
 from app import settings as environments
 from app.sdp import client as clients
 from app.sdp import reconcile as run
@@ -168,6 +169,14 @@ def test_what_was_not_edited_since_is_not_asked_for(place: Place) -> None:
         place.store(ticket_id, place.sdp.resolve(ticket_id, 1_604_655_594_123) - fraction)
     assert place.counts(since=datetime(2020, 1, 1, tzinfo=UTC)) == {"seen": 2, "already_there": 2}
     assert place.sdp.fetched() == []
+
+
+def test_a_webhook_that_comes_meanwhile_is_enough(place: Place) -> None:
+    """What ticket_history has is asked again when the ticket is there: fetching it may have taken a while."""
+    [ticket_id] = place.sdp.add_resolved()
+    resolved = int(place.sdp.ticket(ticket_id)["resolved_time"]["value"])
+    place.sdp.heed = lambda asked: place.store(ticket_id, resolved) if asked.ticket_id else None
+    assert place.counts() == {"seen": 1, "already_there": 1}
 
 
 def test_newer_wins_whoever_brought_it(place: Place, start_worker: StartWorker) -> None:
@@ -438,6 +447,16 @@ def test_workers_reconcile_all_tenants_whatever_ails_one(
     assert "cannot be reached" in failed[down.tenant.id]
     assert "no key in SECRETS_KEY reads the credentials" in failed[lost.tenant.id]
     assert "traceback" not in worker.text()
+
+
+def test_a_worker_does_it_every_five_minutes_and_first_of_all(place: Place, start_worker: StartWorker) -> None:
+    """One that was away for the last time does it when it starts."""
+    jobs.app.perform_import_paths()
+    assert jobs.app.periodic_registry.periodic_tasks["reconcile", ""].cron == "*/5 * * * *"
+    [ticket_id] = place.sdp.add_resolved()
+    start_worker(SDP_REQUESTS_PER_MINUTE="6000")
+    place.database.wait_for("SELECT count(*) FROM ticket_history", 1, within=30)
+    assert place.appended() == [ticket_id]
 
 
 def test_the_job_takes_a_tenant_and_a_time(place: Place, start_worker: StartWorker) -> None:

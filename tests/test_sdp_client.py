@@ -292,6 +292,19 @@ def test_tickets_that_are_edited_meanwhile_make_none_be_missed(apart: int) -> No
         assert {row.id for row in ask(sdp, read_all)} == set(ids)
 
 
+def test_the_last_ticket_of_a_moment_moves_up_to_where_the_page_ended() -> None:
+    """A hundred of one time were read, and one of them is edited: the hundred and first is now the hundredth."""
+    with running_sdp() as sdp:
+        ids = sdp.add_resolved(101, at=sdp.now() - 10_000_000, apart=0)
+
+        def edit(asked: Asked) -> None:
+            if (asked.list_info or {}).get("start_index") == 101 and len(sdp.lists()) == 2:
+                sdp.edit(ids[50])
+
+        sdp.heed = edit
+        assert {row.id for row in ask(sdp, read_all)} == set(ids)
+
+
 def test_a_list_out_of_order_is_an_error(sdp: FakeSdp) -> None:
     """Whoever goes through it would miss some, and not know."""
     rows = [{"id": str(time), "last_updated_time": {"value": str(time)}} for time in (2000, 1000)]

@@ -2,7 +2,8 @@
 
 Each page begins at the time of the last row of the one before it, so that a ticket that is edited moves behind what
 was read, and is met again. A count of rows to skip would skip those that moved up. It is needed for one thing: where
-more tickets than a page holds have the same time. Those are read again until nothing new is among them.
+more tickets than a page holds have the same time. Those are read a second time, and again until nothing new is among
+them.
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ class Fresh(msgspec.Struct, frozen=True):
 async def updated_from(client: Client, begin: int) -> AsyncIterator[Fresh]:
     """Give the tickets that were last updated at `begin` (milliseconds) or later, by that time. Raises SdpError."""
     moment, start = begin, 1
-    is_new = is_repeated = False  # of the pages of one moment: whether they showed something, and were read before
+    is_again = is_new = False  # whether the pages of one moment are read again, and what they have shown is new
     known: set[tuple[str, int]] = set()
     total: int | None = None
     while True:
@@ -35,16 +36,16 @@ async def updated_from(client: Client, begin: int) -> AsyncIterator[Fresh]:
         is_past = is_last or rows[-1].updated > moment
         fresh = [row for row in rows if (row.id, row.updated) not in known]
         of_moment = [row for row in fresh if row.updated <= moment]
-        is_new = is_new or bool(of_moment and (start > 1 or is_repeated))
+        is_new = is_new or (bool(of_moment) if is_again else start > 1)
         shown = of_moment if is_past and is_new else fresh
         known |= {(row.id, row.updated) for row in shown}
         yield Fresh(shown, total)
         if is_past and is_new:
-            start, is_new, is_repeated = 1, False, True
+            start, is_again, is_new = 1, True, False
         elif is_last:
             return
         elif is_past:
-            moment, start, is_repeated = rows[-1].updated, 1, False
+            moment, start, is_again = rows[-1].updated, 1, False
             known = {key for key in known if key[1] >= moment}
         else:
             start += len(rows)

@@ -4,18 +4,16 @@ The cursor is a time by ServiceDesk Plus' own clock. It moves only past tickets 
 gone: a ticket that cannot be had now ends the run, and the next one begins with it.
 """
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.rules import Rules
 from app.sdp import account as accounts
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
-from app.sdp.run import Run
+from app.sdp.run import Plan, Run
 from app.sdp.summary import Summary
 from app.settings import Settings
 from db import engine as database
@@ -40,16 +38,6 @@ class NotReconciledError(Exception):
 
 class BusyError(NotReconciledError):
     """Another run of this tenant's is under way."""
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does: from where on, as which source, for how long at most; and whether it changes anything."""
-
-    source: str = inbox.API
-    since: datetime | None = None
-    seconds: float | None = None
-    is_dry: bool = False
-    moves_cursor: bool = True
 
 
 async def reconcile(
@@ -82,10 +70,9 @@ async def import_since(settings: Settings, tenant_id: str, since: datetime, *, h
 
 async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
     """Ask a tenant's ServiceDesk Plus for one ticket. Raises NotReconciledError, SdpError or a database error."""
-    async with Client(
-        _account(await _config(connection, tenant_id), settings), settings.sdp_requests_per_minute
-    ) as asked:
-        await asked.check()
+    account = _account(await _config(connection, tenant_id), settings)
+    async with Client(account, settings.sdp_requests_per_minute) as client:
+        await client.check()
 
 
 async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Summary:
@@ -97,18 +84,14 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Su
             if not await sdp.try_lock(connection, tenant_id, plan.source):
                 raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
             async with Client(_account(config, settings), settings.sdp_requests_per_minute) as client:
-                return await _go(
-                    Run(connection, client, Rules.of(settings), tenant_id, plan.source), config, plan, heed
-                )
+                return await _go(Run(connection, client, Rules.of(settings), tenant_id, plan), config, plan, heed)
     finally:
         await engine.dispose()
 
 
 async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     """Go through the tickets, page by page, and keep how far that was."""
-    run.is_dry = plan.is_dry
     begin = await _begin(run.connection, config, plan)
-    run.ends = time.monotonic() + plan.seconds if plan.seconds is not None else float("inf")
     try:
         async for _ in run.pages(milliseconds(begin - OVERLAP)):
             heed(run.summary)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,15 +31,23 @@ APPEND = {
 _logger = logging.getLogger("ticket_inbox.sdp")
 
 
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run does: from where on, as which source, for how long at most; and whether it changes anything."""
+
+    source: str = inbox.API
+    since: datetime | None = None
+    seconds: float | None = None
+    is_dry: bool = False
+    moves_cursor: bool = True
+
+
 class Run:
     """One run for one tenant. `position` is a time before which every ticket has been dealt with."""
 
-    is_dry = False
-    ends = float("inf")  # by the monotonic clock
-
-    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, source: str) -> None:
+    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, plan: Plan) -> None:
         self.connection, self._client, self._rules = connection, client, rules
-        self._tenant_id, self._source = tenant_id, source
+        self._tenant_id, self._plan = tenant_id, plan
+        self._ends = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
         self._resolved = {name.casefold() for name in rules.resolved_statuses}
         self.summary = Summary()
         self.position: datetime | None = None
@@ -52,7 +61,7 @@ class Run:
             self.summary.total = page.total or self.summary.total
             stored = await self._stored(page.rows)
             for row in page.rows:
-                if time.monotonic() > self.ends:
+                if time.monotonic() > self._ends:
                     return
                 await self._meet(row, stored.get(row.id))
                 self.summary.listed += 1
@@ -82,6 +91,7 @@ class Run:
         except SdpError as error:
             self.summary.failed += 1
             raise SdpError(f"ticket {row.id} cannot be had: {error}") from None
+        stored = (await self._stored([row])).get(row.id)  # a webhook may have come meanwhile
         if not self._is_resolved(fetched.times.status):
             self.summary.gone += 1
         elif stored is not None and not _is_later(fetched.times.resolved, stored):
@@ -92,21 +102,23 @@ class Run:
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""
         delivery = fetch.delivery(fetched, self._tenant_id, self._rules)
-        if await inbox.holds(self.connection, delivery, self._source):
+        if await inbox.holds(self.connection, delivery, self._plan.source):
             self.summary.already_there += 1
             return
-        inbox_id = None if self.is_dry else await self._write(delivery, fetched)
+        inbox_id = None if self._plan.is_dry else await self._write(delivery, fetched)
         if delivery.error:
             self.summary.rejected += 1
         else:
             self.summary.appended += 1
         if inbox_id:
-            _log(delivery, inbox_id, self._source)
+            _log(delivery, inbox_id, self._plan.source)
 
     async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
         """Write it, and the job that promotes it after what webhooks brought."""
         since = time.time_ns()
-        [inbox_id] = await inbox.append(self.connection, [delivery], over_share=[self._tenant_id], source=self._source)
+        [inbox_id] = await inbox.append(
+            self.connection, [delivery], over_share=[self._tenant_id], source=self._plan.source
+        )
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
         place = tracing.place_below(fetched.place.context)
         tracing.record(place, APPEND_SPAN, SpanKind.PRODUCER, since, {**APPEND, **known, "inbox_id": inbox_id})
