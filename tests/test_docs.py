@@ -58,7 +58,11 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
 
 @each_page
 def test_settings_that_a_page_names_exist(page: Path) -> None:
-    ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS", cli.VARIABLE, sdp_commands.VARIABLE}
+    ours = {name.upper() for name in Settings.__struct_fields__} | {
+        "PYTEST_ADDOPTS",
+        cli.VARIABLE,
+        sdp_commands.VARIABLE,
+    }
     theirs = {"SSL_CERT_FILE", "HTTPS_PROXY", *vars(sdk_variables), *vars(api_variables)}
     known = ours | theirs | set(re.findall(r"TICKET_INBOX_[A-Z_]+", SENDERS))
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):

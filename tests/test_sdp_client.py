@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import pairwise
 from typing import TypeVar
 
 import msgspec
@@ -120,7 +119,7 @@ def test_it_waits_as_long_as_it_is_asked_to(sdp: FakeSdp) -> None:
 
     ask(sdp, question)
     [first, second] = waits[-2:]
-    assert second - first >= 1
+    assert second - first > 0.99
     sdp.asked.clear()
     sdp.fail("429", retry_after=3600)
     with pytest.raises(TransientError, match="429"):
@@ -241,18 +240,15 @@ def test_nobody_listens() -> None:
 
 
 def test_it_never_asks_more_often_than_it_may(sdp: FakeSdp) -> None:
-    """Evenly, with no burst at the beginning."""
-    moments: list[float] = []
+    """Nor several times at the beginning of the minute."""
 
     async def question(client: Client) -> None:
-        loop = asyncio.get_running_loop()
-        sdp.heed = lambda _asked: moments.append(loop.time())
-        await asyncio.gather(*(client.check() for _ in range(5)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.gather(*(client.check() for _ in range(5)))
 
-    ask(sdp, question, per_minute=600)
-    assert len(moments) == 5
-    assert max(moments) - min(moments) >= 4 * 0.1 - 0.09  # a tenth of a second apart; the first may have waited
-    assert min(later - earlier for earlier, later in pairwise(sorted(moments))) >= 0
+    ask(sdp, question, per_minute=1)
+    assert len(sdp.lists()) == 1
 
 
 def test_the_question_is_as_the_vendor_documents_it(sdp: FakeSdp) -> None:
