@@ -492,6 +492,7 @@ asyncio.run(reconcile.reconcile.func())
 """
 
 
+@both
 def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
     """One trace from the API to the row, its correlation id, counts by outcome; and no token anywhere."""
     [ticket_id] = place.sdp.add_resolved()

