@@ -13,6 +13,7 @@ from app.doctor import doctor
 from app.import_commands import import_
 from app.operator_commands import status, trace
 from app.role_commands import roles
+from app.sdp_commands import reconcile, sdp
 from app.tenant_commands import tenant
 
 VARIABLE = "TICKET_INBOX_SECRET"
@@ -28,7 +29,8 @@ def main() -> None:
     """
 
 
-for command in (tenant, import_, status, trace, doctor, roles):
+tenant.add_command(sdp)
+for command in (tenant, import_, status, trace, doctor, roles, reconcile):
     main.add_command(command)
 
 

@@ -1,6 +1,7 @@
 """ticket-inbox doctor: what of a tenant's way, from ServiceDesk Plus to the row, is missing or wrong?"""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -78,6 +79,7 @@ async def findings(
     yield of_address(url or f"http://{_host(settings.host)}:{settings.port}")
     for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
         yield one
+    yield await of_api(connection, settings, tenant_id)
 
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
@@ -136,6 +138,29 @@ def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
         if count:
             mend = f"mend the sender, or the setting, then defer reprocess '{_selection(status, tenant_id)}'"
             yield wrong(f"{count} rows are {status}{reason}. {mend}")
+
+
+async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
+    """Can ServiceDesk Plus be asked for what no webhook brought, and did the last run come to its end?"""
+    from app.sdp import reconcile  # noqa: PLC0415
+    from app.sdp.errors import SdpError  # noqa: PLC0415
+    from db import inbox, sdp  # noqa: PLC0415
+
+    if await sdp.read(connection, tenant_id) is None:
+        return note(
+            "ServiceDesk Plus is not asked for what no webhook brings: `ticket-inbox tenant sdp set` has it asked"
+        )
+    try:
+        await reconcile.check(connection, settings, tenant_id)
+    except (SdpError, reconcile.NotReconciledError) as error:
+        return wrong(f"the API of ServiceDesk Plus: {error}")
+    cursor = next((one for one in await sdp.cursors(connection, tenant_id) if one.source == inbox.API), None)
+    if cursor is None:
+        return note("ServiceDesk Plus can be asked, and has not been yet: a worker does so every five minutes")
+    if cursor.error:
+        return note(f"ServiceDesk Plus can be asked, but the last run ended early: {cursor.error}")
+    reached = f"{cursor.position.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return ok(f"ServiceDesk Plus can be asked; by its clock (UTC) nothing is missing up to {reached}")
 
 
 def _selection(status: str, tenant_id: str) -> str:

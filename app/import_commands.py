@@ -5,12 +5,15 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from io import BufferedReader
 from typing import TYPE_CHECKING, Self
 
 import click
 
+from app import sdp_commands
 from app import settings as environment
+from app.tenant_commands import Duration
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,6 +31,11 @@ CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 @click.command(name="import")
 @click.option("--tenant", "tenant_id", metavar="ID", required=True, help="Whose tickets these are.")
 @click.option("--file", type=click.File("rb"), help="JSON lines or CSV, in UTF-8; `-` reads standard input.")
+@click.option(
+    "--since",
+    type=Duration(days=sdp_commands.CENTURY),
+    help="Instead of a file: what ServiceDesk Plus itself has updated since so long ago, such as 2y.",
+)
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Unless the file's name tells it.")
 @click.option(
     "--max-errors", metavar="N", type=click.IntRange(min=0), help="Stop when more than N lines are bad, not at the end."
@@ -39,13 +47,14 @@ def import_(  # noqa: PLR0913  (one for each option)
     *,
     tenant_id: str,
     file: BufferedReader | None,
+    since: timedelta | None,
     form: str | None,
     max_errors: int | None,
     dry_run: bool,
     again: bool,
     no_wait: bool,
 ) -> None:
-    """Bring a file's tickets into ticket_history, through the inbox; webhooks go first.
+    """Bring tickets of a file, or of ServiceDesk Plus' API, into ticket_history, through the inbox; webhooks go first.
 
     A bad line is told and skipped, and makes it exit 1. After it was interrupted, run the same command again: it
     appends what is not there. docs/bulk-import.md shows both formats.
@@ -53,8 +62,13 @@ def import_(  # noqa: PLR0913  (one for each option)
     from app import bulk_import, ticket_file  # noqa: PLC0415
     from app.rules import Rules  # noqa: PLC0415
 
+    if since is not None:
+        if any((file, form, max_errors is not None, dry_run, again, no_wait)):
+            raise click.UsageError("--since takes no other option but --tenant")
+        sdp_commands.import_since(tenant_id, since)
+        return
     if file is None:
-        raise click.UsageError("give --file")
+        raise click.UsageError("give --file, or --since")
     if not (form := form or ticket_file.format_of(file.name)):
         raise click.UsageError("the file's name does not end in .jsonl, .ndjson or .csv: give --format")
     settings = environment.load_or_exit(secrets_key=not dry_run)

@@ -143,6 +143,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             86_400,
         ),
     ] = 0
+    sdp_requests_per_minute: Annotated[
+        int, _whole("Most questions that one run asks a tenant's ServiceDesk Plus in a minute.", 1, 6000)
+    ] = 60
     shutdown_timeout_seconds: Annotated[
         int,
         _whole("How long a stopping server or worker finishes what it has begun.", 1, 3600),
@@ -165,9 +168,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     jaeger_url: Annotated[
         str,
-        _meta(
-            "Where Jaeger's pages are; `ticket-inbox trace` then links to them.", "a URL like http://localhost:16686"
-        ),
+        _meta("Where Jaeger's pages are; `ticket-inbox trace` links to them.", "a URL like http://localhost:16686"),
     ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],

@@ -17,26 +17,31 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 SHORT = 16  # characters
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-LONGEST_GRACE = timedelta(days=365)
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
 
 
 class Duration(click.ParamType[timedelta]):
-    """A number and its unit, such as 90s, 15m, 24h or 7d."""
+    """A number and its unit, such as 90s, 15m, 24h, 7d or 2y (of 365 days), up to so many days."""
 
     name = "duration"
 
+    def __init__(self, days: int) -> None:
+        self._days = days
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Give the duration. Fails for what is none, or longer than a year."""
-        found = re.fullmatch(r"(\d{1,9})([smhd])", str(value), re.ASCII)
-        duration = timedelta(seconds=int(found[1]) * UNITS[found[2]]) if found else None
-        if duration is None or duration > LONGEST_GRACE:
-            rule = "give a number and s, m, h or d, such as 24h"
-            self.fail(f"{value!r} is no duration of at most 365d: {rule}", param, ctx)
-        return duration
+        """Give the duration. Fails for what is none, or too long."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d{1,9})([smhdy])", str(value), re.ASCII)
+        seconds = int(found[1]) * UNITS[found[2]] if found else None
+        if seconds is None or seconds > self._days * UNITS["d"]:
+            rule = "give a number and s, m, h, d or y, such as 24h"
+            self.fail(f"{value!r} is no duration of at most {self._days}d: {rule}", param, ctx)
+        return timedelta(seconds=seconds)
 
 
-def _tenant_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def checked_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Give a tenant's id. Raises a usage error for what is none."""
     if not (1 <= len(value) <= 100 and value.isprintable() and value.strip()):  # noqa: PLR2004
         raise click.BadParameter("a tenant's id has 1 to 100 printable characters, not only spaces")
     return value
@@ -54,7 +59,7 @@ def _chosen(secret: str | None, file: BinaryIO | None) -> str:
     return value
 
 
-an_id = click.argument("tenant_id", metavar="ID", callback=_tenant_id)
+an_id = click.argument("tenant_id", metavar="ID", callback=checked_id)
 a_secret = given_secret.options("The secret; without it a random one is made.")
 
 
@@ -83,7 +88,7 @@ def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> Non
 @a_secret
 @click.option(
     "--grace",
-    type=Duration(),
+    type=Duration(days=365),
     default="24h",
     show_default=True,
     help="How long the secret before it still verifies; 0s ends it at once.",
@@ -93,7 +98,7 @@ def rotate(tenant_id: str, secret: str | None, secret_file: BinaryIO | None, gra
     from db import tenants  # noqa: PLC0415
 
     secret = _chosen(secret, secret_file)
-    _known(tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace)))
+    known(tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace)))
     _tell_secret(f"Tenant {tenant_id} has a new secret, which is not shown again:", secret)
 
 
@@ -104,15 +109,18 @@ def reencrypt() -> None:
     First restart every server with both keys: one that lacks the first cannot read what is encrypted with it.
     Harmless while servers run, and when it is run again.
     """
-    from db import tenants  # noqa: PLC0415
+    from db import sdp, tenants  # noqa: PLC0415
 
-    done = _run(tenants.reencrypt)
-    click.echo(f"{done.count} {'secret' if done.count == 1 else 'secrets'} encrypted with the first key.")
-    if done.unreadable:
-        raise click.ClickException(
-            f"no key in SECRETS_KEY reads the secret of {', '.join(map(repr, done.unreadable))}: "
-            "add the key that does, or rotate the secret with --grace 0s"
-        )
+    done, of_sdp = _run(tenants.reencrypt), _run(sdp.reencrypt)
+    count = done.count + of_sdp.count
+    click.echo(f"{count} {'secret' if count == 1 else 'secrets'} encrypted with the first key.")
+    for found, what, cure in (
+        (done.unreadable, "the secret", "rotate the secret with --grace 0s"),
+        (of_sdp.unreadable, "the ServiceDesk Plus credentials", "set them again by `ticket-inbox tenant sdp set`"),
+    ):
+        if found:
+            who = ", ".join(map(repr, found))
+            raise click.ClickException(f"no key in SECRETS_KEY reads {what} of {who}: add the key that does, or {cure}")
 
 
 @tenant.command()
@@ -146,11 +154,12 @@ def list_() -> None:
 def _set_enabled(tenant_id: str, *, enabled: bool) -> None:
     from db import tenants  # noqa: PLC0415
 
-    _known(tenant_id, _run(lambda connection, _keys: tenants.set_enabled(connection, tenant_id, enabled=enabled)))
+    known(tenant_id, _run(lambda connection, _keys: tenants.set_enabled(connection, tenant_id, enabled=enabled)))
     click.echo(f"Tenant {tenant_id} is {'enabled' if enabled else 'disabled'}.")
 
 
-def _known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
+def known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
+    """Raise a click error where there is no such tenant."""
     if not found:
         raise click.ClickException(f"there is no tenant {tenant_id!r}: see `ticket-inbox tenant list`")
 

@@ -106,6 +106,12 @@ APPEND_SUMMARY = "INSERT inbox"  # as spans and metrics name that statement
 
 COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
 
+HOLDS = (
+    sa.select(inbox.c.id)
+    .where(*(inbox.c[name] == sa.bindparam(name) for name in ("source", "tenant_id", "ticket_id", "payload")))
+    .limit(1)
+)
+
 # SKIP LOCKED: a row that another worker has in hand needs no second one.
 CLAIM = (
     sa.select(*COLUMNS)
@@ -153,6 +159,12 @@ async def append(
     """
     given = {**_columns(deliveries, Delivery), "over_share": over_share, "source": source, "is_bulk": source == BULK}
     return list((await connection.execute(APPEND, given)).one().ids)
+
+
+async def holds(connection: AsyncConnection, delivery: Delivery, source: str) -> bool:
+    """Tell whether that source brought this very event of a ticket before, whatever became of it."""
+    known = {name: getattr(delivery, name) for name in ("tenant_id", "ticket_id", "payload")}
+    return (await connection.execute(HOLDS, {**known, "source": source})).first() is not None
 
 
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 # Each task's name, and its queue's.
-PROMOTE, REPROCESS, SWEEP, PRUNE = "promote", "reprocess", "sweep", "prune"
+PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
 
 # Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0, and -1 where its tenant
 # sends much more than the others; who is alone is so too, hence the bulk import's own.

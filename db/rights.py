@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from db.inbox import ClaimedRow, Delivery
+from db.sdp import Config, Cursor
 from db.ticket_history import Winner
 
 APP, WORKER, READER = KINDS = ("app", "worker", "reader")
@@ -22,10 +23,15 @@ def _of(kind: type[msgspec.Struct]) -> str:
 # touch; foreign keys do not, for Postgres follows them as the tables' owner. What an upsert compares it has to read.
 TABLES = {
     "alembic_version": {APP: "SELECT"},
-    "tenant_configs": {APP: "SELECT (tenant_id, secret, previous_secret, previous_secret_ends_at, enabled)"},
+    "tenant_configs": {
+        APP: "SELECT (tenant_id, secret, previous_secret, previous_secret_ends_at, enabled)",
+        WORKER: "SELECT (tenant_id, enabled)",
+    },
+    "sdp_configs": {WORKER: f"SELECT {_of(Config)}"},
+    "sdp_cursors": {WORKER: f"SELECT, INSERT (tenant_id, {_of(Cursor)[1:]}, UPDATE {_of(Cursor)}"},
     "inbox": {
         APP: f"INSERT {_of(Delivery)}, INSERT (source), SELECT (id, tenant_id, status, received_at)",
-        WORKER: f"SELECT {_of(ClaimedRow)}, DELETE, "
+        WORKER: f"INSERT {_of(Delivery)}, INSERT (source), SELECT {_of(ClaimedRow)}, DELETE, "
         "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
     },
     "ticket_history": {

@@ -34,7 +34,7 @@ app = App(
         min_size=2,
         max_size=settings.worker_concurrency + 3,
     ),
-    import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping"],
+    import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping", "jobs.reconcile"],
     worker_defaults={
         "concurrency": settings.worker_concurrency,
         "fetch_job_polling_interval": 1.0,

@@ -1,6 +1,7 @@
 """What may be deferred by hand?"""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
 
 import msgspec
@@ -29,3 +30,16 @@ def read(kind: type[Read], given: Mapping[str, object]) -> Read:
     except msgspec.ValidationError as error:
         message = str(error).replace("Object contains unknown field", "there is no argument").replace("$.", "")
         raise WrongArgumentsError(f"{message}; it takes {kind.takes}") from None
+
+
+def moment(name: str, text: str | None) -> datetime | None:
+    """Read an ISO 8601 date or time, which is in UTC unless it says otherwise. Raises WrongArgumentsError."""
+    if text is None:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise WrongArgumentsError(
+            f"{name} is {text!r}, which is no date or time like 2026-01-31 or 2026-01-31T10:30:00Z"
+        ) from None

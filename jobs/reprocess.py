@@ -2,7 +2,6 @@
 
 import logging
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -56,8 +55,8 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
             inbox_ids=None if self.inbox_ids is None else sorted(set(self.inbox_ids)),
             status=self.status,
             tenant_id=self.tenant_id,
-            received_after=_time("received_after", self.received_after),
-            received_before=_time("received_before", self.received_before),
+            received_after=arguments.moment("received_after", self.received_after),
+            received_before=arguments.moment("received_before", self.received_before),
         )
         if selection == Selection():
             names = ", ".join(Selection.__struct_fields__)
@@ -155,16 +154,3 @@ def _window(selection: Selection, progress: Progress) -> int:
         return min(progress.after_id + WINDOW, progress.last_id)
     left = [inbox_id for inbox_id in selection.inbox_ids if inbox_id > progress.after_id][: queue.JOB_ROWS]
     return min(left[-1], progress.last_id)
-
-
-def _time(name: str, text: str | None) -> datetime | None:
-    """Read an ISO 8601 date or time, which is in UTC unless it says otherwise."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise WrongArgumentsError(
-            f"{name} is {text!r}, which is no date or time like 2026-01-31 or 2026-01-31T10:30:00Z"
-        ) from None

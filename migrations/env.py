@@ -6,9 +6,10 @@ from alembic import context
 from sqlalchemy.pool import NullPool
 
 from app import settings
-from db import inbox, metadata, schema, tenants, ticket_history
+from db import inbox, metadata, schema, sdp, tenants, ticket_history
 
-OURS = {table.name for table in (inbox.inbox, ticket_history.ticket_history, tenants.tenant_configs)}
+TABLES = (inbox.inbox, ticket_history.ticket_history, tenants.tenant_configs, sdp.sdp_configs, sdp.sdp_cursors)
+OURS = {table.name for table in TABLES}
 
 
 def main() -> None:

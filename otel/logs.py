@@ -18,7 +18,7 @@ import msgspec
 
 # Libraries that report at INFO what our own lines already say.
 TELEMETRY = "opentelemetry"  # what its loggers' names begin with
-NOISY = ("httpx", "procrastinate", "uvicorn", "alembic")
+NOISY = ("httpx", "httpcore", "procrastinate", "uvicorn", "alembic")
 
 
 def log(logger: logging.Logger, level: int, event: str, **fields: object) -> None:

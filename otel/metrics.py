@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -51,6 +51,16 @@ PROMOTION_LAG = Histogram(
 PROMOTED_ROWS = Counter("ticket_inbox_promoted_rows", "Inbox rows promoted, by what they did.", ["action"])
 REFUSED_ROWS = Counter("ticket_inbox_refused_rows", "Inbox rows that promotion failed or rejected.", ["status"])
 JOB_RETRIES = Counter("ticket_inbox_job_retries", "Jobs put off because Postgres was at fault.", ["task"])
+RECONCILED = Counter(
+    "ticket_inbox_reconciled_tickets",
+    "Resolved tickets that ServiceDesk Plus was asked about, by outcome; `seen` is all of them.",
+    ["tenant_id", "outcome"],
+)
+RECONCILED_AT = Gauge(
+    "ticket_inbox_reconciled_timestamp_seconds",
+    "When a tenant was last gone through to the end, by this worker.",
+    ["tenant_id"],
+)
 EXPORTED = Counter(
     "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
 )
@@ -127,6 +137,15 @@ def rows_promoted(actions: Mapping[str, int], refused: Mapping[str, int]) -> Non
 def promotion_lagged(seconds: float, place: Place | None) -> None:
     """Count how long a row took from its receipt until it was stored; `place` where its trace is exported."""
     PROMOTION_LAG.observe(seconds, _exemplar(place) if place else None)
+
+
+def reconciled(tenant_id: str, counts: Mapping[str, int], *, is_complete: bool) -> None:
+    """Count what came of a run for a tenant. Zeroes too: a counter that is first seen at 1 shows no increase."""
+    tenant_id = _named(tenant_id)
+    for outcome, count in counts.items():
+        RECONCILED.labels(tenant_id, outcome).inc(count)
+    if is_complete:
+        RECONCILED_AT.labels(tenant_id).set_to_current_time()
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import environment_variables as api_variables
 from opentelemetry.sdk import environment_variables as sdk_variables
 
-from app import cli
+from app import cli, sdp_commands
 from app.cli import main
 from app.settings import Settings
 from tests.conftest import clean_environment
@@ -58,10 +58,13 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
 
 @each_page
 def test_settings_that_a_page_names_exist(page: Path) -> None:
-    ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTEST_ADDOPTS", cli.VARIABLE}
-    known = (
-        ours | set(vars(sdk_variables)) | set(vars(api_variables)) | set(re.findall(r"TICKET_INBOX_[A-Z_]+", SENDERS))
-    )
+    ours = {name.upper() for name in Settings.__struct_fields__} | {
+        "PYTEST_ADDOPTS",
+        cli.VARIABLE,
+        sdp_commands.VARIABLE,
+    }
+    theirs = {"SSL_CERT_FILE", "HTTPS_PROXY", *vars(sdk_variables), *vars(api_variables)}
+    known = ours | theirs | set(re.findall(r"TICKET_INBOX_[A-Z_]+", SENDERS))
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):
         assert name in known, name
 

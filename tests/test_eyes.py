@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from app.problems import KINDS
+from app.sdp.summary import COUNTED
 from db import rights
 from otel import metrics
 
@@ -108,7 +109,7 @@ def test_every_label_exists(expression: str) -> None:
 
 @each_expression
 def test_every_outcome_exists(expression: str) -> None:
-    known = {"accepted", "success", "failure", *(slug for slug, _ in KINDS.values())}
+    known = {"accepted", "success", "failure", *COUNTED, *(slug for slug, _ in KINDS.values())}
     for values in re.findall(r'outcome=~?"([^"]*)"', expression):
         assert set(values.split("|")) <= known
 

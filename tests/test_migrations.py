@@ -70,7 +70,7 @@ def test_procrastinates_part_is_what_procrastinate_makes(empty_database: Databas
     ours = {
         one
         for one in objects(database)
-        if not any(name in one for name in ("inbox", "ticket_history", "tenant_configs", "alembic"))
+        if not any(name in one for name in ("inbox", "ticket_history", "tenant_configs", "sdp_", "alembic"))
     }
     assert ours == theirs
 
@@ -103,6 +103,12 @@ def test_it_can_be_written_down_for_a_database_administrator(empty_database: Dat
         ("tenant_configs", {"tenant_id": ""}),
         ("tenant_configs", {"secret": None}),
         ("tenant_configs", {"previous_secret": "without an end"}),
+        ("sdp_configs", {"edition": "msp"}),
+        ("sdp_configs", {"credentials": None}),
+        ("sdp_configs", {"tenant_id": "nobody"}),
+        ("sdp_cursors", {"source": "webhook_resolved"}),
+        ("sdp_cursors", {"position": None}),
+        ("sdp_cursors", {"tenant_id": "nobody"}),
     ],
 )
 def test_wrong_values_must_not_exist(database: Database, table: str, changes: dict[str, Any]) -> None:
@@ -113,12 +119,20 @@ def test_wrong_values_must_not_exist(database: Database, table: str, changes: di
             "resolved_date": "2026-01-01T00:00:00Z", "priority": "p",
         },
         "tenant_configs": {"tenant_id": "acme", "secret": "s"},
+        "sdp_configs": {"tenant_id": "known", "edition": "cloud", "base_url": "u", "credentials": "c"},
+        "sdp_cursors": {
+            "tenant_id": "configured", "source": "api_fallback", "since": "2026-01-01T00:00:00Z", "position": "2026-01-01T00:00:00Z"
+        },
     }  # fmt: skip
+    database.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES ('known', 's'), ('configured', 's')")
+    database.query(
+        "INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES ('configured', 'cloud', 'u', 'c')"
+    )
     for row in (rows[table], {**rows[table], **changes}):
         statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})"
         if row is rows[table]:
             database.query(statement, *row.values())
-            database.query(f"TRUNCATE {table}")
+            database.query(f"DELETE FROM {table}")
         else:
             with pytest.raises(psycopg.IntegrityError):
                 database.query(statement, *row.values())

@@ -13,6 +13,7 @@ from tests.parts import Database
 
 STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "claim": inbox.CLAIM,
+    "holds": inbox.HOLDS,
     "mark": inbox.MARK,
     "take over": queue.TAKE_OVER,
     "upsert": ticket_history.UPSERT,

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import shlex
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,10 +17,14 @@ import msgspec
 import psycopg
 import pytest
 
+from app import settings as environments
+from app.sdp import reconcile
 from db import engine as engines
 from db import rights, roles, schema, ticket_history
+from db.tenants import Secrets
 from jobs import promote
 from tests.conftest import clean_environment
+from tests.fake_sdp import running_sdp
 from tests.parts import Database, Tenant, run, running_server, running_worker
 from tests.test_migrations import tool
 from tests.test_plans import plan
@@ -154,6 +160,28 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
     assert owner.value("SELECT count(*) FROM procrastinate_workers") == 0
 
 
+def test_a_worker_asks_servicedesk_plus(place: Installation, secrets_key: str) -> None:
+    """By the worker's role: read where it is, lock, look what is known, append with its job, move the cursor."""
+    owner = place.owner
+    tenant = owner.add_tenant(secrets_key)
+    with running_sdp() as sdp:
+        sdp.add_resolved(2)
+        encrypted = Secrets(secrets_key).encrypt(json.dumps(sdp.given))
+        owner.query("INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES (%s, 'on_premises', %s, %s)", tenant.id, sdp.url, encrypted)  # fmt: skip
+        env = {
+            "DATABASE_URL": place.by("worker_login").url,
+            "SECRETS_KEY": secrets_key,
+            "SDP_REQUESTS_PER_MINUTE": "6000",
+        }
+        settings = environments.load(env)
+        for counted in ({"seen": 2, "appended": 2}, {"seen": 2, "already_there": 2}):
+            summary = asyncio.run(reconcile.reconcile(settings, tenant.id))
+            assert (summary.error, summary.is_complete) == (None, True)
+            assert {name: count for name, count in summary.counts().items() if count} == counted
+        assert asyncio.run(reconcile.import_since(settings, tenant.id, datetime(2020, 1, 1, tzinfo=UTC))).appended == 2
+    owner.query("DELETE FROM inbox WHERE tenant_id = %s", tenant.id)
+
+
 APPEND = "INSERT INTO inbox (tenant_id, correlation_id, payload, signature{}) VALUES ('acme', 'c', '', 's'{})"
 FORBIDDEN = {
     "app": [
@@ -176,6 +204,8 @@ FORBIDDEN = {
         "INSERT INTO tenant_configs (tenant_id, secret) VALUES ('mine', 's')",
         "UPDATE tenant_configs SET secret = 's'",
         "DELETE FROM tenant_configs",
+        "SELECT FROM sdp_configs",
+        "SELECT FROM sdp_cursors",
         "SELECT args FROM procrastinate_jobs",
         "UPDATE procrastinate_jobs SET args = '{}'",
         "DELETE FROM procrastinate_jobs",
@@ -186,12 +216,18 @@ FORBIDDEN = {
         "SELECT FROM procrastinate_events",
     ],
     "worker": [
-        "SELECT FROM tenant_configs",
         "SELECT secret FROM tenant_configs",
+        "SELECT created_at FROM tenant_configs",
         "INSERT INTO tenant_configs (tenant_id, secret) VALUES ('mine', 's')",
         "UPDATE tenant_configs SET enabled = true",
         "DELETE FROM tenant_configs",
-        APPEND.format("", ""),
+        APPEND.format(", received_at", ", now()"),
+        APPEND.format(", attempts", ", 9"),
+        "INSERT INTO sdp_configs (tenant_id) VALUES ('acme')",
+        "UPDATE sdp_configs SET base_url = ''",
+        "DELETE FROM sdp_configs",
+        "DELETE FROM sdp_cursors",
+        "UPDATE sdp_cursors SET tenant_id = 'mine'",
         "SELECT signature FROM inbox",
         "UPDATE inbox SET payload = ''",
         "UPDATE inbox SET tenant_id = 'mine'",
@@ -215,6 +251,8 @@ FORBIDDEN = {
         "SELECT id FROM ticket_history FOR UPDATE",
         "SELECT FROM inbox",
         "SELECT FROM tenant_configs",
+        "SELECT FROM sdp_configs",
+        "SELECT FROM sdp_cursors",
         "SELECT FROM procrastinate_jobs",
         "SELECT FROM alembic_version",
         "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('a', 'a', 0, NULL, NULL, '{}', NULL)::procrastinate_job_to_defer_v1])",
@@ -275,11 +313,14 @@ def test_what_each_may_do_at_all(place: Installation) -> None:
         "tenant_configs": "SELECT",
     }
     assert held(place, "worker_login") == {
-        "inbox": "DELETE SELECT UPDATE",
+        "inbox": "DELETE INSERT SELECT UPDATE",
         "procrastinate_events": "INSERT SELECT",
         "procrastinate_jobs": ALL,
         "procrastinate_periodic_defers": ALL,
         "procrastinate_workers": ALL,
+        "sdp_configs": "SELECT",
+        "sdp_cursors": "INSERT SELECT UPDATE",
+        "tenant_configs": "SELECT",
         "ticket_history": "INSERT SELECT UPDATE",
     }
     assert held(place, "acme_reader") == {"ticket_history": "SELECT"}
@@ -363,7 +404,7 @@ def test_made_again_all_is_as_it_was(place: Installation) -> None:
     """What somebody gave beside it is taken back, and what is right is left alone."""
     policies = "SELECT oid, polname FROM pg_policy ORDER BY oid"
     before = (held(place, "worker"), held(place, "app"), place.owner.query(policies))
-    place.owner.query(f"GRANT SELECT ON tenant_configs, ticket_history TO {place.name}_worker")
+    place.owner.query(f"GRANT DELETE ON tenant_configs, ticket_history TO {place.name}_worker")
     place.owner.query(f"GRANT UPDATE (payload) ON inbox TO {place.name}_app")
     assert held(place, "worker") != before[0]
     assert (place.make().new, place.make().warnings) == (set(), [])

@@ -1,0 +1,112 @@
+"""Where is a tenant's ServiceDesk Plus, and as whom do we ask it? What an operator gives, and what is kept of it."""
+
+import re
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta
+
+from db import sdp
+from db.tenants import Secrets
+
+API = "/api/v3"
+Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,2000}$")]  # it goes into a header, or into a form
+
+
+class WrongAccountError(ValueError):
+    """What was given is no address or no credentials of a ServiceDesk Plus; the message says what would be."""
+
+
+class OnPremises(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The API key of a technician's (`authtoken`)."""
+
+    token: Word
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "OnPremises(…)"
+
+
+class Cloud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A client that is registered with Zoho, and its refresh token."""
+
+    client_id: Word
+    client_secret: Word
+    refresh_token: Word
+    accounts_url: str = "https://accounts.zoho.com"
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "Cloud(…)"
+
+
+Credentials = OnPremises | Cloud
+SHAPES = {
+    sdp.ON_PREMISES: '{"token": "…"}',
+    sdp.CLOUD: '{"client_id": "…", "client_secret": "…", "refresh_token": "…", "accounts_url": "https://accounts.zoho.eu"}',
+}
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A ServiceDesk Plus, and who we are there. Its address ends before /api/v3."""
+
+    base_url: str
+    credentials: Credentials
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be seen."""
+        found = self.credentials
+        return [found.token] if isinstance(found, OnPremises) else [found.client_secret, found.refresh_token]
+
+
+def read(edition: str, url: str, credentials: bytes) -> Account:
+    """Read what an operator gave. Raises WrongAccountError, which repeats nothing of the credentials."""
+    base_url = _base_url(edition, url)
+    kind: type[Credentials] = OnPremises if edition == sdp.ON_PREMISES else Cloud
+    try:
+        found = msgspec.json.decode(credentials, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WrongAccountError(f"the credentials must be JSON like {SHAPES[edition]}, and nothing else") from None
+    if isinstance(found, Cloud):
+        found = msgspec.structs.replace(found, accounts_url=_accounts_url(found.accounts_url))
+    return Account(base_url, found)
+
+
+def of_config(config: sdp.Config, keys: Secrets) -> Account:
+    """Read what is kept. Raises UnreadableSecretError, or WrongAccountError where an older version kept it."""
+    return read(config.edition, config.base_url, keys.decrypt(config.credentials))
+
+
+def kept(account: Account) -> str:
+    """Give the credentials as they are kept, before they are encrypted."""
+    return msgspec.json.encode(account.credentials).decode()
+
+
+def _base_url(edition: str, url: str) -> str:
+    parts = _parts(url)
+    path = parts.path.rstrip("/").removesuffix(API)
+    if edition == sdp.CLOUD and not re.fullmatch(r"/app/[^/]+", path):
+        raise WrongAccountError(f"{url!r} is not like https://sdpondemand.manageengine.com/app/PORTAL")
+    return urlunsplit(parts._replace(path=path))
+
+
+def _accounts_url(url: str) -> str:
+    parts = _parts(url)
+    if parts.path.strip("/"):
+        raise WrongAccountError(f"accounts_url is {url!r}, and must be like https://accounts.zoho.eu")
+    return urlunsplit(parts._replace(path=""))
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise WrongAccountError(
+            "the address must be like https://sdp.example.com:8080, without a name or a password in it"
+        )
+    return parts

@@ -1,0 +1,72 @@
+"""Who are we to a ServiceDesk Plus? On premises one key; in the Cloud a token that lasts an hour."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from app.sdp import answers
+from app.sdp.account import Cloud, Credentials, OnPremises
+from app.sdp.answers import Answer
+from app.sdp.errors import AccessError, TransientError, retry_after
+
+ACCEPT = "application/vnd.manageengine.sdp.v3+json"  # else the Cloud answers 415
+EARLY = 60.0  # seconds before its end a token counts as ended: a request takes a while
+REFRESH_PATH = "/oauth/v2/token"
+
+Post = Callable[[str, dict[str, str]], Awaitable[Answer]]  # a form to an address
+
+
+class Key:
+    """The API key of a technician's."""
+
+    def __init__(self, credentials: OnPremises) -> None:
+        self._headers = {"authtoken": credentials.token}
+        self.secrets: list[str] = []
+
+    async def headers(self, _post: Post) -> dict[str, str]:
+        """Give the headers that say who asks."""
+        return self._headers
+
+    def forget(self) -> bool:
+        """Tell that there is no other key to try."""
+        return False
+
+
+class Session:
+    """A token of Zoho's, asked for when one is needed and there is none."""
+
+    def __init__(self, credentials: Cloud) -> None:
+        self._credentials = credentials
+        self._token, self._ends = "", float("-inf")
+
+    @property
+    def secrets(self) -> list[str]:
+        """The token, which must never be seen."""
+        return [self._token] if self._token else []
+
+    async def headers(self, post: Post) -> dict[str, str]:
+        """Give the headers that say who asks. Raises SdpError where there is no token to be had."""
+        if time.monotonic() > self._ends:
+            await self._refresh(post)
+        return {"Authorization": f"Zoho-oauthtoken {self._token}", "Accept": ACCEPT}
+
+    def forget(self) -> bool:
+        """Have a token that is not taken any more replaced by the next request."""
+        self._ends = float("-inf")
+        return True
+
+    async def _refresh(self, post: Post) -> None:
+        given = self._credentials
+        form = {name: getattr(given, name) for name in ("client_id", "client_secret", "refresh_token")}
+        answer = await post(given.accounts_url + REFRESH_PATH, {"grant_type": "refresh_token", **form})
+        if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
+            raise TransientError(f"{given.accounts_url} answered {answer.status}", retry_after(answer.headers))
+        token = answers.read(answers.Token, answer.body) if answer.status < 300 else answers.Token()  # noqa: PLR2004
+        if not token.access_token:
+            why = repr(token.error[:100]) if token.error else answer.status
+            raise AccessError(f"{given.accounts_url} gives no token for these credentials: it answered {why}")
+        self._token, self._ends = token.access_token, time.monotonic() + token.expires_in - EARLY
+
+
+def of(credentials: Credentials) -> Key | Session:
+    """Give who we are by these credentials."""
+    return Key(credentials) if isinstance(credentials, OnPremises) else Session(credentials)

@@ -1,0 +1,218 @@
+"""ticket-inbox tenant sdp …, ticket-inbox reconcile: what ServiceDesk Plus itself knows of resolved tickets."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from app import settings as environment
+from app.tenant_commands import Duration, an_id, checked_id, known
+
+if TYPE_CHECKING:
+    from app.sdp.account import Account
+    from app.sdp.summary import Summary
+    from app.settings import Settings
+    from db.sdp import Config, Cursor
+
+VARIABLE = "TICKET_INBOX_SDP_CREDENTIALS"
+EDITIONS = ("cloud", "on_premises")  # those of db/sdp.py, which --help has no time to import
+CENTURY = 36_500  # days
+WORDS = {
+    "seen": "resolved tickets seen",
+    "already_there": "were there already",
+    "appended": "appended to the inbox",
+    "rejected": "appended as rejected: they break a rule, see `ticket-inbox status`",
+    "gone": "deleted, or opened again, meanwhile",
+    "failed": "could not be had",
+}
+
+
+@click.group()
+def sdp() -> None:
+    """Where a tenant's ServiceDesk Plus is, so that it can be asked for tickets that no webhook brought."""
+
+
+@sdp.command(name="set")
+@an_id
+@click.option("--edition", type=click.Choice(EDITIONS), required=True, help="Which ServiceDesk Plus it is.")
+@click.option(
+    "--url",
+    required=True,
+    help="https://sdp.example.com:8080 on premises, https://sdpondemand.manageengine.com/app/PORTAL in the Cloud.",
+)
+@click.option(
+    "--credentials-file",
+    type=click.File("rb"),
+    help=f"JSON, `-` for standard input; or {VARIABLE} in the environment holds it. On premises {{token}}, in the "
+    "Cloud {client_id, client_secret, refresh_token}, and accounts_url where it is not https://accounts.zoho.com.",
+)
+@click.option("--credentials", envvar=VARIABLE, hidden=True)
+@click.option("--check/--no-check", default=True, show_default=True, help="Ask it for one ticket before it is kept.")
+def set_(
+    *,
+    tenant_id: str,
+    edition: str,
+    url: str,
+    credentials_file: BinaryIO | None,
+    credentials: str | None,
+    check: bool,
+) -> None:
+    """Say where a tenant's ServiceDesk Plus is, and as whom to ask it. The credentials are kept encrypted."""
+    from app import on_database  # noqa: PLC0415
+    from app.sdp import account as accounts  # noqa: PLC0415
+    from db import sdp as configs  # noqa: PLC0415
+    from db.tenants import Secrets  # noqa: PLC0415
+
+    settings = environment.load_or_exit(secrets_key=True)
+    try:
+        account = accounts.read(edition, url, _given(credentials_file, credentials))
+    except accounts.WrongAccountError as wrong:
+        raise click.UsageError(str(wrong)) from None
+    if account.base_url.startswith("http:"):
+        click.echo("Warning: without https, whoever is in between reads the credentials and the tickets.", err=True)
+    if check:
+        _check(account, settings)
+    encrypted = Secrets(settings.secrets_key).encrypt(accounts.kept(account))
+    known(
+        tenant_id,
+        on_database.run(
+            lambda connection, _settings: configs.put(connection, tenant_id, edition, account.base_url, encrypted)
+        ),
+    )
+    answered = ", which answered" if check else ""
+    click.echo(f"Tenant {tenant_id} has its ServiceDesk Plus at {account.base_url}{answered}.")
+
+
+@sdp.command()
+@an_id
+def show(tenant_id: str) -> None:
+    """Show where a tenant's ServiceDesk Plus is, and how far each run has come; times are UTC."""
+    from app import on_database  # noqa: PLC0415
+    from db import sdp as configs  # noqa: PLC0415
+
+    config = on_database.run(lambda connection, _settings: configs.read(connection, tenant_id))
+    if config is None:
+        raise _unknown(tenant_id)
+    cursors = on_database.run(lambda connection, _settings: configs.cursors(connection, tenant_id))
+    click.echo("\n".join([*_config_lines(config), *map(_cursor_line, cursors)]))
+
+
+@sdp.command()
+@an_id
+def clear(tenant_id: str) -> None:
+    """Forget where a tenant's ServiceDesk Plus is, its credentials, and how far each run has come."""
+    from app import on_database  # noqa: PLC0415
+    from db import sdp as configs  # noqa: PLC0415
+
+    if not on_database.run(lambda connection, _settings: configs.clear(connection, tenant_id)):
+        raise _unknown(tenant_id)
+    click.echo(f"The ServiceDesk Plus of tenant {tenant_id} is forgotten.")
+
+
+@click.command()
+@click.option("--tenant", "tenant_id", metavar="ID", required=True, callback=checked_id, help="Whose tickets.")
+@click.option(
+    "--since",
+    type=Duration(days=CENTURY),
+    help="Look at what was updated since so long ago, such as 2d, and leave the cursor where it is. "
+    "Without it, go on where the last run ended.",
+)
+@click.option("--dry-run", is_flag=True, help="Only ask: append nothing, and leave the cursor where it is.")
+def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None:
+    """Append the resolved tickets that ServiceDesk Plus knows of and ticket_history lacks or has older.
+
+    Workers do so every five minutes. Exits 1 when it ends before its end.
+    """
+    settings = environment.load_or_exit(secrets_key=True)
+    from app.sdp import reconcile as run  # noqa: PLC0415
+
+    begin = datetime.now(UTC) - since if since is not None else None
+    with _told(), progress() as heed:
+        summary = asyncio.run(run.reconcile(settings, tenant_id, since=begin, is_dry=dry_run, heed=heed))
+    tell(summary, is_dry=dry_run)
+
+
+def import_since(tenant_id: str, since: timedelta) -> None:
+    """Append the tickets that ServiceDesk Plus has updated since so long ago, and print what came of it."""
+    settings = environment.load_or_exit(secrets_key=True)
+    from app.sdp import reconcile as run  # noqa: PLC0415
+
+    with _told(), progress() as heed:
+        summary = asyncio.run(run.import_since(settings, tenant_id, datetime.now(UTC) - since, heed=heed))
+    tell(summary)
+
+
+def tell(summary: "Summary", *, is_dry: bool = False) -> None:
+    """Print what came of a run. Raises a click error where it ended before its end."""
+    for name, count in summary.counts().items():
+        words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
+        click.echo(f"{count:>8}  {words}")
+    if summary.error:
+        raise click.ClickException(f"{summary.error}. Run it again: it goes on from there")
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[["Summary"], None]]:
+    """Show on a terminal's standard error how far a run has come; give what is to be told of it."""
+    with click.progressbar(length=0, label="Tickets", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def heed(summary: "Summary") -> None:
+            bar.length = max(summary.total, summary.listed)
+            bar.update(summary.listed - bar.pos)
+
+        yield heed
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what goes wrong in the block into a click error of one line."""
+    from app.database_errors import told  # noqa: PLC0415
+    from app.sdp.reconcile import NotReconciledError  # noqa: PLC0415
+
+    with told():
+        try:
+            yield
+        except NotReconciledError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def _given(file: BinaryIO | None, text: str | None) -> bytes:
+    """Give the credentials, from a file or the environment. Raises a usage error where there are none."""
+    given = file.read() if file else (text or "").encode(errors="replace")
+    if not given.strip():
+        raise click.UsageError(f"give the credentials: by --credentials-file, or as {VARIABLE} in the environment")
+    return given
+
+
+def _check(account: "Account", settings: "Settings") -> None:
+    from app.sdp.client import Client  # noqa: PLC0415
+    from app.sdp.errors import SdpError  # noqa: PLC0415
+
+    async def ask() -> None:
+        async with Client(account, settings.sdp_requests_per_minute) as client:
+            await client.check()
+
+    try:
+        asyncio.run(ask())
+    except SdpError as error:
+        raise click.ClickException(f"{error}. Nothing was changed; --no-check keeps it all the same") from None
+
+
+def _unknown(tenant_id: str) -> click.ClickException:
+    return click.ClickException(f"no ServiceDesk Plus is known of tenant {tenant_id!r}: `ticket-inbox tenant sdp set`")
+
+
+def _config_lines(config: "Config") -> Iterator[str]:
+    yield f"edition      {config.edition}"
+    yield f"url          {config.base_url}"
+    yield "credentials  kept, and never shown"
+    yield f"since        {config.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _cursor_line(cursor: "Cursor") -> str:
+    reached, ran = (f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for moment in (cursor.position, cursor.updated_at))
+    return f"{cursor.source:13}has come to {reached}, last ran {ran}" + (f": {cursor.error}" if cursor.error else "")

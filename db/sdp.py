@@ -1,0 +1,161 @@
+"""Whose ServiceDesk Plus do we ask, and how far have we come? Tables `sdp_configs` and `sdp_cursors`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TIMESTAMP, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import metadata
+from db.tenants import Reencrypted, Secrets, UnreadableSecretError, tenant_configs
+
+CLOUD, ON_PREMISES = EDITIONS = ("cloud", "on_premises")
+
+sdp_configs = sa.Table(
+    "sdp_configs",
+    metadata,
+    sa.Column("tenant_id", sa.Text, sa.ForeignKey(tenant_configs.c.tenant_id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("edition", sa.Text, nullable=False),
+    sa.Column("base_url", sa.Text, nullable=False),
+    sa.Column("credentials", sa.Text, nullable=False),  # encrypted as the tenants' secrets are
+    sa.Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.CheckConstraint("edition IN ('cloud', 'on_premises')", name="edition"),
+)
+sdp_cursors = sa.Table(
+    "sdp_cursors",
+    metadata,
+    sa.Column("tenant_id", sa.Text, sa.ForeignKey(sdp_configs.c.tenant_id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("since", TIMESTAMP(timezone=True), nullable=False),  # where it began
+    # By ServiceDesk Plus' clock: every ticket that was last updated before it has been dealt with.
+    sa.Column("position", TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("error", sa.Text),  # why the last run ended before its end
+    sa.CheckConstraint("source IN ('api_fallback', 'bulk_import')", name="source"),
+)
+_config = sdp_configs.c
+_cursor = sdp_cursors.c
+LOCKS = 7105303  # no more than a number that nobody else uses
+
+
+class Config(msgspec.Struct, frozen=True):
+    """Where a tenant's ServiceDesk Plus is; the credentials are encrypted."""
+
+    tenant_id: str
+    edition: str
+    base_url: str
+    credentials: str
+    created_at: datetime
+
+    def __repr__(self) -> str:
+        """Name the tenant alone."""
+        return f"Config({self.tenant_id!r}, …)"
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far the tickets of one tenant have been gone through for one source, and what stopped the last run."""
+
+    source: str
+    since: datetime
+    position: datetime
+    updated_at: datetime
+    error: str | None
+
+
+async def read(connection: AsyncConnection, tenant_id: str) -> Config | None:
+    """Read a tenant's config, whether the tenant is enabled or not."""
+    found = (await connection.execute(_of_configs().where(_config.tenant_id == tenant_id))).first()
+    return Config(*found) if found else None
+
+
+async def read_enabled(connection: AsyncConnection) -> Sequence[Config]:
+    """Read the configs of enabled tenants, by id."""
+    enabled = sa.select(tenant_configs.c.tenant_id).where(tenant_configs.c.enabled)
+    found = await connection.execute(_of_configs().where(_config.tenant_id.in_(enabled)).order_by(_config.tenant_id))
+    return [Config(*row) for row in found]
+
+
+async def put(connection: AsyncConnection, tenant_id: str, edition: str, base_url: str, encrypted: str) -> bool:
+    """Write a tenant's config, the first or another; False where there is no such tenant. The cursors stay."""
+    values = {"edition": edition, "base_url": base_url, "credentials": encrypted}
+    known = sa.select(tenant_configs.c.tenant_id, *map(sa.literal, values.values()))
+    statement = insert(sdp_configs).from_select(
+        ["tenant_id", *values], known.where(tenant_configs.c.tenant_id == tenant_id)
+    )
+    done = await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[_config.tenant_id], set_={**values, "updated_at": sa.func.now()}
+        ).returning(_config.tenant_id)
+    )
+    return done.first() is not None
+
+
+async def clear(connection: AsyncConnection, tenant_id: str) -> bool:
+    """Forget a tenant's config and its cursors; False where there is none."""
+    statement = sa.delete(sdp_configs).where(_config.tenant_id == tenant_id).returning(_config.tenant_id)
+    return (await connection.execute(statement)).first() is not None
+
+
+async def cursors(connection: AsyncConnection, tenant_id: str) -> Sequence[Cursor]:
+    """Read how far a tenant's runs have come, by source."""
+    columns = [_cursor[name] for name in Cursor.__struct_fields__]
+    found = await connection.execute(sa.select(*columns).where(_cursor.tenant_id == tenant_id).order_by(_cursor.source))
+    return [Cursor(*row) for row in found]
+
+
+async def begin(connection: AsyncConnection, tenant_id: str, source: str, since: datetime) -> datetime:
+    """Give the position to go on from. One that began later than `since` begins anew there."""
+    first = {"since": since, "position": since, "updated_at": sa.func.now()}
+    statement = insert(sdp_cursors).values(tenant_id=tenant_id, source=source, **first)
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[_cursor.tenant_id, _cursor.source], set_=first, where=_cursor.since > since
+        )
+    )
+    where = (_cursor.tenant_id == tenant_id, _cursor.source == source)
+    position: datetime = (await connection.execute(sa.select(_cursor.position).where(*where))).scalar_one()
+    return position
+
+
+async def move(
+    connection: AsyncConnection, tenant_id: str, source: str, position: datetime | None, error: str | None
+) -> None:
+    """Move a cursor on to `position`, never back, and keep why its run ended."""
+    reached = sa.literal(position, TIMESTAMP(timezone=True))
+    moved = sa.func.greatest(_cursor.position, reached)  # of which NULL is the least
+    await connection.execute(
+        sa.update(sdp_cursors)
+        .where(_cursor.tenant_id == tenant_id, _cursor.source == source)
+        .values(position=moved, updated_at=sa.func.now(), error=error)
+    )
+
+
+async def try_lock(connection: AsyncConnection, tenant_id: str, source: str) -> bool:
+    """Take the lock that one run of a tenant's holds, until the session ends; tell whether it was free."""
+    key = sa.func.hashtext(f"{source} {tenant_id}")
+    return bool(await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCKS, key))))
+
+
+async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
+    """Encrypt with the first key what another one encrypted. Credentials that are set meanwhile stand."""
+    count, unreadable = 0, []
+    for tenant_id, text in await connection.execute(sa.select(_config.tenant_id, _config.credentials)):
+        try:
+            anew = keys.anew(text)
+        except UnreadableSecretError:
+            unreadable.append(tenant_id)
+            continue
+        if anew:
+            is_still_it = sa.and_(_config.tenant_id == tenant_id, _config.credentials == text)
+            count += (
+                await connection.execute(sa.update(sdp_configs).where(is_still_it).values(credentials=anew))
+            ).rowcount
+    return Reencrypted(count, sorted(unreadable))
+
+
+def _of_configs() -> sa.Select[Any]:
+    return sa.select(*[_config[name] for name in Config.__struct_fields__])

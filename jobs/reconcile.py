@@ -1,0 +1,87 @@
+"""What did no webhook bring? Every five minutes each tenant's ServiceDesk Plus is asked."""
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from app.sdp import reconcile as run
+from app.sdp.summary import Summary
+from db import engine as database
+from db import queue, sdp
+from jobs import app, arguments, engine, settings
+from jobs.retry import Backoff
+from otel import logs, metrics
+
+SECONDS = 60.0  # of one tenant's run; the next one goes on from there
+AT_ONCE = 8  # tenants; most of a run is waiting
+NO_KEY = "SECRETS_KEY is not set in this worker's environment, and the credentials are encrypted with it"
+_logger = logging.getLogger("ticket_inbox.sdp")
+
+
+class Arguments(arguments.Arguments, frozen=True, kw_only=True):
+    """What `reconcile` takes."""
+
+    takes = "tenant_id, and since (ISO 8601)"
+    tenant_id: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    since: str | None = None
+
+
+@app.periodic(cron="*/5 * * * *")
+@app.task(
+    name=queue.RECONCILE,
+    queue=queue.RECONCILE,
+    queueing_lock=queue.RECONCILE,
+    priority=queue.OVER_SHARE_PRIORITY,  # after webhooks, before the rows of an import
+    retry=Backoff(),
+)
+async def reconcile(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (when it was due)
+    """Append to the inbox what ServiceDesk Plus knows and we do not, of every enabled tenant or of `tenant_id`.
+
+    With `since` from there on, however long it takes. Of a tenant that cannot be asked there is one line in the log.
+    """
+    wanted = arguments.read(Arguments, given)
+    since = arguments.moment("since", wanted.since)
+    async with database.connection(engine()) as connection:
+        configs = await sdp.read_enabled(connection)
+    tenant_ids = [one.tenant_id for one in configs if wanted.tenant_id in (None, one.tenant_id)]
+    if wanted.tenant_id and not tenant_ids:
+        raise arguments.WrongArgumentsError(f"no ServiceDesk Plus is known of an enabled tenant {wanted.tenant_id!r}")
+    if tenant_ids and not settings.secrets_key:
+        logs.log(_logger, logging.ERROR, "reconcile_failed", error=NO_KEY)
+        return
+    room = asyncio.Semaphore(AT_ONCE)
+    await asyncio.gather(*(_run(tenant_id, since, room) for tenant_id in tenant_ids))
+
+
+async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) -> None:
+    """Run for a tenant when there is room, and tell what came of it."""
+    async with room:
+        metrics.reconciled(tenant_id, Summary().counts(), is_complete=False)
+        try:
+            summary = await run.reconcile(settings, tenant_id, since=since, seconds=None if since else SECONDS)
+        except run.BusyError:
+            return  # whose run it is tells
+        except run.NotReconciledError as error:
+            _failed(tenant_id, str(error))
+        except database.DatabaseError as error:
+            _failed(tenant_id, database.reason(error))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the other tenants go on)
+            _failed(tenant_id, error)
+        else:
+            _ended(tenant_id, summary)
+
+
+def _ended(tenant_id: str, summary: Summary) -> None:
+    metrics.reconciled(tenant_id, summary.counts(), is_complete=summary.is_complete)
+    if summary.error:
+        _failed(tenant_id, summary.error, **summary.counts())
+    else:
+        fields = {**summary.counts(), "is_complete": summary.is_complete}
+        logs.log(_logger, logging.INFO, "reconciled", tenant_id=tenant_id, **fields)
+
+
+def _failed(tenant_id: str, error: str | Exception, **counts: int) -> None:
+    logs.log(_logger, logging.WARNING, "reconcile_failed", tenant_id=tenant_id, error=error, **counts)

@@ -1,0 +1,393 @@
+"""A ServiceDesk Plus of the tests' own: API V3 on a real socket, as its vendor documents it, and strict about it.
+
+    with running_sdp("cloud") as sdp:
+        ticket_id = sdp.add("VPN drops")
+        sdp.resolve(ticket_id, resolution="<p>Rolled back.</p>")
+        sdp.fail("429", retry_after="1", times=2)  # see FAULTS
+        sdp.heed = lambda asked: ...               # called before each answer; may edit tickets, at a moment
+        sdp.asked                                  # what it was asked
+
+Where the vendor says nothing it does the least convenient thing: tickets of the same time come in no order of theirs.
+"""
+
+import contextlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+ACCEPT = "application/vnd.manageengine.sdp.v3+json"
+PORTAL = "/app/itdesk"
+ON_PREMISES = {"token": "hush-authtoken-of-a-technician"}
+CLOUD = {"client_id": "1000.ID", "client_secret": "hush-client-secret", "refresh_token": "1000.hush-refresh-token"}
+FAULTS = {
+    "429": "too many requests, with Retry-After",
+    "500": "an error of its own",
+    "html": "a page for a browser, with 200",
+    "502": "a page of a proxy's",
+    "half": "the connection ends in mid-body",
+    "hang": "nothing comes",
+    "trickle": "a byte now and then, for ever",
+    "hang_up": "the connection ends without an answer",
+    "401": "it does not know us",
+    "error": "HTTP 200, and an error in it: `code`, `message`",
+    "redirect": "to another host",
+    "wrong": "JSON of another shape",
+}
+CONDITIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "is": lambda found, wanted: found == wanted,
+    "is not": lambda found, wanted: found != wanted,
+    "greater than": lambda found, wanted: found > wanted,
+    "greater or equal": lambda found, wanted: found >= wanted,
+    "lesser than": lambda found, wanted: found < wanted,
+    "lesser or equal": lambda found, wanted: found <= wanted,
+}
+LIST_INFO = {
+    "row_count", "start_index", "sort_field", "sort_order", "search_criteria", "fields_required", "get_total_count"
+}  # fmt: skip
+SORTABLE = {"created_time", "last_updated_time", "id", "subject"}
+NOT_IN_LISTS = {"description", "resolution", "resolved_time", "tags"}
+HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What it was asked: `list_info` of a list, `ticket_id` of one ticket, neither of a token."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    list_info: dict[str, Any] | None = None
+    ticket_id: str | None = None
+
+
+class Fault(msgspec.Struct):
+    """What goes wrong `times` times, with what is asked for where `on` is in its path."""
+
+    kind: str
+    times: int
+    on: str
+    with_: dict[str, Any]
+
+
+class RefusedError(Exception):
+    """An error as API V3 has it: an HTTP status, a code and a message."""
+
+
+class FakeSdp:
+    """The tickets, and what it was asked for."""
+
+    def __init__(self, edition: str) -> None:
+        self.edition = edition
+        self.credentials: dict[str, str] = dict(CLOUD if edition == "cloud" else ON_PREMISES)
+        self.skew = timedelta(0)  # of its clock
+        self.asked: list[Asked] = []
+        self.heed: Callable[[Asked], object] = lambda _asked: None
+        self.tokens: dict[str, float] = {}  # with their ends
+        self.token_seconds = 3600.0
+        self.origin = ""
+        self.ended = threading.Event()
+        self._faults: list[Fault] = []
+        self._tickets: dict[str, dict[str, Any]] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def url(self) -> str:
+        """What `tenant sdp set --url` takes."""
+        return self.origin + (PORTAL if self.edition == "cloud" else "")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What `tenant sdp set --credentials-file` takes."""
+        return self.credentials | ({"accounts_url": self.origin} if self.edition == "cloud" else {})
+
+    def now(self) -> int:
+        """Give its own clock's time, in milliseconds."""
+        return int((time.time() + self.skew.total_seconds()) * 1000)
+
+    def add(self, subject: str = "VPN drops every hour", at: int | None = None, **members: object) -> str:
+        """Add an open ticket, and give its id."""
+        with self._lock:
+            ticket_id = str(155_000_000_000_000_000 + len(self._tickets))
+            moment = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
+            self._tickets[ticket_id] = {
+                "id": ticket_id, "subject": subject, "description": f"<div>{subject}</div>", "resolution": None,
+                "priority": {"id": "7", "name": "High"}, "status": {"id": "2", "name": "Open"}, "tags": [],
+                "created_time": moment, "last_updated_time": moment, "resolved_time": None, "completed_time": None, **members,
+            }  # fmt: skip
+            return ticket_id
+
+    def edit(self, ticket_id: str, at: int | None = None, **members: object) -> None:
+        """Change members of a ticket, at a time or now."""
+        with self._lock:
+            updated = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
+            self._tickets[ticket_id] |= {"last_updated_time": updated, **members}
+
+    def resolve(
+        self, ticket_id: str, at: int | None = None, status: str = "Resolved", resolution: str = "Rolled back."
+    ) -> int:
+        """Resolve a ticket, and give when that was."""
+        at = at or self.now()
+        moment = {"value": str(at), "display_value": "Nov 6, 2020 01:39 AM"}
+        content = {"content": f"<div>{resolution}</div>"}
+        self.edit(ticket_id, at, status={"id": "4", "name": status}, resolved_time=moment, resolution=content)
+        return at
+
+    def add_resolved(self, count: int = 1, at: int | None = None, apart: int = 1000) -> list[str]:
+        """Add resolved tickets, `apart` milliseconds from one another, the last of them now; give their ids."""
+        first = at or self.now() - (count - 1) * apart
+        ids = [self.add(f"Ticket {number}", first) for number in range(count)]
+        for number, ticket_id in enumerate(ids):
+            self.resolve(ticket_id, first + number * apart)
+        return ids
+
+    def delete(self, ticket_id: str) -> None:
+        with self._lock:
+            del self._tickets[ticket_id]
+
+    def ids(self) -> list[str]:
+        """Give the ids of all tickets."""
+        with self._lock:
+            return list(self._tickets)
+
+    def ticket(self, ticket_id: str) -> dict[str, Any]:
+        """Give a ticket as it is."""
+        with self._lock:
+            return dict(self._tickets[ticket_id])
+
+    def fail(self, kind: str, times: int = 1, on: str = "/api/v3", **with_: object) -> None:
+        """Have what is asked go wrong, so many times, where `on` is in its path."""
+        assert kind in FAULTS, kind
+        self._faults.append(Fault(kind, times, on, with_))
+
+    def heal(self) -> None:
+        """Have nothing go wrong any more."""
+        self._faults.clear()
+
+    def fetched(self) -> list[str]:
+        """Give the ids of the tickets that were asked for one by one."""
+        return [one.ticket_id for one in self.asked if one.ticket_id]
+
+    def lists(self) -> list[dict[str, Any]]:
+        """Give the list_info of the lists that were asked for."""
+        return [one.list_info for one in self.asked if one.list_info is not None]
+
+    def fault_for(self, path: str) -> Fault | None:
+        with self._lock:
+            for fault in self._faults:
+                if fault.times > 0 and fault.on in path:
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def answer(self, asked: Asked) -> dict[str, Any]:
+        """Give what is asked for. Raises RefusedError."""
+        with self._lock:
+            if asked.ticket_id is not None:
+                if asked.ticket_id not in self._tickets:
+                    raise RefusedError(404, 4007, "Invalid URL or resource not found")
+                found = self._tickets[asked.ticket_id]
+                return {"request": found, "response_status": {"status_code": 2000, "status": "success"}}
+            return self._list(asked.list_info or {})
+
+    def _list(self, info: dict[str, Any]) -> dict[str, Any]:
+        _require(set(info) <= LIST_INFO, f"Extra key found in list_info: {set(info) - LIST_INFO}")
+        rows, start = info.get("row_count", 10), info.get("start_index", 1)
+        _require(type(rows) is int and 1 <= rows <= 100, "row_count")
+        _require(type(start) is int and start >= 1, "start_index")
+        field, order = info.get("sort_field", "created_time"), info.get("sort_order", "desc")
+        _require(field in SORTABLE and order in ("asc", "desc"), "sort_field, sort_order")
+        criteria = info.get("search_criteria", [])
+        criteria = criteria if isinstance(criteria, list) else [criteria]
+        _require_criteria(criteria)
+        found = [one for one in self._tickets.values() if all(_fulfils(one, criterion) for criterion in criteria)]
+        found.reverse()
+        found.sort(key=lambda one: _value(one, field), reverse=order == "desc")
+        page = found[start - 1 : start - 1 + rows]
+        wanted = set(info.get("fields_required") or ["id", "subject", "status", "created_time", "last_updated_time"])
+        return {
+            "response_status": [{"status_code": 2000, "status": "success"}],
+            "list_info": {
+                **info,
+                "has_more_rows": start - 1 + rows < len(found),
+                **({"total_count": len(found)} if info.get("get_total_count") else {}),
+            },
+            "requests": [{name: value for name, value in one.items() if name in wanted - NOT_IN_LISTS} for one in page],
+        }
+
+    def authorize(self, headers: dict[str, str]) -> None:
+        """Refuse who is not known. Raises RefusedError."""
+        if self.edition == "on_premises":
+            if headers.get("authtoken") != self.credentials["token"]:
+                raise RefusedError(401, 4022, f"Invalid API key {headers.get('authtoken')}")
+            return
+        if headers.get("accept") != ACCEPT:
+            raise RefusedError(415, 4000, "Unsupported Accept")
+        token = headers.get("authorization", "").removeprefix("Zoho-oauthtoken ")
+        if self.tokens.get(token, 0.0) < time.monotonic():
+            raise RefusedError(401, 4000, f"UNAUTHORISED {token}")
+
+    def expire_tokens(self) -> None:
+        self.tokens.clear()
+
+    def token(self, form: dict[str, str]) -> dict[str, Any]:
+        """Give a token for a refresh token, as Zoho does: errors come with 200."""
+        if form != {"grant_type": "refresh_token", **self.credentials}:
+            return {"error": "invalid_code"}
+        token = f"1000.hush-access-token-{uuid.uuid4().hex}"
+        self.tokens[token] = time.monotonic() + self.token_seconds
+        return {"access_token": token, "expires_in": self.token_seconds, "token_type": "Bearer"}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    sdp: FakeSdp
+
+    def do_GET(self) -> None:
+        try:
+            asked = self._read()
+            self.sdp.asked.append(asked)
+            self.sdp.heed(asked)
+            if fault := self.sdp.fault_for(self.path):
+                self._go_wrong(fault, asked)
+                return
+            self.sdp.authorize(asked.headers)
+            self._send(200, self.sdp.answer(asked))
+        except RefusedError as refused:
+            status, code, message = refused.args
+            self._send(status, failed(code, message))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.sdp.asked.append(Asked("POST", self.path, self._headers()))
+        if fault := self.sdp.fault_for(self.path):
+            self._go_wrong(fault, None)
+            return
+        assert self.headers["Content-Type"] == "application/x-www-form-urlencoded"
+        assert self.path == "/oauth/v2/token", self.path
+        self._send(200, self.sdp.token({name: values[0] for name, values in parse_qs(body).items()}))
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _read(self) -> Asked:
+        parts = urlsplit(self.path)
+        base = ("/app/itdesk" if self.sdp.edition == "cloud" else "") + "/api/v3/requests"
+        query = parse_qs(parts.query, keep_blank_values=True)
+        if parts.path == base:
+            _require(set(query) <= {"input_data"}, f"Unknown parameters {set(query)}")
+            data = json.loads(query.get("input_data", ["{}"])[0])
+            _require(set(data) <= {"list_info"}, "input_data")
+            return Asked("GET", self.path, self._headers(), list_info=data.get("list_info", {}))
+        if parts.path.startswith(f"{base}/") and not query:
+            return Asked("GET", self.path, self._headers(), ticket_id=unquote(parts.path.removeprefix(f"{base}/")))
+        raise RefusedError(404, 4007, "Invalid URL or resource not found")
+
+    def _headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
+
+    def _go_wrong(self, fault: Fault, asked: Asked | None) -> None:
+        given = fault.with_
+        if fault.kind == "429":
+            self._send(429, failed(4015, "API rate limit reached"), {"Retry-After": str(given.get("retry_after", "0"))})
+        elif fault.kind == "500":
+            self._send(500, failed(4004, "Internal error"))
+        elif fault.kind in ("html", "502"):
+            self._send(502 if fault.kind == "502" else 200, HTML, {"Content-Type": "text/html;charset=UTF-8"})
+        elif fault.kind == "401":
+            self._send(401, failed(4000, "UNAUTHORISED"))
+        elif fault.kind == "error":
+            self._send(200, failed(given.get("code", 4000), given.get("message", "Failed")))
+        elif fault.kind == "redirect":
+            self._send(302, b"", {"Location": given.get("to", "http://127.0.0.1:1/elsewhere")})
+        elif fault.kind == "wrong":
+            self._send(200, given.get("body", {"requests": "none", "request": []}))
+        else:
+            self._break_off(fault.kind, json.dumps(self.sdp.answer(asked)).encode() if asked else b"{}")
+
+    def _break_off(self, kind: str, body: bytes) -> None:
+        """Answer in part, or not at all."""
+        self.close_connection = True
+        if kind == "hang":
+            self.sdp.ended.wait()
+        if kind in ("half", "trickle"):
+            self.wfile.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+        if kind == "half":
+            self.wfile.write(body[: len(body) // 2])
+        while kind == "trickle" and not self.sdp.ended.wait(0.05):
+            try:
+                self.wfile.write(b" ")
+            except OSError:
+                return
+
+    def _send(self, status: int, body: dict[str, Any] | bytes, headers: dict[str, str] | None = None) -> None:
+        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(encoded)
+
+
+def failed(code: int, message: str) -> dict[str, Any]:
+    """Give an error as API V3 has it."""
+    reason = {"status_code": code, "type": "failed", "message": message}
+    return {"response_status": {"status_code": 4000, "messages": [reason], "status": "failed"}}
+
+
+def _require(fulfilled: object, rule: str) -> None:
+    if not fulfilled:
+        raise RefusedError(400, 4000, rule)
+
+
+def _require_criteria(criteria: list[dict[str, Any]]) -> None:
+    for number, one in enumerate(criteria):
+        _require(set(one) <= {"field", "condition", "value", "values", "logical_operator"}, "search_criteria")
+        _require(number == 0 or one.get("logical_operator") == "AND", "logical_operator")
+        _require(one.get("condition") in CONDITIONS, f"Unknown condition {one.get('condition')}")
+        _require(one.get("field") in SORTABLE, f"Unknown field {one.get('field')}")
+        _require(not one["field"].endswith("_time") or str(one["value"]).isdecimal(), "a time is in milliseconds")
+
+
+def _fulfils(ticket: dict[str, Any], criterion: dict[str, Any]) -> bool:
+    wanted = str(criterion["value"])
+    return CONDITIONS[criterion["condition"]](
+        _value(ticket, criterion["field"]), int(wanted) if wanted.isdecimal() else wanted
+    )
+
+
+def _value(ticket: dict[str, Any], field: str) -> Any:  # noqa: ANN401
+    found = ticket[field]
+    if isinstance(found, dict):
+        return int(found["value"])
+    return int(found) if field == "id" else found
+
+
+@contextlib.contextmanager
+def running_sdp(edition: str = "on_premises") -> Iterator[FakeSdp]:
+    """Run one."""
+    sdp = FakeSdp(edition)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"sdp": sdp}))
+    server.daemon_threads = True
+    sdp.origin = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield sdp
+    finally:
+        sdp.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
