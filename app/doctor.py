@@ -1,5 +1,6 @@
 """ticket-inbox doctor: what of a tenant's way, from ServiceDesk Plus to the row, is missing or wrong?"""
 
+import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
@@ -168,9 +169,11 @@ def _selection(status: str, tenant_id: str) -> str:
 
 
 def _host(host: str) -> str:
-    """Give an address that reaches a server which listens on `host`."""
-    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104  (asked, not listened on)
-    return f"[{own}]" if ":" in own else own
+    """Give an address that reaches a server which listens on `host`, which may be all there are."""
+    ip = ipaddress.ip_address(host) if ":" in host or host.replace(".", "").isdigit() else None
+    if ip and ip.is_unspecified:
+        host = "::1" if ip.version == 6 else "127.0.0.1"  # noqa: PLR2004
+    return f"[{host}]" if ":" in host else host
 
 
 def _grace(seconds: float) -> str:
