@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TIMESTAMP, insert
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import metadata
@@ -34,7 +34,8 @@ sdp_cursors = sa.Table(
     # By ServiceDesk Plus' clock: every ticket that was last updated before it has been dealt with.
     sa.Column("position", TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
-    sa.Column("error", sa.Text),  # why the last run ended before its end
+    sa.Column("error", sa.Text),  # why the last run ended before its end, or which ticket it could not have
+    sa.Column("failing", ARRAY(sa.Text), nullable=False, server_default="{}"),  # tickets before it, asked for again
     sa.CheckConstraint("source IN ('api_fallback', 'bulk_import')", name="source"),
 )
 _config = sdp_configs.c
@@ -64,6 +65,7 @@ class Cursor(msgspec.Struct, frozen=True):
     position: datetime
     updated_at: datetime
     error: str | None
+    failing: Sequence[str]
 
 
 async def read(connection: AsyncConnection, tenant_id: str) -> Config | None:
@@ -107,8 +109,8 @@ async def cursors(connection: AsyncConnection, tenant_id: str) -> Sequence[Curso
     return [Cursor(*row) for row in found]
 
 
-async def begin(connection: AsyncConnection, tenant_id: str, source: str, since: datetime) -> datetime:
-    """Give the position to go on from. One that began later than `since` begins anew there."""
+async def begin(connection: AsyncConnection, tenant_id: str, source: str, since: datetime) -> Cursor:
+    """Give the cursor to go on from. One that began later than `since` begins anew there."""
     first = {"since": since, "position": since, "updated_at": sa.func.now()}
     statement = insert(sdp_cursors).values(tenant_id=tenant_id, source=source, **first)
     await connection.execute(
@@ -116,21 +118,24 @@ async def begin(connection: AsyncConnection, tenant_id: str, source: str, since:
             index_elements=[_cursor.tenant_id, _cursor.source], set_=first, where=_cursor.since > since
         )
     )
-    where = (_cursor.tenant_id == tenant_id, _cursor.source == source)
-    position: datetime = (await connection.execute(sa.select(_cursor.position).where(*where))).scalar_one()
-    return position
+    return next(one for one in await cursors(connection, tenant_id) if one.source == source)
 
 
 async def move(
-    connection: AsyncConnection, tenant_id: str, source: str, position: datetime | None, error: str | None
+    connection: AsyncConnection,
+    tenant_id: str,
+    source: str,
+    position: datetime | None,
+    failing: Sequence[str],
+    error: str | None,
 ) -> None:
-    """Move a cursor on to `position`, never back, and keep why its run ended."""
+    """Move a cursor on to `position`, never back, and keep what it left behind, and why."""
     reached = sa.literal(position, TIMESTAMP(timezone=True))
     moved = sa.func.greatest(_cursor.position, reached)  # of which NULL is the least
     await connection.execute(
         sa.update(sdp_cursors)
         .where(_cursor.tenant_id == tenant_id, _cursor.source == source)
-        .values(position=moved, updated_at=sa.func.now(), error=error)
+        .values(position=moved, updated_at=sa.func.now(), error=error, failing=list(failing))
     )
 
 

@@ -166,8 +166,13 @@ class FakeSdp:
         assert kind in FAULTS, kind
         self._faults.append(Fault(kind, times, on, with_))
 
+    def go_away_at(self, ticket_id: str) -> None:
+        """Have nothing answered any more from the moment that this ticket is asked for."""
+        self.heed = lambda asked: self.fail("hang_up", times=10_000) if asked.ticket_id == ticket_id else None
+
     def heal(self) -> None:
         """Have nothing go wrong any more."""
+        self.heed = lambda _asked: None
         self._faults.clear()
 
     def fetched(self) -> list[str]:

@@ -18,6 +18,7 @@ from app import settings as environments
 from app.sdp import client as clients
 from app.sdp import reconcile as run
 from app.sdp.client import Patience
+from app.sdp.run import MOST_FAILING
 from app.sdp.summary import Summary
 from db.embedded import end_with_parent
 from db.engine import DatabaseError
@@ -254,20 +255,50 @@ def test_away_for_a_while_it_resumes_where_it_was(place: Place) -> None:
     assert place.database.value("SELECT error FROM sdp_cursors") is None
 
 
-@pytest.mark.parametrize("fault", ["500", "error", "half", "html", "hang_up", "wrong"])
-def test_a_ticket_that_cannot_be_had_ends_the_run_before_it(place: Place, fault: str) -> None:
-    """Nothing is skipped: the next run begins with it."""
-    ids = place.sdp.add_resolved(3)
+@pytest.mark.parametrize("fault", ["500", "error", "half", "html", "hang_up", "wrong", "401"])
+def test_a_ticket_that_cannot_be_had_is_asked_for_again_and_holds_up_no_other(place: Place, fault: str) -> None:
+    """Nothing is skipped, and the cursor need not wait for it: each run asks again, until it can be had."""
+    ids = place.sdp.add_resolved(3, at=place.sdp.now() - 7_200_000)
     times = [int(place.sdp.ticket(one)["last_updated_time"]["value"]) for one in ids]
     place.sdp.fail(fault, times=10_000, on=f"requests/{ids[1]}")
     summary = place.run()
-    assert (summary.seen, summary.appended, summary.failed) == (2, 1, 1)
+    assert (summary.seen, summary.appended, summary.failed) == (3, 2, 1)
     assert (summary.error or "").startswith(f"ticket {ids[1]} cannot be had: ")
-    assert place.appended() == ids[:1]
+    assert place.position() == times[2]
+    [later] = place.sdp.add_resolved()
+    again = place.run()
+    assert (again.appended, again.failed) == (1, 1)
+    assert place.appended() == [ids[0], ids[2], later]
+    assert place.database.value("SELECT failing FROM sdp_cursors") == [ids[1]]
+    place.sdp.heal()
+    assert place.counts()["appended"] == 1
+    assert place.appended() == [ids[0], ids[2], later, ids[1]]
+    assert place.database.value("SELECT failing FROM sdp_cursors") == []
+    assert place.database.value("SELECT error FROM sdp_cursors") is None
+
+
+def test_a_ticket_that_cannot_be_had_because_nothing_can_ends_the_run_before_it(place: Place) -> None:
+    ids = place.sdp.add_resolved(3)
+    times = [int(place.sdp.ticket(one)["last_updated_time"]["value"]) for one in ids]
+    place.sdp.go_away_at(ids[1])
+    summary = place.run()
+    assert (summary.seen, summary.appended, summary.failed) == (2, 1, 1)
+    assert not summary.is_complete
     assert place.position() == times[0]
     place.sdp.heal()
     assert place.counts() == {"seen": 3, "already_there": 1, "appended": 2}
     assert place.appended() == ids
+
+
+def test_more_failing_tickets_than_can_be_their_own_fault_keep_the_cursor(place: Place) -> None:
+    ids = place.sdp.add_resolved(MOST_FAILING + 5)
+    place.sdp.fail("error", times=10_000, on="requests/")
+    summary = place.run()
+    assert summary.failed == MOST_FAILING + 1
+    assert not summary.is_complete
+    place.sdp.heal()
+    place.run()
+    assert sorted(place.appended()) == sorted(ids)
 
 
 def test_a_ticket_that_was_deleted_or_opened_again_is_passed(place: Place) -> None:
@@ -399,7 +430,7 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     day = 86_400_000
     ids = place.sdp.add_resolved(6, at=place.sdp.now() - 6 * 30 * day, apart=30 * day)
     since = datetime.now(UTC) - timedelta(days=365)
-    place.sdp.fail("500", times=10_000, on=f"requests/{ids[3]}")
+    place.sdp.go_away_at(ids[3])
     assert place.import_since(since).failed == 1
     assert place.appended() == ids[:3]
     place.sdp.heal()

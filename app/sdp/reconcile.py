@@ -1,7 +1,7 @@
 """Which resolved tickets does ServiceDesk Plus know of that ticket_history lacks? They are appended to the inbox.
 
 The cursor is a time by ServiceDesk Plus' own clock. It moves only past tickets that are there, were appended, or are
-gone: a ticket that cannot be had now ends the run, and the next one begins with it.
+gone, or are kept to be asked for again, since they could not be had while others could.
 """
 
 from collections.abc import Callable
@@ -91,16 +91,16 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Su
 
 async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     """Go through the tickets, page by page, and keep how far that was."""
-    begin = await _begin(run.connection, config, plan)
+    begin = await _begin(run, config, plan)
     try:
         async for _ in run.pages(milliseconds(begin - OVERLAP)):
             heed(run.summary)
             if plan.moves_cursor:
-                await sdp.move(run.connection, config.tenant_id, plan.source, run.position, None)
+                await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, None)
     except SdpError as error:
         run.summary.error = str(error)
     if plan.moves_cursor:
-        await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.summary.error)
+        await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, run.summary.error)
     return run.summary
 
 
@@ -124,13 +124,15 @@ def _account(config: sdp.Config, settings: Settings) -> accounts.Account:
         raise NotReconciledError(f"tenant {config.tenant_id!r}: {wrong}") from None
 
 
-async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan) -> datetime:
-    """Give the time to begin at."""
+async def _begin(run: Run, config: sdp.Config, plan: Plan) -> datetime:
+    """Give the time to begin at, and the run what earlier ones have left."""
     since = plan.since or config.created_at - BEFORE
     if not plan.moves_cursor:
-        found = {cursor.source: cursor.position for cursor in await sdp.cursors(connection, config.tenant_id)}
+        found = {cursor.source: cursor.position for cursor in await sdp.cursors(run.connection, config.tenant_id)}
         return plan.since or found.get(plan.source, since)
-    return await sdp.begin(connection, config.tenant_id, plan.source, since)
+    cursor = await sdp.begin(run.connection, config.tenant_id, plan.source, since)
+    run.failing = list(cursor.failing)
+    return cursor.position
 
 
 def milliseconds(moment: datetime) -> int:

@@ -21,6 +21,7 @@ from db.inbox import Delivery
 from otel import logs, tracing
 
 SECOND = 1_000  # milliseconds
+MOST_FAILING = 100  # tickets; with more of them it is no longer the tickets' own fault
 APPEND_SPAN = "append inbox"
 APPEND = {
     "messaging.system": "procrastinate",
@@ -42,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """One run for one tenant. `position` is a time before which every ticket has been dealt with."""
+    """One run for one tenant. Before `position` every ticket has been dealt with, but for those that are `failing`."""
 
     def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, plan: Plan) -> None:
         self.connection, self._client, self._rules = connection, client, rules
@@ -51,6 +52,8 @@ class Run:
         self._resolved = {name.casefold() for name in rules.resolved_statuses}
         self.summary = Summary()
         self.position: datetime | None = None
+        self.failing: list[str] = []
+        self._tried: set[str] = set()
 
     async def pages(self, begin: int) -> AsyncIterator[None]:
         """Deal with the tickets that were last updated at `begin` (milliseconds) or later, a page at a time.
@@ -59,7 +62,7 @@ class Run:
         """
         async for page in pages.updated_from(self._client, begin):
             self.summary.total = page.total or self.summary.total
-            stored = await self._stored(page.rows)
+            stored = await self._stored([row.id for row in page.rows if self._is_resolved(row.status)])
             for row in page.rows:
                 if time.monotonic() > self._ends:
                     return
@@ -67,11 +70,16 @@ class Run:
                 self.summary.listed += 1
                 self.position = _moment(row.updated)
             yield
+        for ticket_id in set(self.failing) - self._tried:
+            if time.monotonic() > self._ends:
+                return
+            self.summary.seen += 1
+            await self._attempt(ticket_id)
         self.summary.is_complete = True
 
-    async def _stored(self, rows: Sequence[Row]) -> dict[str, int]:
+    async def _stored(self, ticket_ids: Sequence[str]) -> dict[str, int]:
         """Read when those of the tickets that are known were resolved, in milliseconds."""
-        keys = [(self._tenant_id, row.id) for row in rows if self._is_resolved(row.status)]
+        keys = [(self._tenant_id, ticket_id) for ticket_id in ticket_ids]
         found = await ticket_history.standing(self.connection, keys)
         return {ticket_id: _milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
 
@@ -83,21 +91,45 @@ class Run:
         if not _is_later(row.updated, stored):  # then it was not resolved later either
             self.summary.already_there += 1
             return
+        await self._attempt(row.id)
+
+    async def _attempt(self, ticket_id: str) -> None:
+        """Fetch a ticket; where it cannot be had, later runs will."""
+        self._tried.add(ticket_id)
         try:
-            fetched = await fetch.ticket(self._client, self._tenant_id, row.id)
+            await self._fetch(ticket_id)
+        except SdpError as error:
+            await self._leave(ticket_id, error)
+        else:
+            self.failing = [one for one in self.failing if one != ticket_id]
+
+    async def _fetch(self, ticket_id: str) -> None:
+        """Fetch a ticket, and append it unless it is there. Raises SdpError."""
+        try:
+            fetched = await fetch.ticket(self._client, self._tenant_id, ticket_id)
         except GoneError:
             self.summary.gone += 1
             return
-        except SdpError as error:
-            self.summary.failed += 1
-            raise SdpError(f"ticket {row.id} cannot be had: {error}") from None
-        stored = (await self._stored([row])).get(row.id)  # a webhook may have come meanwhile
+        stored = await self._stored([ticket_id])  # a webhook may have come meanwhile
         if not self._is_resolved(fetched.times.status):
             self.summary.gone += 1
-        elif stored is not None and not _is_later(fetched.times.resolved, stored):
+        elif ticket_id in stored and not _is_later(fetched.times.resolved, stored[ticket_id]):
             self.summary.already_there += 1
         else:
             await self._append(fetched)
+
+    async def _leave(self, ticket_id: str, error: SdpError) -> None:
+        """Leave a ticket that cannot be had to later runs, and go on; raise SdpError where nothing can be had now."""
+        self.summary.failed += 1
+        self.summary.error = f"ticket {ticket_id} cannot be had: {error}"
+        try:
+            await self._client.check()
+        except SdpError:
+            raise SdpError(self.summary.error) from None
+        if ticket_id not in self.failing:
+            if len(self.failing) == MOST_FAILING:
+                raise SdpError(f"{self.summary.error}; nor {MOST_FAILING} before it")
+            self.failing.append(ticket_id)
 
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""

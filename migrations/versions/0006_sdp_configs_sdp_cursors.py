@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("position", TIMESTAMP, nullable=False),
         sa.Column("updated_at", TIMESTAMP, nullable=False, server_default=sa.func.now()),
         sa.Column("error", sa.Text),
+        sa.Column("failing", postgresql.ARRAY(sa.Text), nullable=False, server_default="{}"),
         sa.PrimaryKeyConstraint("tenant_id", "source", name="sdp_cursors_pkey"),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["sdp_configs.tenant_id"], name="sdp_cursors_tenant_id_fkey", ondelete="CASCADE"
