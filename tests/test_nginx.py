@@ -19,7 +19,10 @@ from tests.wire import head
 ROOT = Path(__file__).parent.parent
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 CURL = shutil.which("curl")
-pytestmark = pytest.mark.skipif(not (NGINX and CURL), reason="needs nginx and curl: apt-get install nginx-light curl")
+pytestmark = [
+    pytest.mark.one_postgres,
+    pytest.mark.skipif(not (NGINX and CURL), reason="needs nginx and curl: apt-get install nginx-light curl"),
+]
 
 
 class Front:

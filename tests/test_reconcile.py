@@ -28,6 +28,8 @@ from tests.parts import Database, Tenant, Worker
 from tests.receiver import receiving_http
 from tests.test_processes import free_port
 
+pytestmark = pytest.mark.one_postgres
+
 StartWorker = Callable[..., Worker]
 NEVER_SEEN = "hush"
 PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"

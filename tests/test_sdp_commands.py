@@ -16,6 +16,8 @@ from tests.fake_sdp import FakeSdp, running_sdp
 from tests.parts import Database, Worker
 from tests.test_tenants import Environment, invoke, tenant_command
 
+pytestmark = pytest.mark.one_postgres
+
 HUSH = "hush"  # is in every secret of the fake's
 
 
