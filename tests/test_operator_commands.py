@@ -65,7 +65,7 @@ def test_status_of_an_empty_inbox(environment: dict[str, str]) -> None:
 
 def test_status_fails_when_the_backlog_is_older_than_a_minute(database: Database, environment: dict[str, str]) -> None:
     filled(database)
-    database.query("UPDATE inbox SET received_at = now() - interval '59 seconds' WHERE status = 'pending'")
+    database.query("UPDATE inbox SET received_at = now() - interval '50 seconds' WHERE status = 'pending'")
     assert run(["status"], environment).returncode == 0
     database.query("UPDATE inbox SET received_at = now() - interval '62 seconds' WHERE status = 'pending'")
     for arguments in (["status"], ["status", "--json"]):

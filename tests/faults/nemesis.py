@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -24,10 +24,7 @@ def ended(choose: Callable[[World, random.Random], list[Part]], number: signal.S
     @contextlib.contextmanager
     def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
         victims = choose(world, rng)
-        for part in victims:
-            part.signal(number)
-        for part in victims:
-            part.wait()
+        _end(victims, number)
         yield
         for part in victims:
             part.start()
@@ -231,6 +228,14 @@ def _begin_anew(victims: list[Part], **changes: str) -> None:
         part.wait_until_live()
 
 
+def _end(victims: list[Part], number: signal.Signals) -> None:
+    """End processes by a signal, or by SIGKILL those that another fault has frozen: they hear no other."""
+    for part in victims:
+        part.signal(signal.SIGKILL if part.is_frozen() else number)
+    for part in victims:
+        part.wait()
+
+
 def a_server(world: World, rng: random.Random) -> list[Part]:
     return [rng.choice(world.servers)]
 
@@ -253,6 +258,15 @@ NEED_POSTGRES = (
     "sessions are killed",
     "no connection is left",
 )
+
+
+# Whose memory the frozen processes of an ended Postgres hold, no other can start in its place, nor should it.
+END_POSTGRES = {"Postgres is restarted", "Postgres is stopped at once", "Postgres is killed"}
+
+
+def can_meet(names: Sequence[str]) -> bool:
+    """Tell whether these faults can happen at once on one machine."""
+    return "Postgres is frozen" not in names or END_POSTGRES.isdisjoint(names)
 
 
 def turn(name: str) -> int:

@@ -97,7 +97,9 @@ def drawn(rng: random.Random, available: Sequence[str], seconds: float) -> Itera
     """Draw one fault, or two at once, until the time is up."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        yield rng.sample(available, rng.choice((1, 1, 2)))
+        names = rng.sample(available, rng.choice((1, 1, 2)))
+        if nemesis.can_meet(names):
+            yield names
 
 
 def is_possible(name: str, *, has_disk: bool) -> bool:
