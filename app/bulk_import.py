@@ -6,8 +6,10 @@ whoever was killed, and wherever the import goes on (docs/decisions/0028).
 
 import asyncio
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +28,37 @@ STUCK = 30.0  # seconds without fewer of them after which it is told, and told a
 
 class UnknownTenantError(Exception):
     """There is no such tenant."""
+
+
+class InterruptedImportError(Exception):
+    """Ctrl-C was pressed; what was appended by then is counted."""
+
+
+class Interrupt:
+    """Heeds Ctrl-C between statements: one that is cancelled may have committed, and nobody would know.
+
+    A second Ctrl-C does not wait for a Postgres that is silent.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> Self:
+        self._loop.add_signal_handler(signal.SIGINT, self._come)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.remove_signal_handler(signal.SIGINT)
+
+    def heed(self) -> None:
+        """Raise InterruptedImportError where it has come."""
+        if self._came:
+            raise InterruptedImportError
+
+    def _come(self) -> None:
+        self._came = True
+        self._loop.remove_signal_handler(signal.SIGINT)
 
 
 class Tally(msgspec.Struct):
@@ -119,15 +152,18 @@ async def append(
     """Append each batch in one statement, which commits it with its job; of a file that `is_known`, what is not there.
 
     With `tell_stuck` it waits while promotion is behind; where it stays behind, that is called with the rows that wait.
+    Raises InterruptedImportError.
     """
-    for each in given:
-        batch = await _not_there(connection, each, tally) if is_known else each
-        if batch:
-            if tell_stuck:
-                await _make_way(connection, tell_stuck)
-            await inbox.append(connection, batch, source=inbox.BULK)
-            tally.appended += len(batch)
-        await asyncio.sleep(0)  # Ctrl-C is heeded where nothing else waits
+    with Interrupt() as interrupt:
+        for each in given:
+            batch = await _not_there(connection, each, tally) if is_known else each
+            if batch:
+                if tell_stuck:
+                    await _make_way(connection, tell_stuck, interrupt)
+                await inbox.append(connection, batch, source=inbox.BULK)
+                tally.appended += len(batch)
+            await asyncio.sleep(0)  # for the signal, where nothing else waits
+            interrupt.heed()
 
 
 async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: Tally) -> list[Delivery]:
@@ -140,7 +176,7 @@ async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: 
     return [delivery for delivery in batch if delivery.correlation_id not in there]
 
 
-async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], None]) -> None:
+async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], None], interrupt: Interrupt) -> None:
     """Wait while too many rows of imports are to be promoted."""
     fewest, since = None, time.monotonic()
     while (waiting := await imports.count_waiting(connection)) >= AHEAD:
@@ -150,3 +186,4 @@ async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], Non
             tell_stuck(waiting * queue.JOB_ROWS)
             since = time.monotonic()
         await asyncio.sleep(PAUSE)
+        interrupt.heed()

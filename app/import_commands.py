@@ -159,7 +159,7 @@ def _told(tally: "Tally") -> Iterator[None]:
         raise click.ClickException("there is no such tenant: see `ticket-inbox tenant list`") from None
     except click.ClickException as error:
         raise click.ClickException(f"{error.message}; {tally.appended:,} lines were appended: {how}") from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, bulk_import.InterruptedImportError):
         raise click.ClickException(f"interrupted; {tally.appended:,} lines were appended: {how}") from None
 
 

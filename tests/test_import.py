@@ -358,7 +358,7 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
         _, told = process.communicate(timeout=20)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     *_, last = told.splitlines() or [""]
     assert (process.returncode == -signal.SIGKILL) == (way == "killed in a statement")
     if way != "killed in a statement":
