@@ -164,18 +164,20 @@ def test_a_worker_that_is_told_to_stop_finishes_its_jobs(
 
 
 def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_answers(
-    database: Database, secrets_key: str, start_server: StartServer, start_worker: StartWorker
+    own_postgres: EmbeddedPostgres, secrets_key: str, start_server: StartServer, start_worker: StartWorker
 ) -> None:
     """It waited for as long as Postgres was silent: a supervisor that is patient would have waited with it."""
+    database = Database(own_postgres.url())
     tenant = database.add_tenant(secrets_key)
-    worker = start_worker(SHUTDOWN_TIMEOUT_SECONDS="1")
+    worker = start_worker(DATABASE_URL=database.url, SHUTDOWN_TIMEOUT_SECONDS="1")
     worker.wait_for_line("worker_started")
-    with frozen(backends(database, "worker")):
+    database.wait_for("SELECT count(*) FROM procrastinate_workers", 1, within=10)
+    with frozen([own_postgres.process_id, *backends(database, "worker")]):
         worker.process.terminate()
         assert worker.process.wait(25) == 1
     assert len(worker.lines("worker_ended_late")) == 1
-    assert start_server().send(tenant).status_code == 202
-    start_worker()
+    assert start_server(DATABASE_URL=database.url).send(tenant).status_code == 202
+    start_worker(DATABASE_URL=database.url)
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=30)
 
 
