@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
+from app.operator_commands import duration
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
     if recent.newest_webhook_seconds is None:
         yield wrong(f"no webhook of it is among the last in the inbox: see {GUIDE}, and try `ticket-inbox send`")
     else:
-        yield ok(f"webhooks of late: {recent.webhooks}, the newest {_age(recent.newest_webhook_seconds)} ago")
+        yield ok(f"webhooks of late: {recent.webhooks}, the newest {duration(recent.newest_webhook_seconds)} ago")
     reason = f"; the newest says: {recent.newest_reason!r}" if recent.newest_reason else ""
     for status, count in (("rejected", recent.rejected), ("failed", recent.failed)):
         if count:
@@ -177,11 +178,4 @@ def _host(host: str) -> str:
 
 
 def _grace(seconds: float) -> str:
-    return f"; the secret before it verifies for {_age(seconds)} more"
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"; the secret before it verifies for {duration(seconds)} more"

@@ -36,7 +36,7 @@ def status(*, as_json: bool) -> None:
     found = on_database.run(lambda connection, _settings: inspection.read_status(connection), TIMEOUT)
     click.echo(msgspec.json.encode(found) if as_json else "\n".join(_status_lines(found)))
     if (found.oldest_pending_seconds or 0) > BACKLOG:
-        waited = f"the oldest pending row has waited for {_duration(found.oldest_pending_seconds or 0)}"
+        waited = f"the oldest pending row has waited for {duration(found.oldest_pending_seconds or 0)}"
         cure = "see what the workers log" if found.workers_alive else "no worker is alive: start `ticket-inbox worker`"
         raise click.ClickException(f"{waited}; {cure}")
 
@@ -61,7 +61,7 @@ def trace(wanted: str, tenant_id: str | None, *, as_json: bool) -> None:
 
 
 def _status_lines(found: "Status") -> Iterator[str]:
-    waiting = f"  the oldest for {_duration(found.oldest_pending_seconds)}" if found.oldest_pending_seconds else ""
+    waiting = f"  the oldest for {duration(found.oldest_pending_seconds)}" if found.oldest_pending_seconds else ""
     yield f"{'INBOX':12}{'ROWS':>12}"
     yield f"{'pending':12}{found.pending:>12}{waiting}"
     for name in ("promoted", "failed", "rejected"):
@@ -99,9 +99,9 @@ def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
 def _fate(delivery: "Delivery") -> str:
     if delivery.status == "promoted" and delivery.promoted_at:
         took = (delivery.promoted_at - delivery.received_at).total_seconds()
-        return f"promoted ({delivery.action}) in {_duration(took)}"
+        return f"promoted ({delivery.action}) in {duration(took)}"
     if delivery.status == "pending":
-        return f"pending for {_duration((datetime.now(UTC) - delivery.received_at).total_seconds())}"
+        return f"pending for {duration((datetime.now(UTC) - delivery.received_at).total_seconds())}"
     return f"{delivery.status}: {_printable(delivery.error or 'no reason is known')}"
 
 
@@ -110,7 +110,7 @@ def _wrapped(line: str, indent: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Tell a duration in the unit that a person would choose."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
