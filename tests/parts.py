@@ -161,7 +161,9 @@ class Server(Process):
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         super().__init__(process, log)
         self.url = f"http://127.0.0.1:{self.wait_for_line('listening')[0]['port']}"
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        # Threads share it: httpcore may close one that is idle past a limit in the moment when another thread takes it.
+        self.client = httpx.Client(base_url=self.url, timeout=30, limits=limits)
 
     def wait_until_live(self) -> None:
         deadline = time.monotonic() + 10
