@@ -14,6 +14,7 @@ from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
+from psycopg_pool import PoolTimeout
 
 from db import queue as statements
 from otel import logs
@@ -50,6 +51,15 @@ class JobsInHand(JobManager):
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives, and see whether others died."""
+        try:
+            await self._beat(worker_id)
+        except ConnectorException as error:
+            if isinstance(error.__cause__, PoolTimeout):
+                raise
+            # Only this session died. The worker would end, and be silent until its jobs have: others took them from it.
+            await self._beat(worker_id)
+
+    async def _beat(self, worker_id: int) -> None:
         await self.connector.execute_query_async(query=statements.BEAT, worker_id=worker_id)
         dead = await self.connector.execute_query_all_async(query=statements.FORGET_DEAD)
         if dead or self._unwritten:

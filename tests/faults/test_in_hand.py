@@ -15,6 +15,7 @@ from tests.parts import Database, Tenant, Worker
 StartWorker = Callable[..., Worker]
 ACME = Tenant("acme", "secret")
 THE_JOB = "SELECT FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing'"
+WORKS = "SELECT worker_id FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing' LIMIT 1"
 PROMOTES = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote'"
 STORED = "SELECT count(*) FROM ticket_history"
 WAITING = (
@@ -120,3 +121,24 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
     assert requeued(first) == requeued(second) == 0
     assert not second.lines("ticket_promoted")
     assert database.value("SELECT count(*) FROM inbox WHERE attempts = 1") == 20
+
+
+def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_worker: StartWorker) -> None:
+    """With it goes all that showed it to live; it lives on by other sessions, and keeps what it has in hand."""
+    first = start_worker()
+    with held_up(database):
+        second = start_worker()
+        database.wait_for("SELECT count(*) FROM procrastinate_workers", 2, within=10)
+        with psycopg.connect(database.url) as holder:
+            holder.execute(f"SELECT FROM procrastinate_workers WHERE id = ({WORKS}) FOR UPDATE")
+            database.wait_for(WAITING.format("procrastinate_update_heartbeat"), 1, within=5)
+            database.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity LEFT JOIN pg_locks USING (pid)"
+                f" WHERE classid = {queue.LIVES} AND objid = ({WORKS}) OR wait_event_type = 'Lock'"
+                " AND query LIKE '%%procrastinate_update_heartbeat%%'"
+            )
+        time.sleep(queue.SILENT_AFTER + 3)
+    database.wait_for(STORED, 20, within=10)
+    assert requeued(first) == requeued(second) == 0
+    assert len(first.lines("worker_started")) == 1
+    assert not second.lines("ticket_promoted")
