@@ -43,14 +43,16 @@ class Keyring:
         first = asyncio.Event()
         async with background.running(self._keep_fresh(first)):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(first.wait(), READ_TIMEOUT)
+                async with asyncio.timeout(READ_TIMEOUT):
+                    await first.wait()
             yield
 
     async def _keep_fresh(self, first: asyncio.Event) -> None:
         while True:
             self._end_graces()
             try:
-                await asyncio.wait_for(self.refresh(), READ_TIMEOUT)
+                async with asyncio.timeout(READ_TIMEOUT):
+                    await self.refresh()
                 self._tell(None)
             except Exception as error:  # noqa: BLE001  (whatever it is: who stops reading goes on with old secrets for ever)
                 self._tell(database.reason(error))

@@ -5,6 +5,7 @@ anew, on new connections, as soon as Postgres answers. What the former one left 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -81,10 +82,9 @@ async def _work(app: App, stop: asyncio.Event) -> None:
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 def _shorten(record: logging.LogRecord) -> bool:

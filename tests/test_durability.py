@@ -1,5 +1,6 @@
 """Once we said 202: bursts, kills, and a Postgres that is away, slow, full or restarted."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,7 +13,10 @@ import httpx
 import psycopg
 import pytest
 
+from app.keyring import Keyring
+from db import engine as engines
 from db.embedded import EmbeddedPostgres
+from db.tenants import Secrets
 from tests.parts import PATH, Database, Server, Tenant, Worker
 
 StartServer = Callable[..., Server]
@@ -191,6 +195,33 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_a
         assert server.send(tenant).status_code == 503
         server.process.terminate()
         server.process.wait(25)
+
+
+class Read(Keyring):
+    """The server's own, which tells the moment at which it has read the tenants."""
+
+    read: asyncio.Event
+
+    async def refresh(self) -> None:
+        await super().refresh()
+        self.read.set()
+
+
+def test_reading_the_tenants_ends_with_the_server_also_when_it_has_just_read_them(
+    database: Database, secrets_key: str
+) -> None:
+    """Python 3.11's wait_for forgets that it was cancelled in that moment, and the server waited for it for ever."""
+
+    async def read_and_stop() -> bool:
+        keyring = Read(engine := engines.create_engine(database.url, "test", 1, 30.0), Secrets(secrets_key))
+        keyring.read = asyncio.Event()
+        async with asyncio.timeout(10) as limit, keyring.kept_fresh():
+            keyring.read.clear()
+            await keyring.read.wait()
+        await engine.dispose()
+        return limit.expired()
+
+    assert not asyncio.run(read_and_stop())
 
 
 def test_503_while_postgres_is_slow_and_202_again_after(
