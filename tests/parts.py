@@ -125,9 +125,12 @@ class Process:
         lines = [json.loads(line) for line in self.text().split("\n") if line]  # a text of a sender may hold U+2028
         return [line for line in lines if event_name in (None, line["event"])]
 
-    def wait_for_line(self, event_name: str, count: int = 1, within: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for_line(
+        self, event_name: str, count: int = 1, within: float = 10.0, **members: str
+    ) -> list[dict[str, Any]]:
+        """Give the lines of an event, those with the `members`, as soon as there are `count`."""
         deadline = time.monotonic() + within
-        while len(found := self.lines(event_name)) < count:
+        while len(found := [line for line in self.lines(event_name) if members.items() <= line.items()]) < count:
             assert time.monotonic() < deadline, f"{len(found)} lines {event_name} after {within} s: {self.text()}"
             assert self.process.poll() is None, self.text()
             time.sleep(0.02)

@@ -94,7 +94,7 @@ def test_half_a_body_is_answered_408(strict: Server, tenant: Tenant) -> None:
         assert answer.headers["x-correlation-id"] == f"slow-{tenant.id}"
         wire.send(body[-1:] + LIVE)  # too late, and no next request either
         assert wire.is_closed()
-    [line] = [line for line in strict.lines("webhook_answered") if line["correlation_id"] == f"slow-{tenant.id}"]
+    [line] = strict.wait_for_line("webhook_answered", correlation_id=f"slow-{tenant.id}")
     assert line["status"] == 408
 
 

@@ -90,7 +90,7 @@ def test_log_lines_go_out_where_they_are_asked_for(
         correlation_id = server.send(tenant).json()["correlation_id"]
         receiver.wait_until(lambda: any(one.body.string_value == "webhook_answered" for one in receiver.log_records()))
         [record] = [one for one in receiver.log_records() if one.body.string_value == "webhook_answered"]
-    [line] = server.lines("webhook_answered")
+    [line] = server.wait_for_line("webhook_answered")
     assert (record.trace_id.hex(), record.span_id.hex()) == (line["trace_id"], line["span_id"])
     told = attributes(record.attributes)
     assert (told["correlation_id"], told["tenant_id"], told["status"]) == (correlation_id, tenant.id, 202)

@@ -95,7 +95,7 @@ def test_a_webhook_is_one_trace(
     assert promote.error is request.error is None
     for line in (server.wait_for_line("webhook_answered")[0], worker.wait_for_line("ticket_promoted")[0]):
         assert line["trace_id"] == request.trace_id
-    assert server.lines("webhook_answered")[0]["span_id"] == request.id
+    assert server.wait_for_line("webhook_answered")[0]["span_id"] == request.id
     assert worker.lines("ticket_promoted")[0]["span_id"] == promote.id
 
 

@@ -11,7 +11,7 @@ from tests.parts import Database, Tenant, Worker
 pytestmark = pytest.mark.one_postgres
 
 ACME = Tenant("acme", "secret")
-SECONDS = 20
+SECONDS = 10
 
 NEWEST = """
 SELECT DISTINCT ON (ticket_id) ticket_id, id AS inbox_id, resolved_date

@@ -75,6 +75,7 @@ def test_a_job_that_was_promoted_and_whose_end_could_not_be_written(
     assert len(worker.lines("ticket_promoted")) == 20
 
 
+@pytest.mark.one_postgres
 def test_jobs_of_a_worker_that_begins_anew(own_postgres: EmbeddedPostgres, start_worker: StartWorker) -> None:
     """Postgres is away for longer than the worker waits for a connection: it can tell nobody how its job ended."""
     database = Database(own_postgres.url())
@@ -102,6 +103,7 @@ def test_jobs_of_a_killed_worker(database: Database, start_worker: StartWorker, 
     assert database.value("SELECT count(*) FROM procrastinate_workers") == 1
 
 
+@pytest.mark.one_postgres
 @pytest.mark.parametrize("how", ["frozen", "lost a session"])
 def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker: StartWorker, how: str) -> None:
     first = start_worker()
@@ -123,6 +125,7 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
     assert database.value("SELECT count(*) FROM inbox WHERE attempts = 1") == 20
 
 
+@pytest.mark.one_postgres
 def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_worker: StartWorker) -> None:
     """With it goes all that showed it to live; it lives on by other sessions, and keeps what it has in hand."""
     first = start_worker()
