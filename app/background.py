@@ -13,6 +13,9 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        while not task.done():
+            # Once may not be enough: what it calls may lose a cancellation (python/cpython#86296).
+            task.cancel()
+            await asyncio.wait({task}, timeout=1)
+        if not task.cancelled():
+            task.result()

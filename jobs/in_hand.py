@@ -4,8 +4,10 @@ Procrastinate leaves a job `doing` when its end could not be written down, or wh
 Running it again does no harm (docs/decisions/0012), so it goes back to work as soon as somebody knows.
 """
 
+import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -14,7 +16,6 @@ from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
-from psycopg_pool import PoolTimeout
 
 from db import queue as statements
 from otel import logs
@@ -32,6 +33,7 @@ class JobsInHand(JobManager):
     def __init__(self, connector: BaseConnector) -> None:
         super().__init__(connector)
         self._worker_id: int | None = None  # of this process's worker, or of its former one
+        self._beat_at = 0.0  # by the monotonic clock
         self._unwritten: set[tuple[int | None, int]] = set()  # ids, and which try it was
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
@@ -51,19 +53,22 @@ class JobsInHand(JobManager):
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives, and see whether others died."""
-        try:
-            await self._beat(worker_id)
-        except ConnectorException as error:
-            if isinstance(error.__cause__, PoolTimeout):
-                raise
-            # Only this session died. The worker would end, and be silent until its jobs have: others took them from it.
-            await self._beat(worker_id)
-
-    async def _beat(self, worker_id: int) -> None:
         await self.connector.execute_query_async(query=statements.BEAT, worker_id=worker_id)
+        self._beat_at = time.monotonic()
         dead = await self.connector.execute_query_all_async(query=statements.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
+
+    async def beat_on(self) -> None:
+        """Send the heartbeats that Procrastinate does not: of a worker that stops, and has jobs in hand still.
+
+        It stops by itself where one of its sessions dies at the wrong moment; others took its jobs from it.
+        """
+        while True:
+            await asyncio.sleep(statements.HEARTBEAT)
+            if self._worker_id is not None and time.monotonic() - self._beat_at > 2 * statements.HEARTBEAT:
+                with contextlib.suppress(ConnectorException):
+                    await self.update_heartbeat(self._worker_id)
 
     async def listen_for_jobs(
         self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None

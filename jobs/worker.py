@@ -14,8 +14,10 @@ from typing import Any
 import psycopg
 from procrastinate import App, exceptions
 
+from app.background import running
 from db import engine as database
 from db import queue
+from jobs import jobs_in_hand
 from otel import logs
 
 WAITS = "Postgres is away, or has no schema yet ({}): the worker goes on by itself when it is there"
@@ -69,7 +71,7 @@ def _end_late(seconds: float) -> None:
 
 async def _work(app: App, stop: asyncio.Event) -> None:
     """Run Procrastinate's worker until it ends, or `stop` is set."""
-    async with app.open_async():
+    async with app.open_async(), running(jobs_in_hand.beat_on()):
         working = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
         stopping = asyncio.create_task(stop.wait())
         logs.log(_logger, logging.INFO, "worker_started")
