@@ -19,6 +19,8 @@ from db.embedded import EmbeddedPostgres
 from db.tenants import Secrets
 from tests.parts import PATH, Database, Server, Tenant, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]
 

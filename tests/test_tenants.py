@@ -12,6 +12,8 @@ from cryptography.fernet import Fernet
 from app.cli import main
 from tests.parts import Database, Server, Tenant, run
 
+pytestmark = pytest.mark.one_postgres
+
 Environment = dict[str, str]
 
 

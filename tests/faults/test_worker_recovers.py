@@ -10,6 +10,8 @@ import pytest
 from db.embedded import EmbeddedPostgres
 from tests.parts import Database, Tenant, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 StartWorker = Callable[..., Worker]
 ACME = Tenant("acme", "secret")
 WITHIN = 5.0  # seconds
@@ -50,7 +52,6 @@ def test_after_postgres_was_restarted(
     assert worker.process.poll() is None
 
 
-@pytest.mark.one_postgres
 def test_after_postgres_was_away_for_long(own_postgres: EmbeddedPostgres, start_worker: StartWorker) -> None:
     """From before its start, too. It says so once, and its CPU time shows that it does not ask all the time."""
     database = Database(own_postgres.url())
