@@ -162,6 +162,30 @@ def test_quotes_nested_deeply_lose_nothing() -> None:
     assert text_of(html).count("Anna wrote") == 5_000
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<pre>a" + " " * 1_000_000 + "x</pre>",
+        "<ul><li>a" * 100_000,
+        "<ul " * 250_000,
+        "".join(f"<p><b id={number}>a" for number in range(50_000)),
+    ],
+    ids=["blanks within a line", "lists in lists", "tags without an end", "letters that stay bold"],
+)
+def test_no_html_takes_long_or_becomes_large(html: str) -> None:
+    """Each held a worker for minutes, or for days: a ticket that anyone may write."""
+    assert len(text_of(html)) < 3 * len(html)
+
+
+def test_lists_in_lists_and_bold_words_stay_what_they_are() -> None:
+    assert text_of("<ul><li>one<ul><li><b>two</b><ol><li>th<i>ree</ol></ul><li>four</ul>after") == (
+        "• one\n    • two\n      1. three\n  • four\nafter"
+    )
+    deep = text_of("<ol><li>x" * 30 + "</ol>" * 30 + "<ul><li>y</ul>")
+    assert deep.count("x") == 30
+    assert "• y" in deep
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "value", "content", "id"]), inner, max_size=3),

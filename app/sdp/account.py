@@ -11,7 +11,9 @@ from db import sdp
 from db.tenants import Secrets
 
 API = "/api/v3"
-Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,2000}$")]  # it goes into a header, or into a form
+Word = Annotated[
+    str, Meta(pattern=r"^[\x21-\x7e]{1,2000}\Z")
+]  # `$` would let a line end in; it goes into a header, or into a form
 
 
 class WrongAccountError(ValueError):

@@ -112,7 +112,7 @@ class Whole(msgspec.Struct, frozen=True):
 class Token(msgspec.Struct, frozen=True):
     """What Zoho answers to a refresh token."""
 
-    access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*$")] = ""
+    access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*\Z")] = ""
     expires_in: float = 3600.0
     error: str = ""
 
