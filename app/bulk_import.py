@@ -9,7 +9,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,28 +37,43 @@ class InterruptedImportError(Exception):
 class Interrupt:
     """Heeds Ctrl-C between statements: one that is cancelled may have committed, and nobody would know.
 
-    A second Ctrl-C does not wait for a Postgres that is silent.
+    While it reads it does so at once: a pipe may be silent. A second Ctrl-C does not wait for a Postgres that is.
     """
 
     def __init__(self) -> None:
-        self._came = False
-        self._loop = asyncio.get_running_loop()
+        self._came = self._reads = False
+        self._former: Any = None
 
     def __enter__(self) -> Self:
-        self._loop.add_signal_handler(signal.SIGINT, self._come)
+        self._former = signal.signal(signal.SIGINT, self._come)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, self._former)
+
+    def reading(self, given: Iterable[list[Delivery]]) -> Iterator[list[Delivery]]:
+        """Give what is `given`. Raises InterruptedImportError in the midst of reading it."""
+        batches = iter(given)
+        while True:
+            self._reads = True
+            try:
+                batch = next(batches, None)
+            finally:
+                self._reads = False
+            if batch is None:
+                return
+            yield batch
 
     def heed(self) -> None:
         """Raise InterruptedImportError where it has come."""
         if self._came:
             raise InterruptedImportError
 
-    def _come(self) -> None:
+    def _come(self, *_: object) -> None:
         self._came = True
-        self._loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, self._former)
+        if self._reads:
+            raise InterruptedImportError
 
 
 class Tally(msgspec.Struct):
@@ -155,14 +170,13 @@ async def append(
     Raises InterruptedImportError.
     """
     with Interrupt() as interrupt:
-        for each in given:
+        for each in interrupt.reading(given):
             batch = await _not_there(connection, each, tally) if is_known else each
             if batch:
                 if tell_stuck:
                     await _make_way(connection, tell_stuck, interrupt)
                 await inbox.append(connection, batch, source=inbox.BULK)
                 tally.appended += len(batch)
-            await asyncio.sleep(0)  # for the signal, where nothing else waits
             interrupt.heed()
 
 

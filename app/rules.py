@@ -40,8 +40,9 @@ class RejectedError(Exception):
     """The body is a JSON object, but members are missing or break their rules."""
 
     def __init__(self, broken: Sequence[BrokenRule], ticket_id: str | None = None) -> None:
-        super().__init__("; ".join(f"{rule.field} {rule.message}" for rule in broken))
-        self.broken = broken
+        # The last of two members of one name is looked at, and the decoder has seen the first.
+        self.broken = broken or [BrokenRule("(body)", "has a member twice, and one of them breaks its rule")]
+        super().__init__("; ".join(f"{rule.field} {rule.message}" for rule in self.broken))
         self.ticket_id = ticket_id
 
 

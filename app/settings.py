@@ -88,10 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     resolved_statuses: Annotated[
         str,
-        _meta(
-            "Statuses of a native request that count as resolved, comma separated, in any case: they are free text in "
-            "ServiceDesk Plus.",
-            "names, comma separated",
+        Meta(
+            description="Statuses of a native request that count as resolved, comma separated, in any case: they are "
+            "free text in ServiceDesk Plus.",
+            extra={"rule": "names, comma separated"},
+            pattern=r"[^,\s]",
         ),
     ] = "Resolved,Closed"
     append_timeout_seconds: Annotated[

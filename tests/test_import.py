@@ -1,6 +1,7 @@
 """ticket-inbox import --file: both formats, what is bad, what was interrupted, and what stands in the end."""
 
 import asyncio
+import contextlib
 import csv
 import io
 import itertools
@@ -340,6 +341,25 @@ def test_what_stands_is_newer_or_as_old(
     assert [row["action"] for row in actions] == ["stale", "updated", "updated"]
     assert [history(database, one)["source"] for one in dates] == ["webhook_resolved", "bulk_import", "bulk_import"]
     assert [history(database, one)["resolution"] == "file" for one in dates] == [False, True, True]
+
+
+def test_ctrl_c_ends_an_import_that_waits_for_a_silent_pipe(acme: Tenant, environment: dict[str, str]) -> None:
+    arguments = [sys.executable, "-m", "app", "import", "--tenant", acme.id, "--file", "-", "--format", "jsonl"]
+    silent, end = os.pipe()
+    with subprocess.Popen(arguments, env=environment, stdin=silent, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for wait in (4, 1, 1):  # it is silent for longer than a start takes
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(wait)
+                process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=10)
+        finally:
+            process.kill()
+            os.close(silent)
+            os.close(end)
+    assert process.returncode == 1
+    assert "0 lines were appended" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize("way", ["killed in a statement", "interrupted", "session ended"])

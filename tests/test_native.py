@@ -186,6 +186,12 @@ def test_lists_in_lists_and_bold_words_stay_what_they_are() -> None:
     assert "• y" in deep
 
 
+def test_of_a_member_that_is_there_twice_the_answer_says_so() -> None:
+    """The decoder sees the first, and who looks for what is wrong sees the last."""
+    with pytest.raises(event.RejectedError, match=r"\(body\) has a member twice"):
+        event.check(b'{"tenant_id": "acme", "request": 5, ' + body().lstrip()[1:], RULES)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "value", "content", "id"]), inner, max_size=3),

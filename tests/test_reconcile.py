@@ -298,9 +298,54 @@ def test_more_failing_tickets_than_can_be_their_own_fault_keep_the_cursor(place:
     summary = place.run()
     assert summary.failed == MOST_FAILING + 1
     assert not summary.is_complete
+    assert place.position() == int(place.sdp.ticket(ids[MOST_FAILING - 1])["last_updated_time"]["value"])
     place.sdp.heal()
     place.run()
     assert sorted(place.appended()) == sorted(ids)
+
+
+def test_a_ticket_that_takes_all_the_time_of_a_run_holds_up_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three are met again by each run, since they are of the last ten minutes."""
+    monkeypatch.setattr(clients.Client.__init__, "__defaults__", (Patience(tries=1, answer=1.5),))
+    ids = place.sdp.add_resolved(3)
+    place.sdp.fail("hang", times=10_000, on=f"requests/{ids[0]}")
+    assert place.run(seconds=1).appended == 0
+    summary = place.run(seconds=1)
+    assert summary.appended == 2
+    assert ids[0] in (summary.error or "")
+    assert place.appended() == ids[1:]
+    place.sdp.heal()
+    assert place.counts()["appended"] == 1
+
+
+def test_those_that_cannot_be_had_take_turns_where_time_is_short(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = place.sdp.add_resolved(2)
+    place.sdp.fail("error", times=10_000, on="requests/")
+    assert place.run().failed == 2
+    monkeypatch.setattr(clients.Client.__init__, "__defaults__", (Patience(tries=1, answer=1.5),))
+    place.sdp.heal()
+    place.sdp.fail("hang", times=10_000, on=f"requests/{ids[0]}")
+    for _ in range(2):
+        place.run(seconds=1)
+    assert place.appended() == ids[1:]
+    assert place.database.value("SELECT error FROM sdp_cursors")
+
+
+def test_many_tickets_that_were_edited_after_they_were_resolved_do_not_take_all_the_time(place: Place) -> None:
+    """Each looks as if it were new; no run came past the first ones, and each fetched them again."""
+    for ticket_id in place.sdp.add_resolved(20):
+        place.store(ticket_id, int(place.sdp.ticket(ticket_id)["resolved_time"]["value"]))
+        place.sdp.edit(ticket_id)
+    assert place.counts() == {"seen": 20, "already_there": 20}
+    run._known.clear()  # noqa: SLF001  (as in another worker)
+    assert place.run(seconds=0).is_complete
+    asked = len(place.sdp.fetched())
+    [new] = place.sdp.add_resolved()
+    assert place.counts() == {"seen": 21, "already_there": 20, "appended": 1}
+    assert len(place.sdp.fetched()) == asked + 1
+    assert place.appended() == [new]
 
 
 def test_a_ticket_that_was_deleted_or_opened_again_is_passed(place: Place) -> None:
@@ -438,7 +483,7 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     place.sdp.heal()
     place.sdp.asked.clear()
     assert place.import_since(since + timedelta(seconds=5)).appended == 3
-    assert place.sdp.fetched() == ids[2:], "what came before the last minutes is not even listed"
+    assert place.sdp.fetched() == ids[3:], "what was dealt with is not fetched again"
     assert place.appended() == ids
     assert {row["source"] for row in place.database.query("SELECT source FROM inbox")} == {"bulk_import"}
     assert place.database.value("SELECT max(priority) FROM procrastinate_jobs WHERE task_name = 'promote'") == -2

@@ -11,7 +11,7 @@ import pytest
 
 from app.sdp import account as accounts
 from app.sdp import pages
-from app.sdp.answers import Row
+from app.sdp.answers import Answer, Row, judge
 from app.sdp.client import Client, Patience
 from app.sdp.errors import AccessError, GoneError, SdpError, TransientError, retry_after
 from tests.fake_sdp import CLOUD, ON_PREMISES, Asked, FakeSdp, running_sdp
@@ -360,3 +360,10 @@ def test_the_fake_refuses_what_nobody_documents(sdp: FakeSdp) -> None:
                 raise AssertionError(info)
 
     ask(sdp, wrong)
+
+
+def test_a_gateways_404_is_no_ticket_that_was_deleted() -> None:
+    """It counted as one, and the cursor passed the tickets."""
+    with pytest.raises(SdpError) as caught:
+        judge(Answer(404, {}, b'{"message": "no Route matched with those values"}'))
+    assert not isinstance(caught.value, GoneError)

@@ -82,6 +82,7 @@ def test_urls_as_libpq_writes_them_are_taken(url: str) -> None:
         ("MAX_BODY_BYTES", "1MiB"),
         ("MAX_BODY_BYTES", "0"),
         ("MAX_DESCRIPTION_CHARS", "50001"),
+        ("RESOLVED_STATUSES", " , "),
         ("APPEND_TIMEOUT_SECONDS", "nan"),
         ("APPEND_TIMEOUT_SECONDS", "0"),
         ("WORKER_CONCURRENCY", "1"),

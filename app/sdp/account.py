@@ -4,6 +4,7 @@ import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+import httpx
 import msgspec
 from msgspec import Meta
 
@@ -104,8 +105,8 @@ def _accounts_url(url: str) -> str:
 def _parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        is_one = parts.scheme in ("http", "https") and bool(httpx.URL(url).host) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
         is_one = False
     if not is_one or parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise WrongAccountError(

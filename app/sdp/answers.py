@@ -142,7 +142,8 @@ def judge(answer: Answer) -> bytes:
         raise TransientError(f"ServiceDesk Plus answered with {_kind(answer)} that is no JSON, or the half of one")
     if is_unknown(answer) or answer.status == 403 or code == FORBIDDEN:  # noqa: PLR2004
         raise AccessError(f"ServiceDesk Plus does not let us in: it answered {answer.status}{why}")
-    if told is not None and (code == NOT_FOUND or answer.status == 404):  # noqa: PLR2004
+    # A 404 without its words is a gateway's, or a wrong address': no ticket was deleted.
+    if told is not None and (code == NOT_FOUND or (answer.status == 404 and told.response_status)):  # noqa: PLR2004
         raise GoneError(f"ServiceDesk Plus has no such thing: it answered {answer.status}{why}")
     if answer.status >= 400 or code >= FAILED:  # noqa: PLR2004
         raise SdpError(f"ServiceDesk Plus says no: it answered {answer.status}{why}")

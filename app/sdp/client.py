@@ -38,7 +38,10 @@ class Client:
         self._identity = identity.of(account.credentials)
         self._limiter = AsyncLimiter(1, 60 / per_minute)
         # A redirect is followed nowhere: our key would go with it.
-        self._http = httpx.AsyncClient(timeout=patience.answer, follow_redirects=False)
+        try:
+            self._http = httpx.AsyncClient(timeout=patience.answer, follow_redirects=False)
+        except (ImportError, ValueError, OSError) as error:
+            raise SdpError(f"HTTPS_PROXY, SSL_CERT_FILE or their like cannot be used: {error}") from None
 
     @property
     def base_url(self) -> str:

@@ -4,6 +4,7 @@ The cursor is a time by ServiceDesk Plus' own clock. It moves only past tickets 
 gone, or are kept to be asked for again, since they could not be had while others could.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +25,8 @@ from db import inbox, sdp, tenants
 OVERLAP = timedelta(minutes=10)
 BEFORE = timedelta(days=1)  # the first run begins this long before the config: whoever sets it has just lost something
 STATEMENT_TIMEOUT = 30.0  # seconds
+
+_known: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
 
 Heed = Callable[[Summary], None]  # is told how far it has come, after each page
 
@@ -83,7 +86,7 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Su
             config = await _config(connection, tenant_id)
             if not await sdp.try_lock(connection, tenant_id, plan.source):
                 raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
-            async with Client(_account(config, settings), settings.sdp_requests_per_minute) as client:
+            async with _client(_account(config, settings), settings) as client:
                 return await _go(Run(connection, client, Rules.of(settings), tenant_id, plan), config, plan, heed)
     finally:
         await engine.dispose()
@@ -92,16 +95,31 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Su
 async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     """Go through the tickets, page by page, and keep how far that was."""
     begin = await _begin(run, config, plan)
+    if plan.moves_cursor:
+        run.looked_at = _looked_at(config, milliseconds(begin - OVERLAP))
     try:
-        async for _ in run.pages(milliseconds(begin - OVERLAP)):
+        async for _ in run.pages(milliseconds(begin - OVERLAP), milliseconds(begin)):
             heed(run.summary)
             if plan.moves_cursor:
                 await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, None)
     except SdpError as error:
         run.summary.error = str(error)
+    if run.failing and not run.summary.error:
+        run.summary.error = f"{len(run.failing)} tickets cannot be had yet, of which {run.failing[0]} is asked for next"
     if plan.moves_cursor:
         await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, run.summary.error)
     return run.summary
+
+
+def _looked_at(config: sdp.Config, begin: int) -> dict[str, int]:
+    """Give what earlier runs of this process have dealt with, without what is before `begin` and never met again.
+
+    A ticket that was edited after it was resolved looks as if it were new for as long as it is met.
+    """
+    known = _known[config.tenant_id, config.base_url]
+    for ticket_id in [ticket_id for ticket_id, updated in known.items() if updated < begin]:
+        del known[ticket_id]
+    return known
 
 
 async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
@@ -110,6 +128,13 @@ async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
     raise NotReconciledError(
         f"no ServiceDesk Plus is known of tenant {tenant_id!r}: `ticket-inbox tenant sdp set` tells where it is"
     )
+
+
+def _client(account: accounts.Account, settings: Settings) -> Client:
+    try:
+        return Client(account, settings.sdp_requests_per_minute)
+    except SdpError as error:
+        raise NotReconciledError(str(error)) from None
 
 
 def _account(config: sdp.Config, settings: Settings) -> accounts.Account:

@@ -46,6 +46,7 @@ class Run:
     """One run for one tenant. Before `position` every ticket has been dealt with, but for those that are `failing`."""
 
     def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, plan: Plan) -> None:
+        self.looked_at: dict[str, int] = {}  # when which tickets had been updated that this process has dealt with
         self.connection, self._client, self._rules = connection, client, rules
         self._tenant_id, self._plan = tenant_id, plan
         self._ends = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
@@ -55,22 +56,23 @@ class Run:
         self.failing: list[str] = []
         self._tried: set[str] = set()
 
-    async def pages(self, begin: int) -> AsyncIterator[None]:
+    async def pages(self, begin: int, reached: int) -> AsyncIterator[None]:
         """Deal with the tickets that were last updated at `begin` (milliseconds) or later, a page at a time.
 
-        Ends when its time is up. Raises SdpError, or a database error.
+        Ends when its time is up, but not before it is past what earlier runs had `reached`: each would end there.
+        Raises SdpError, or a database error.
         """
         async for page in pages.updated_from(self._client, begin):
             self.summary.total = page.total or self.summary.total
             stored = await self._stored([row.id for row in page.rows if self._is_resolved(row.status)])
             for row in page.rows:
-                if time.monotonic() > self._ends:
+                if time.monotonic() > self._ends and row.updated > reached:
                     return
                 await self._meet(row, stored.get(row.id))
                 self.summary.listed += 1
                 self.position = _moment(row.updated)
             yield
-        for ticket_id in set(self.failing) - self._tried:
+        for ticket_id in [one for one in self.failing if one not in self._tried]:
             if time.monotonic() > self._ends:
                 return
             self.summary.seen += 1
@@ -85,13 +87,16 @@ class Run:
 
     async def _meet(self, row: Row, stored: int | None) -> None:
         """Deal with one ticket."""
-        if not self._is_resolved(row.status):
+        if not self._is_resolved(row.status) or row.id in self.failing:  # those come last: one may take all the time
             return
         self.summary.seen += 1
-        if not _is_later(row.updated, stored):  # then it was not resolved later either
+        # One that was not updated later was not resolved later either.
+        if not _is_later(row.updated, stored) or self.looked_at.get(row.id) == row.updated:
             self.summary.already_there += 1
             return
         await self._attempt(row.id)
+        if row.id not in self.failing:
+            self.looked_at[row.id] = row.updated
 
     async def _attempt(self, ticket_id: str) -> None:
         """Fetch a ticket; where it cannot be had, later runs will."""
@@ -126,10 +131,10 @@ class Run:
             await self._client.check()
         except SdpError:
             raise SdpError(self.summary.error) from None
-        if ticket_id not in self.failing:
-            if len(self.failing) == MOST_FAILING:
-                raise SdpError(f"{self.summary.error}; nor {MOST_FAILING} before it")
-            self.failing.append(ticket_id)
+        others = [one for one in self.failing if one != ticket_id]
+        if len(others) == MOST_FAILING:
+            raise SdpError(f"{self.summary.error}; nor {MOST_FAILING} before it")
+        self.failing = [*others, ticket_id]  # the next run begins with another
 
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""
