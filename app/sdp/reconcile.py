@@ -26,7 +26,7 @@ OVERLAP = timedelta(minutes=10)
 BEFORE = timedelta(days=1)  # the first run begins this long before the config: whoever sets it has just lost something
 STATEMENT_TIMEOUT = 30.0  # seconds
 
-_known: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+_known: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
 
 Heed = Callable[[Summary], None]  # is told how far it has come, after each page
 
@@ -96,7 +96,7 @@ async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     """Go through the tickets, page by page, and keep how far that was."""
     begin = await _begin(run, config, plan)
     if plan.moves_cursor:
-        run.looked_at = _looked_at(config, milliseconds(begin - OVERLAP))
+        run.looked_at = _looked_at(config, plan, milliseconds(begin - OVERLAP))
     try:
         async for _ in run.pages(milliseconds(begin - OVERLAP), milliseconds(begin)):
             heed(run.summary)
@@ -111,12 +111,12 @@ async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     return run.summary
 
 
-def _looked_at(config: sdp.Config, begin: int) -> dict[str, int]:
+def _looked_at(config: sdp.Config, plan: Plan, begin: int) -> dict[str, int]:
     """Give what earlier runs of this process have dealt with, without what is before `begin` and never met again.
 
     A ticket that was edited after it was resolved looks as if it were new for as long as it is met.
     """
-    known = _known[config.tenant_id, config.base_url]
+    known = _known[config.tenant_id, config.base_url, plan.source]
     for ticket_id in [ticket_id for ticket_id, updated in known.items() if updated < begin]:
         del known[ticket_id]
     return known
