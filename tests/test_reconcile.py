@@ -292,7 +292,10 @@ def test_a_ticket_that_cannot_be_had_because_nothing_can_ends_the_run_before_it(
     assert place.appended() == ids
 
 
-def test_more_failing_tickets_than_can_be_their_own_fault_keep_the_cursor(place: Place) -> None:
+def test_more_failing_tickets_than_can_be_their_own_fault_keep_the_cursor(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients.Client.__init__, "__defaults__", (Patience(tries=1),))
     ids = place.sdp.add_resolved(MOST_FAILING + 5)
     place.sdp.fail("error", times=10_000, on="requests/")
     summary = place.run()
