@@ -1,6 +1,7 @@
 """What does HTML say? Text with paragraphs, lists and links that can be read; no scripts, no styles.
 
-resiliparse, on lexbor's parser in C, takes 0.1 s for a mail thread of 2 MB, however deep its quotes are nested;
+resiliparse, on lexbor's parser in C, takes 0.1 s for a mail thread of 2 MB, however deep its quotes are nested, and
+we as long again twice over to keep it from what costs much more than its length (below);
 inscriptis took 0.7 s and lost what lay too deep, html-to-markdown 0.3 to 2 s (docs/decisions/0027).
 """
 
@@ -8,7 +9,9 @@ import re
 
 _MARKUP = re.compile(r"<[a-zA-Z!/?]|&[a-zA-Z#]")
 _GAP = re.compile(r"\n{3,}")
-_TAG = re.compile(r"<(/?)([uo]l|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?![^\s/>])", re.IGNORECASE)
+_TAG = re.compile(
+    r"<(/?)([uo]l|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u|option|optgroup)(?![^\s/>])", re.IGNORECASE
+)
 DEEPEST = 10  # lists in lists; resiliparse indents each line by its depth, so that 18 KB of them became 4 MB
 
 
@@ -24,7 +27,7 @@ def text_of(html: str) -> str:
 
 
 def _flattened(html: str) -> str:
-    """Give HTML of the same text, of which no small one takes long or becomes large.
+    """Give HTML of the same text, without what would take a parser, or its text's reader, much more than its length.
 
     A parser opens each <b> that was left open again in every paragraph, as the standard has it
     (https://html.spec.whatwg.org/multipage/parsing.html#reconstruct-the-active-formatting-elements): 110 KB took 50 s.

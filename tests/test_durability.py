@@ -19,8 +19,6 @@ from db.embedded import EmbeddedPostgres
 from db.tenants import Secrets
 from tests.parts import PATH, Database, Server, Tenant, Worker
 
-pytestmark = pytest.mark.one_postgres
-
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]
 

@@ -169,8 +169,9 @@ def test_quotes_nested_deeply_lose_nothing() -> None:
         "<ul><li>a" * 100_000,
         "<ul " * 250_000,
         "".join(f"<p><b id={number}>a" for number in range(50_000)),
+        "<optgroup><option>a" * 50_000,
     ],
-    ids=["blanks within a line", "lists in lists", "tags without an end", "letters that stay bold"],
+    ids=["blanks within a line", "lists in lists", "tags without an end", "letters that stay bold", "options"],
 )
 def test_no_html_takes_long_or_becomes_large(html: str) -> None:
     """Each held a worker for minutes, or for days: a ticket that anyone may write."""

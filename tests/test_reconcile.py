@@ -485,8 +485,9 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     assert place.appended() == ids[:3]
     place.sdp.heal()
     place.sdp.asked.clear()
+    run._known.clear()  # noqa: SLF001  (the command that goes on is another process)
     assert place.import_since(since + timedelta(seconds=5)).appended == 3
-    assert place.sdp.fetched() == ids[3:], "what was dealt with is not fetched again"
+    assert place.sdp.fetched() == ids[2:], "what came before the last minutes is not even listed"
     assert place.appended() == ids
     assert {row["source"] for row in place.database.query("SELECT source FROM inbox")} == {"bulk_import"}
     assert place.database.value("SELECT max(priority) FROM procrastinate_jobs WHERE task_name = 'promote'") == -2

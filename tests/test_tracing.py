@@ -263,9 +263,9 @@ def test_a_reprocess_adds_to_the_trace_and_links_to_its_job(
 ) -> None:
     """Also of a row that was rejected, and is not any more."""
     server = start_server(**receiver.environment)
-    start_worker(**receiver.environment)
+    start_worker(**receiver.environment).wait_for_line("worker_started", within=30)
     accepted, rejected = server.send(tenant), server.send(tenant, priority=7)
-    database.wait_for("SELECT count(*) FROM ticket_history", 1, within=30)  # its worker starts meanwhile
+    database.wait_for("SELECT count(*) FROM ticket_history", 1, within=10)
     database.query("UPDATE inbox SET payload = %s WHERE status = 'rejected'", tenant.body(ticket_id="mended"))
     job_id = database.defer("reprocess", tenant_id=tenant.id)
     *_, again = whole(receiver, accepted.json()["correlation_id"], spans=4)

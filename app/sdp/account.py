@@ -12,9 +12,8 @@ from db import sdp
 from db.tenants import Secrets
 
 API = "/api/v3"
-Word = Annotated[
-    str, Meta(pattern=r"^[\x21-\x7e]{1,2000}\Z")
-]  # `$` would let a line end in; it goes into a header, or into a form
+# It goes into a header, or into a form. `\Z`, since `$` would let a line's end pass.
+Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,2000}\Z")]
 
 
 class WrongAccountError(ValueError):

@@ -31,7 +31,10 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """A ServiceDesk Plus, asked at most `per_minute` times a minute, at even distances."""
+    """A ServiceDesk Plus, asked at most `per_minute` times a minute, at even distances.
+
+    Raises SdpError where the environment names a proxy or certificates that cannot be used.
+    """
 
     def __init__(self, account: Account, per_minute: int, patience: Patience = Patience()) -> None:  # noqa: B008
         self._account, self._patience = account, patience

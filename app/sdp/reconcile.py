@@ -26,6 +26,8 @@ OVERLAP = timedelta(minutes=10)
 BEFORE = timedelta(days=1)  # the first run begins this long before the config: whoever sets it has just lost something
 STATEMENT_TIMEOUT = 30.0  # seconds
 
+# What the runs of this process have dealt with, by tenant, address and source: tickets, and when they had been updated.
+# It spares questions alone: in another process they are asked again, and nothing is appended twice.
 _known: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
 
 Heed = Callable[[Summary], None]  # is told how far it has come, after each page
@@ -95,8 +97,6 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Su
 async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     """Go through the tickets, page by page, and keep how far that was."""
     begin = await _begin(run, config, plan)
-    if plan.moves_cursor:
-        run.looked_at = _looked_at(config, plan, milliseconds(begin - OVERLAP))
     try:
         async for _ in run.pages(milliseconds(begin - OVERLAP), milliseconds(begin)):
             heed(run.summary)
@@ -105,7 +105,7 @@ async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
     except SdpError as error:
         run.summary.error = str(error)
     if run.failing and not run.summary.error:
-        run.summary.error = f"{len(run.failing)} tickets cannot be had yet, of which {run.failing[0]} is asked for next"
+        run.summary.error = f"tickets that could not be had yet: {len(run.failing)}; next is {run.failing[0]}"
     if plan.moves_cursor:
         await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, run.summary.error)
     return run.summary
@@ -157,6 +157,7 @@ async def _begin(run: Run, config: sdp.Config, plan: Plan) -> datetime:
         return plan.since or found.get(plan.source, since)
     cursor = await sdp.begin(run.connection, config.tenant_id, plan.source, since)
     run.failing = list(cursor.failing)
+    run.looked_at = _looked_at(config, plan, milliseconds(cursor.position - OVERLAP))
     return cursor.position
 
 

@@ -46,7 +46,6 @@ class Run:
     """One run for one tenant. Before `position` every ticket has been dealt with, but for those that are `failing`."""
 
     def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, plan: Plan) -> None:
-        self.looked_at: dict[str, int] = {}  # when which tickets had been updated that this process has dealt with
         self.connection, self._client, self._rules = connection, client, rules
         self._tenant_id, self._plan = tenant_id, plan
         self._ends = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
@@ -54,6 +53,7 @@ class Run:
         self.summary = Summary()
         self.position: datetime | None = None
         self.failing: list[str] = []
+        self.looked_at: dict[str, int] = {}  # tickets that were dealt with, and when they had been updated
         self._tried: set[str] = set()
 
     async def pages(self, begin: int, reached: int) -> AsyncIterator[None]:
@@ -87,8 +87,10 @@ class Run:
 
     async def _meet(self, row: Row, stored: int | None) -> None:
         """Deal with one ticket."""
-        if not self._is_resolved(row.status) or row.id in self.failing:  # those come last: one may take all the time
+        if not self._is_resolved(row.status):
             return
+        if row.id in self.failing and row.id not in self._tried:
+            return  # earlier runs could not have it, and it comes last: it may take all the time
         self.summary.seen += 1
         # One that was not updated later was not resolved later either.
         if not _is_later(row.updated, stored) or self.looked_at.get(row.id) == row.updated:

@@ -11,7 +11,7 @@ from tests.parts import Database, Tenant, Worker
 pytestmark = pytest.mark.one_postgres
 
 ACME = Tenant("acme", "secret")
-SECONDS = 10
+SECONDS = 20
 
 NEWEST = """
 SELECT DISTINCT ON (ticket_id) ticket_id, id AS inbox_id, resolved_date

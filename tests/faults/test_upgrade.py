@@ -21,13 +21,6 @@ def alembic(made: World, *arguments: str) -> None:
     subprocess.run(["alembic", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True)
 
 
-def wait_for_accepted(senders: Senders, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while sum(one.status == 202 for one in senders.sent) <= count:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
     """Today's processes work on the schema before the last migration, and go on across it."""
     with world(binaries, servers=1, workers=1) as made:
@@ -37,11 +30,14 @@ def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
         alembic(made, "downgrade", "-1")
         for part in made.parts:
             part.start()
+        made.servers[0].wait_until_live()
         senders = Senders([made.servers[0].url], made.tenants, seed=5, count=8, rate=60)
         senders.start()
-        wait_for_accepted(senders, 20)
+        time.sleep(4)
         before = sum(one.status == 202 for one in senders.sent)
         alembic(made, "upgrade", "head")
-        wait_for_accepted(senders, before + 20)
+        time.sleep(2)
         senders.stop()
+        assert before > 20
+        assert sum(one.status == 202 for one in senders.sent) > before + 20
         assert not [*checker.wait_until_drained(made), *checker.broken_promises(senders.sent, made.database)]

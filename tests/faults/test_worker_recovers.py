@@ -10,8 +10,6 @@ import pytest
 from db.embedded import EmbeddedPostgres
 from tests.parts import Database, Tenant, Worker
 
-pytestmark = pytest.mark.one_postgres
-
 StartWorker = Callable[..., Worker]
 ACME = Tenant("acme", "secret")
 WITHIN = 5.0  # seconds
@@ -63,8 +61,8 @@ def test_after_postgres_was_away_for_long(own_postgres: EmbeddedPostgres, start_
     own_postgres.stop()
     time.sleep(8)
     before, said = worker.cpu_seconds(), len(worker.text())
-    time.sleep(5)
-    assert worker.cpu_seconds() - before < 0.5
+    time.sleep(15)
+    assert worker.cpu_seconds() - before < 1.5
     assert len(worker.text()) == said
     own_postgres.start()
     promotes(database)
