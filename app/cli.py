@@ -7,14 +7,14 @@ from typing import BinaryIO
 
 import click
 
-from app import given_secret
 from app import settings as environment
-from app.doctor import doctor
-from app.import_commands import import_
-from app.operator_commands import status, trace
-from app.role_commands import roles
-from app.sdp_commands import reconcile, sdp
-from app.tenant_commands import tenant
+from app.commands import secret_option
+from app.commands.doctor import doctor
+from app.commands.import_ import import_
+from app.commands.inspect import status, trace
+from app.commands.roles import roles
+from app.commands.sdp import reconcile, sdp
+from app.commands.tenant import tenant
 
 VARIABLE = "TICKET_INBOX_SECRET"
 
@@ -43,7 +43,7 @@ def dev(*, once: bool) -> None:
     Sends one signed sample webhook, prints the row it became and a line to paste for the next one.
     """
     _check_telemetry()
-    from app import dev as development  # noqa: PLC0415
+    from app.dev import run as development  # noqa: PLC0415
 
     try:
         development.run(environment.load_or_exit(), once=once)
@@ -54,6 +54,7 @@ def dev(*, once: bool) -> None:
 @main.command()
 @click.option(
     "--processes",
+    "count",
     metavar="N",
     type=click.IntRange(min=1),
     default=1,
@@ -61,18 +62,18 @@ def dev(*, once: bool) -> None:
     help="Serve from N processes on the same port, each with its own SERVER_CONNECTIONS and APPEND_QUEUE. "
     "One that dies is started again.",
 )
-def serve(*, processes: int) -> None:
+def serve(*, count: int) -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(secrets_key=True)
     _check_telemetry()
-    from app import server, supervisor  # noqa: PLC0415
+    from app.server import processes, run  # noqa: PLC0415
 
     try:
-        if processes == 1:
-            server.serve(settings)
+        if count == 1:
+            run.serve(settings)
         else:
-            supervisor.serve(settings, processes)
-    except server.ListenError as error:
+            processes.serve(settings, count)
+    except run.ListenError as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -98,7 +99,7 @@ def _check_telemetry() -> None:
 def migrate() -> None:
     """Bring the database's schema to what this version needs; the same as `alembic upgrade head`."""
     settings = environment.load_or_exit(secrets_key=True)
-    from app.database_errors import told  # noqa: PLC0415
+    from app.commands.database_errors import told  # noqa: PLC0415
     from db import schema  # noqa: PLC0415
 
     with told():
@@ -109,7 +110,7 @@ def migrate() -> None:
 @main.command()
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where ticket-inbox listens.")
 @click.option("--tenant", "tenant_id", required=True, help="The tenant to send as.")
-@given_secret.options("The tenant's secret, which signs the body.", VARIABLE)
+@secret_option.options("The tenant's secret, which signs the body.", VARIABLE)
 @click.option(
     "--timestamp", is_flag=True, help="Sign the time with the body, for a server with SIGNED_TIMESTAMP_SECONDS."
 )
@@ -132,14 +133,14 @@ def send(
     A payload of another tenant, or of none, is sent as --tenant's; all else goes out byte for byte.
     Exits 0 on 202; else 1, with a line that says why.
     """
-    from app import sender  # noqa: PLC0415
+    from app.commands import send  # noqa: PLC0415
 
-    key = given_secret.given(secret, secret_file)
+    key = secret_option.given(secret, secret_file)
     if key is None:
         raise click.UsageError(f"give the secret: as {VARIABLE} in the environment, or by --secret-file, --secret")
     try:
-        body = sender.payload(tenant_id, file.read() if file else None)
-        answer = sender.post(url, key, body, int(time.time()) if timestamp else None)
-    except sender.SendError as error:
+        body = send.payload(tenant_id, file.read() if file else None)
+        answer = send.post(url, key, body, int(time.time()) if timestamp else None)
+    except send.SendError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"202 accepted, correlation id {answer.correlation_id}")

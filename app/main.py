@@ -9,14 +9,16 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import health, inbox_watch, openapi, patience, problems, webhook
+from app import health
 from app import settings as environment
-from app.keyring import Keyring
-from app.rules import Rules
+from app.event.rules import Rules
+from app.server import deadlines
 from app.settings import Settings
-from app.shared_commit import SharedCommit
-from app.shares import Shares
-from app.tenant_rate import TenantRate
+from app.webhook import endpoint, inbox_watch, openapi, problems
+from app.webhook.fair_share import Shares
+from app.webhook.group_commit import SharedCommit
+from app.webhook.keyring import Keyring
+from app.webhook.tenant_rate import TenantRate
 from db import engine as database
 from db import schema, tenants
 from otel import export, logs
@@ -37,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
     return Litestar(
         [
-            webhook.resolved_ticket,
+            endpoint.resolved_ticket,
             Router("/", route_handlers=[*OTHERS, openapi.schema], middleware=[health.correlated]),
         ],
         lifespan=[lambda app: _lifespan(app, settings)],
@@ -77,10 +79,10 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         size=settings.append_queue_bytes,
         timeout=settings.append_timeout_seconds,
     )
-    inlet = webhook.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate), Rules.of(settings))
+    inlet = endpoint.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate), Rules.of(settings))
     app.state.update(inlet=inlet, engine=engine, schema_head=schema.head())
     try:
-        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed), patience.kept(settings):
+        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed), deadlines.kept(settings):
             _spare_the_collector()
             yield
         await commits.drained()  # those whose senders were answered 503 or hung up

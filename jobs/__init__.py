@@ -11,7 +11,7 @@ from procrastinate import App, PsycopgConnector
 from app import settings as environment
 from db import engine as database
 from db import queue
-from jobs.in_hand import JobsInHand
+from jobs.job_recovery import JobsInHand
 from jobs.middleware import abort_when_asked, refuse_wrong_arguments
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import event
-from app.rules import Rules
+from app.event.rules import Rules
 from db import engine as database
 from db import inbox, queue, ticket_history
 from db.inbox import ClaimedRow, Outcome
-from jobs import app, arguments, engine, newest, settings
-from jobs.newest import Event
+from jobs import app, arguments, engine, merge, settings
+from jobs.batch_telemetry import Batch, Job
+from jobs.merge import Event
 from jobs.retry import Backoff
-from jobs.seen import Batch, Job
 
 SLICE = 1.0  # seconds that a job goes on with what waits in others, instead of fetching and finishing them one by one
 LONG_BYTES = 1024 * 1024  # of a batch's payloads
@@ -125,10 +125,10 @@ async def _upsert(connection: AsyncConnection, events: Sequence[Event]) -> list[
     tickets = {key: list(group) for key, group in itertools.groupby(events, key=lambda one: one.key)}
     # Only for a ticket with several events here does one of them have to know what stood before.
     before = await ticket_history.standing(connection, [key for key, group in tickets.items() if len(group) > 1])
-    winners = [newest.winner(group) for group in tickets.values()]
+    winners = [merge.winner(group) for group in tickets.values()]
     written = await ticket_history.upsert(connection, winners, [one.row.id for one in events])
     return [
         Outcome(id=inbox_id, status="promoted", ticket_id=group[0].ticket.ticket_id, action=action)
         for key, group in tickets.items()
-        for inbox_id, action in newest.actions(group, before.get(key), written.get(key))
+        for inbox_id, action in merge.actions(group, before.get(key), written.get(key))
     ]

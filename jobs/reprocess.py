@@ -15,9 +15,9 @@ from db import inbox, queue
 from db.inbox import Selection
 from jobs import app, arguments, engine, middleware, promote
 from jobs.arguments import WrongArgumentsError
+from jobs.batch_telemetry import Batch, Job
 from jobs.promote import InboxId
 from jobs.retry import Backoff, GoesOnError
-from jobs.seen import Batch, Job
 from otel import logs
 
 SLICE = 1.0  # seconds that a job works before it makes room: a worker may have as few as two places

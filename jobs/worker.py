@@ -1,7 +1,7 @@
 """How does the worker outlive its Postgres?
 
 Procrastinate's worker ends when one of its sessions fails at the wrong moment. This one is then begun
-anew, on new connections, as soon as Postgres answers. What the former one left behind, jobs/in_hand.py takes back.
+anew, on new connections, as soon as Postgres answers. What the former one left behind, jobs/job_recovery.py takes back.
 """
 
 import asyncio

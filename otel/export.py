@@ -152,7 +152,7 @@ def _export_spans(resource: Resource, environ: Environ) -> Stop:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
 
     from otel import otlp  # noqa: PLC0415
-    from otel.bounded import BoundedSpans  # noqa: PLC0415
+    from otel.counting_span_queue import BoundedSpans  # noqa: PLC0415
 
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     import_module(f"{MODULES[_protocol('TRACES', environ)]}.trace_exporter").encode_spans = otlp.encode  # type: ignore[attr-defined]

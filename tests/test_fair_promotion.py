@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from app.shared_commit import SharedCommit
-from app.shares import LEAST, Shares
+from app.webhook.fair_share import LEAST, Shares
+from app.webhook.group_commit import SharedCommit
 from db import engine as engines
 from db import queue
 from db.inbox import Delivery

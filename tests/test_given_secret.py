@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import signature
+from app.webhook import signature
 from tests.conftest import clean_environment
 from tests.test_tenants import Environment, invoke, tenant_command
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from app import exchange, signature, webhook
-from app.keyring import Keyring
-from app.problems import Refusal
-from app.rules import Rules
+from app.event.rules import Rules
 from app.settings import Settings
-from app.shared_commit import SharedCommit
-from app.shares import Shares
-from app.tenant_rate import TenantRate
+from app.webhook import endpoint, request_record, signature
+from app.webhook.fair_share import Shares
+from app.webhook.group_commit import SharedCommit
+from app.webhook.keyring import Keyring
+from app.webhook.problems import Refusal
+from app.webhook.tenant_rate import TenantRate
 from db import engine as engines
 from db.tenants import Secrets
 from otel import tracing
@@ -30,7 +30,7 @@ BODY = b'{"tenant_id": "x"}'
 HEADERS = (b"", b"sha256=zz", b"0" * 64, b"sha256=" + b"0" * 64, b"\xff", b"A" * 43 + b"=")
 
 
-def work(inlet: webhook.Inlet, tenant_id: str, headers: dict[bytes, bytes]) -> collections.Counter[str]:
+def work(inlet: endpoint.Inlet, tenant_id: str, headers: dict[bytes, bytes]) -> collections.Counter[str]:
     """Count the digests that are made, and the comparisons, while a signature is verified that is wrong."""
     done: collections.Counter[str] = collections.Counter()
 
@@ -41,10 +41,10 @@ def work(inlet: webhook.Inlet, tenant_id: str, headers: dict[bytes, bytes]) -> c
             done["compare"] += 1
 
     place = tracing.place_of_request(None, "", {})
-    current = exchange.Exchange(headers, "c", place, 0.0, 0)
+    current = request_record.Exchange(headers, "c", place, 0.0, 0)
     sys.setprofile(count)
     try:
-        webhook.verify(inlet, current, tenant_id, BODY)
+        endpoint.verify(inlet, current, tenant_id, BODY)
     except Refusal as refusal:
         assert refusal.status == 401  # noqa: PT017
     finally:
@@ -71,11 +71,11 @@ def test_every_refusal_costs_two_digests_and_two_comparisons(
         assert work(inlet, tenant_id, given) == {"hmac": 2, "compare": 2}, (tenant_id, given)
 
 
-async def an_inlet(database: Database, secrets_key: str, tolerance: int) -> webhook.Inlet:
+async def an_inlet(database: Database, secrets_key: str, tolerance: int) -> endpoint.Inlet:
     """Make what the webhook verifies with, its tenants read from the database."""
     engine = engines.create_engine(database.url, "test", 1, 30.0)
     keyring = Keyring(engine, Secrets(secrets_key))
     await keyring.refresh()
     await engine.dispose()
     commits = SharedCommit(engine, Shares(), rows=1, size=1, timeout=1.0)
-    return webhook.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0), Rules())
+    return endpoint.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0), Rules())

@@ -20,10 +20,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from app import bulk_import, ticket_file
-from app.bulk_import import Tally
-from app.rules import Rules
-from app.ticket_file import Line
+from app.event.rules import Rules
+from app.importing import append as appending
+from app.importing import ticket_file
+from app.importing.append import Tally
+from app.importing.ticket_file import Line
 from db import engine as engines
 from db import queue
 from tests.parts import Database, Tenant, Worker, run
@@ -67,8 +68,8 @@ def read(content: bytes, form: str, limit: int = 1024 * 1024) -> tuple[list[byte
     """Give the payloads of a file of acme's, and what is told of its bad lines."""
     lines = ticket_file.Lines(io.BufferedReader(io.BytesIO(content)), limit)
     told: list[str] = []
-    given = bulk_import.batches(
-        ticket_file.payloads(lines, form, "acme", limit), bulk_import.origin("acme", None), Tally(), Rules(10_000),
+    given = appending.batches(
+        ticket_file.payloads(lines, form, "acme", limit), appending.origin("acme", None), Tally(), Rules(10_000),
         lambda line, error: told.append(f"{line.number} to {line.last}: {error}"),
     )  # fmt: skip
     return [delivery.payload for batch in given for delivery in batch], told
@@ -369,7 +370,7 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     """It stops by itself after two batches of four, because so much waits to be promoted."""
     file = tmp_path / "f.jsonl"
     file.write_bytes(lines_of(acme, 1000) + b"bad\n" + lines_of(acme, 2000)[len(lines_of(acme, 1000)) :])
-    database.query(waiting(bulk_import.AHEAD - 2))
+    database.query(waiting(appending.AHEAD - 2))
     arguments = [sys.executable, "-m", "app", "import", "--tenant", "acme", "--file", str(file)]
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
     try:
@@ -457,10 +458,10 @@ def test_it_says_where_promotion_does_not_catch_up(
     database: Database, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And goes on once there is room."""
-    monkeypatch.setattr(bulk_import, "STUCK", 0)
-    database.query(waiting(bulk_import.AHEAD))
-    where, tally, told = bulk_import.origin(acme.id, None), Tally(), []
-    given = bulk_import.batches([Line(1, 1, acme.body())], where, tally, Rules(), lambda *_: None)
+    monkeypatch.setattr(appending, "STUCK", 0)
+    database.query(waiting(appending.AHEAD))
+    where, tally, told = appending.origin(acme.id, None), Tally(), []
+    given = appending.batches([Line(1, 1, acme.body())], where, tally, Rules(), lambda *_: None)
 
     def tell(rows: int) -> None:
         told.append((rows, tally.appended))
@@ -470,12 +471,12 @@ def test_it_says_where_promotion_does_not_catch_up(
         engine = engines.create_engine(database.url, "test", 1, 30.0)
         try:
             async with engines.connection(engine) as connection:
-                await bulk_import.append(connection, given, tally, tell, is_known=False)
+                await appending.append(connection, given, tally, tell, is_known=False)
         finally:
             await engine.dispose()
 
     asyncio.run(append())
-    assert told == [(bulk_import.AHEAD * queue.JOB_ROWS, 0)]
+    assert told == [(appending.AHEAD * queue.JOB_ROWS, 0)]
     assert tally.appended == database.value("SELECT count(*) FROM inbox") == 1
 
 
@@ -484,5 +485,5 @@ def test_no_more_than_a_batch_is_in_memory() -> None:
     for resolution, rows in (("short", queue.JOB_ROWS), ("x" * 1024 * 1024, queue.JOB_BYTES // (1024 * 1024))):
         payload = ACME.body(resolution=resolution)
         lines = (Line(number, number, payload) for number in itertools.count(1))
-        given = bulk_import.batches(lines, bulk_import.origin("acme", "0"), Tally(), Rules(), lambda *_: None)
+        given = appending.batches(lines, appending.origin("acme", "0"), Tally(), Rules(), lambda *_: None)
         assert [len(next(given)) for _ in range(3)] == [rows] * 3

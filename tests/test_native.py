@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import event, native
-from app.html_text import text_of
-from app.rules import Rules
+from app import event
+from app.event import native
+from app.event.html_text import text_of
+from app.event.rules import Rules
 from tests.parts import Database, Server, Worker
 
 pytestmark = pytest.mark.one_postgres

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app import problems
+from app.webhook import problems
 from tests.parts import PATH, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres

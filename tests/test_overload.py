@@ -14,9 +14,9 @@ import psycopg
 import pytest
 import uvloop
 
-from app import server
-from app.crowd import EACH
-from app.room import CALM, FALL, LEAST, PERIOD, TARGET, Room
+from app.server import run as servers
+from app.server.refusal_log import EACH
+from app.webhook.admission import CALM, FALL, LEAST, PERIOD, TARGET, Room
 from tests.parts import JSON, PATH, Database, Server, Tenant, Worker
 
 pytestmark = pytest.mark.one_postgres
@@ -252,8 +252,8 @@ def test_a_turn_of_a_busy_loop_takes_in_many_connections() -> None:
                 transport.close()
         return count
 
-    bound = server.listen("127.0.0.1", 0)
-    assert uvloop.run(taken_in_a_turn(server.as_many(bound))) >= server.TAKEN_A_TURN
+    bound = servers.listen("127.0.0.1", 0)
+    assert uvloop.run(taken_in_a_turn(servers.as_many(bound))) >= servers.TAKEN_A_TURN
 
 
 def address(server: Server) -> tuple[str, int]:

@@ -15,12 +15,12 @@ import pytest
 
 import jobs.reconcile
 from app import settings as environments
+from app.dev.embedded_postgres import end_with_parent
 from app.sdp import client as clients
 from app.sdp import reconcile as run
 from app.sdp.client import Patience
-from app.sdp.run import MOST_FAILING
 from app.sdp.summary import Summary
-from db.embedded import end_with_parent
+from app.sdp.tenant_run import MOST_FAILING
 from db.engine import DatabaseError
 from db.tenants import Secrets
 from tests.fake_sdp import Asked, FakeSdp, running_sdp

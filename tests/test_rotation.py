@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
-from db.embedded import EmbeddedPostgres
+from app.dev.embedded_postgres import EmbeddedPostgres
 from tests.parts import Database, Server, Tenant
 from tests.test_tenants import Environment, invoke, tenant_command
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from app import sdp_commands
+from app.commands import sdp as sdp_commands
 from tests.fake_sdp import FakeSdp, running_sdp
 from tests.parts import Database, Worker
 from tests.test_tenants import Environment, invoke, tenant_command

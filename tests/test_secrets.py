@@ -11,8 +11,9 @@ import pytest
 from cryptography.fernet import Fernet
 from litestar.testing import TestClient
 
-from app import main, signature
+from app import main
 from app import settings as environments
+from app.webhook import signature
 from db import engine as engines
 from db import tenants
 from tests.parts import JSON, PATH, Database, Process, Server, Tenant, Worker

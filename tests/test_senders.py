@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app import signature
+from app.webhook import signature
 from tests.parts import Database, Server, Tenant
 from tests.senders import (
     ACCEPTED,

@@ -163,7 +163,7 @@ def test_only_one_module_reads_the_environment() -> None:
         if "os.environ" in path.read_text()
     }
     # What `dev` starts inherits the environment whole; OTEL_* are OpenTelemetry's, and one is prometheus_client's.
-    assert readers == {"app/settings.py", "app/children.py", "otel/export.py", "otel/metrics.py"}
+    assert readers == {"app/settings.py", "app/dev/children.py", "otel/export.py", "otel/metrics.py"}
 
 
 def test_the_drivers_urls_are_derived() -> None:

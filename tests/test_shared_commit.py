@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.shared_commit import QueueFullError, SharedCommit
-from app.shares import Shares
+from app.webhook.fair_share import Shares
+from app.webhook.group_commit import QueueFullError, SharedCommit
 from db import engine as engines
 from db.inbox import Delivery
 from otel import tracing

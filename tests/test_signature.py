@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import signature
+from app.webhook import signature
 
 pytestmark = pytest.mark.one_postgres
 

@@ -9,7 +9,7 @@ import pytest
 from db import engine as engines
 from db import queue
 from jobs import promote
-from jobs.seen import Job
+from jobs.batch_telemetry import Job
 from tests.parts import Database, Tenant
 
 ACME = Tenant("acme", "secret")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.tenant_rate import BURST_SECONDS, TenantRate
+from app.webhook.tenant_rate import BURST_SECONDS, TenantRate
 from tests.parts import JSON, Database, Server
 
 pytestmark = pytest.mark.one_postgres

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app import sender, signature
+from app.commands import send
+from app.webhook import signature
 from tests.parts import JSON, Database, Server, Tenant
 from tests.test_tenants import invoke
 
@@ -63,5 +64,5 @@ def test_the_tolerance_is_to_the_second(now: float, *, fresh: bool) -> None:
 
 
 def test_what_the_sender_signs_is_the_time_a_full_stop_and_the_body() -> None:
-    headers = sender.signed("a secret", b"{}", 1769851800)
+    headers = send.signed("a secret", b"{}", 1769851800)
     assert headers == {NAME: "1769851800", signature.HEADER: signature.sign(b"a secret", b"1769851800.{}")}

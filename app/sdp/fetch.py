@@ -6,11 +6,12 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry.trace import SpanKind
 
-from app import exchange, intake
-from app.rules import Rules
+from app import delivery as deliveries
+from app.event.rules import Rules
 from app.sdp import answers
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
+from app.webhook import request_record
 from db.inbox import Delivery
 from otel import tracing
 from otel.tracing import Place
@@ -31,7 +32,7 @@ class Fetched(msgspec.Struct, frozen=True):
 async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
     """Fetch a ticket. Raises GoneError where there is none, SdpError where it cannot be had."""
     place, since = tracing.place_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
-    correlation_id = exchange.correlation_id_of(None)
+    correlation_id = request_record.correlation_id_of(None)
     known = tracing.identity(correlation_id, tenant_id, ticket_id)
     attributes = {**ATTRIBUTES, "server.address": urlsplit(client.base_url).hostname or "", **known}
     try:
@@ -55,7 +56,7 @@ def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
 
 def delivery(fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
     """Give the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
-    read = intake.read(fetched.body, tenant_id, rules, fetched.place)
+    read = deliveries.read(fetched.body, tenant_id, rules, fetched.place)
     return msgspec.structs.replace(
         read, correlation_id=fetched.correlation_id, ticket_id=read.ticket_id or fetched.times.id
     )

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.rules import Rules
+from app.event.rules import Rules
 from app.sdp import account as accounts
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
-from app.sdp.run import Plan, Run
 from app.sdp.summary import Summary
+from app.sdp.tenant_run import Plan, Run
 from app.settings import Settings
 from db import engine as database
 from db import inbox, sdp, tenants

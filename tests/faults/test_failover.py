@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
-from db.embedded import EmbeddedPostgres
 from tests.faults import checker
 from tests.faults.proxy import Proxy
 from tests.faults.senders import Senders

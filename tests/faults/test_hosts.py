@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from app.dev.embedded_postgres import EmbeddedPostgres
 from db import engine as engines
-from db.embedded import EmbeddedPostgres
 from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
 from tests.parts import Database, Server, Worker

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from app.dev.embedded_postgres import EmbeddedPostgres
 from db import queue
-from db.embedded import EmbeddedPostgres
 from tests.parts import Database, Tenant, Worker
 
 StartWorker = Callable[..., Worker]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from db.embedded import EmbeddedPostgres
+from app.dev.embedded_postgres import EmbeddedPostgres
 from tests.parts import Database, Tenant, Worker
 
 StartWorker = Callable[..., Worker]

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 from cryptography.fernet import Fernet
 
+from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
-from db.embedded import EmbeddedPostgres
 from tests.conftest import clean_environment
 from tests.faults.proxy import Proxy
 from tests.parts import Database, Process, Tenant

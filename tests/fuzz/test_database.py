@@ -9,8 +9,9 @@ from typing import Any
 import hypothesis
 from hypothesis import strategies as st
 
-from app import event, signature
-from app.rules import Rules
+from app import event
+from app.event.rules import Rules
+from app.webhook import signature
 from db import engine as engines
 from db import inbox
 from db.inbox import Delivery

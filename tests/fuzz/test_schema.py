@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
-from app import signature
+from app.webhook import signature
 from tests.parts import PATH, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres

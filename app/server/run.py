@@ -44,7 +44,7 @@ def as_many(bound: socket.socket) -> list[socket.socket]:
 def options(settings: Settings) -> dict[str, Any]:
     """Give what uvicorn is told, in one process or in each of several."""
     return {
-        "http": "app.shedding:SheddingProtocol",
+        "http": "app.server.shedding:SheddingProtocol",
         "ws": "none",  # whatever is installed
         "proxy_headers": False,  # nothing here asks who the client is
         "log_config": None,

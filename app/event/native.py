@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app.html_text import text_of
-from app.rules import BrokenRule, RejectedError, ResolvedTicket, Rules, broken_rules, holds_nul, members_of
+from app.event.html_text import text_of
+from app.event.rules import BrokenRule, RejectedError, ResolvedTicket, Rules, broken_rules, holds_nul, members_of
 
 MAX_SUBJECT_CHARS = 1000
 MAX_TENANT_CHARS = 100

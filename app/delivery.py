@@ -1,7 +1,8 @@
 """How does an event that no webhook brought become a delivery? Read by the webhook's decoder, in a trace of its own."""
 
-from app import event, exchange
-from app.rules import Rules
+from app import event
+from app.event.rules import Rules
+from app.webhook import request_record
 from db import inbox
 from otel import tracing
 from otel.tracing import Place
@@ -23,7 +24,7 @@ def read(body: bytes, tenant_id: str, rules: Rules, place: Place | None = None) 
     return inbox.Delivery(
         tenant_id=tenant_id,
         ticket_id=ticket_id,
-        correlation_id=exchange.correlation_id_of(None),
+        correlation_id=request_record.correlation_id_of(None),
         traceparent=place.traceparent,
         payload=body,
         signature="",  # nobody signed it

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import click
 
-from app import given_secret
+from app.commands import secret_option
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,7 +49,7 @@ def checked_id(_context: click.Context, _parameter: click.Parameter, value: str)
 
 def _chosen(secret: str | None, file: BinaryIO | None) -> str:
     """Give the secret that was given, or a random one. Raises a usage error for an empty one; warns of a short one."""
-    value = given_secret.given(secret, file)
+    value = secret_option.given(secret, file)
     if value is None:
         return random.token_urlsafe(32)
     if not value.strip():
@@ -60,7 +60,7 @@ def _chosen(secret: str | None, file: BinaryIO | None) -> str:
 
 
 an_id = click.argument("tenant_id", metavar="ID", callback=checked_id)
-a_secret = given_secret.options("The secret; without it a random one is made.")
+a_secret = secret_option.options("The secret; without it a random one is made.")
 
 
 @click.group()
@@ -171,7 +171,7 @@ def _tell_secret(words: str, secret: str) -> None:
 
 def _run(act: Callable[["AsyncConnection", "Secrets"], Awaitable[Given]]) -> Given:
     """Run `act` on a connection of its own, with the keys that encrypt secrets."""
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from db import tenants  # noqa: PLC0415
 
     return on_database.run(lambda connection, settings: act(connection, tenants.Secrets(settings.secrets_key)))

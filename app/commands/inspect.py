@@ -30,7 +30,7 @@ def status(*, as_json: bool) -> None:
 
     Exits 1 when the oldest pending row has waited for more than a minute.
     """
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
     found = on_database.run(lambda connection, _settings: inspection.read_status(connection), TIMEOUT)
@@ -47,7 +47,7 @@ def status(*, as_json: bool) -> None:
 @as_json
 def trace(wanted: str, tenant_id: str | None, *, as_json: bool) -> None:
     """Show the life of a ticket, delivery by delivery; times are UTC."""
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
     jaeger = environment.load_or_exit().jaeger_url.rstrip("/")

@@ -23,8 +23,10 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from app import event, exchange, native, problems, signature
-from app.webhook import Accepted
+from app import event
+from app.event import native
+from app.webhook import problems, request_record, signature
+from app.webhook.endpoint import Accepted
 
 _ERRORS = (event.BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -120,7 +122,7 @@ def _parameters() -> list[Parameter | Reference]:
     return [
         _header(signature.HEADER, signed, "sha256=" + 64 * "0", required=True),
         _header(signature.TIMESTAMP_HEADER, timed, "1769851800"),
-        _header(exchange.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
+        _header(request_record.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
         _header("traceparent", continued, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]
 
@@ -130,7 +132,7 @@ def _header(name: str, what: str, example: str, schema: Schema = _TEXT, *, requi
 
 
 def _headers(status: str) -> dict[str, OpenAPIHeader]:
-    headers = {exchange.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
+    headers = {request_record.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
     if status == "401":
         headers["WWW-Authenticate"] = OpenAPIHeader(schema=_TEXT, description="The header that must sign the body.")
     if status in {"429", "503"}:

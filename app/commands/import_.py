@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from app import sdp_commands
 from app import settings as environment
-from app.tenant_commands import Duration
+from app.commands import sdp
+from app.commands.tenant import Duration
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from app.bulk_import import Origin, Tally
+    from app.importing.append import Origin, Tally
+    from app.importing.ticket_file import Line, Lines
     from app.settings import Settings
-    from app.ticket_file import Line, Lines
     from db.inbox import Delivery
 
 STATEMENT = 60.0  # seconds that one may take: Postgres may be busy, and nobody waits for an answer
@@ -33,7 +33,7 @@ CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 @click.option("--file", type=click.File("rb"), help="JSON lines or CSV, in UTF-8; `-` reads standard input.")
 @click.option(
     "--since",
-    type=Duration(days=sdp_commands.CENTURY),
+    type=Duration(days=sdp.CENTURY),
     help="Instead of a file: what ServiceDesk Plus itself has updated since so long ago, such as 2y.",
 )
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Unless the file's name tells it.")
@@ -59,26 +59,26 @@ def import_(  # noqa: PLR0913  (one for each option)
     A bad line is told and skipped, and makes it exit 1. After it was interrupted, run the same command again: it
     appends what is not there. docs/bulk-import.md shows both formats.
     """
-    from app import bulk_import, ticket_file  # noqa: PLC0415
-    from app.rules import Rules  # noqa: PLC0415
+    from app.event.rules import Rules  # noqa: PLC0415
+    from app.importing import append, ticket_file  # noqa: PLC0415
 
     if since is not None:
         if any((file, form, max_errors is not None, dry_run, again, no_wait)):
             raise click.UsageError("--since takes no other option but --tenant")
-        sdp_commands.import_since(tenant_id, since)
+        sdp.import_since(tenant_id, since)
         return
     if file is None:
         raise click.UsageError("give --file, or --since")
     if not (form := form or ticket_file.format_of(file.name)):
         raise click.UsageError("the file's name does not end in .jsonl, .ndjson or .csv: give --format")
     settings = environment.load_or_exit(secrets_key=not dry_run)
-    tally = bulk_import.Tally(most_skipped=max_errors)
+    tally = append.Tally(most_skipped=max_errors)
     with _told(tally):
-        where = bulk_import.origin(tenant_id, None if dry_run else ticket_file.fingerprint(file))
+        where = append.origin(tenant_id, None if dry_run else ticket_file.fingerprint(file))
         lines = ticket_file.Lines(file, settings.max_body_bytes)
         found = ticket_file.payloads(lines, form, tenant_id, settings.max_body_bytes)
         with Progress(file, lines, tally) as progress:
-            given = bulk_import.batches(found, where, tally, Rules.of(settings), progress.tell_bad)
+            given = append.batches(found, where, tally, Rules.of(settings), progress.tell_bad)
             if dry_run:
                 tally.appended = sum(len(batch) for batch in progress.shown(given))
             else:
@@ -89,14 +89,15 @@ def import_(  # noqa: PLR0913  (one for each option)
 def _append(
     where: "Origin", progress: "Progress", given: "Iterator[list[Delivery]]", *, again: bool, waits: bool
 ) -> None:
-    from app import bulk_import, on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
+    from app.importing import append  # noqa: PLC0415
 
     async def act(connection: "AsyncConnection", _settings: "Settings") -> None:
-        is_known = await bulk_import.is_known(connection, where) and not again
+        is_known = await append.is_known(connection, where) and not again
         if is_known:
             progress.tell("the inbox has lines of this file: they are passed over (unless --again)")
         tell_stuck = progress.tell_stuck if waits else None
-        await bulk_import.append(connection, progress.shown(given), progress.tally, tell_stuck, is_known=is_known)
+        await append.append(connection, progress.shown(given), progress.tally, tell_stuck, is_known=is_known)
 
     on_database.run(act, STATEMENT)
 
@@ -148,18 +149,18 @@ class Progress:
 @contextlib.contextmanager
 def _told(tally: "Tally") -> Iterator[None]:
     """Turn what ends an import early into a click error of one line, which says how it goes on."""
-    from app import bulk_import, ticket_file  # noqa: PLC0415
+    from app.importing import append, ticket_file  # noqa: PLC0415
 
     how = "run the same command again, and it appends what is not there"
     try:
         yield
     except ticket_file.FileError as error:
         raise click.ClickException(str(error)) from None
-    except bulk_import.UnknownTenantError:
+    except append.UnknownTenantError:
         raise click.ClickException("there is no such tenant: see `ticket-inbox tenant list`") from None
     except click.ClickException as error:
         raise click.ClickException(f"{error.message}; {tally.appended:,} lines were appended: {how}") from None
-    except (KeyboardInterrupt, bulk_import.InterruptedImportError):
+    except (KeyboardInterrupt, append.InterruptedImportError):
         raise click.ClickException(f"interrupted; {tally.appended:,} lines were appended: {how}") from None
 
 

@@ -12,14 +12,15 @@ import msgspec
 from litestar import asgi
 from litestar.types import HTTPScope, Receive, Send
 
-from app import event, exchange, problems, signature
-from app.exchange import Exchange
-from app.keyring import Keyring
-from app.problems import Refusal
-from app.rules import Rules
+from app import event
+from app.event.rules import Rules
 from app.settings import Settings
-from app.shared_commit import FULL, QueueFullError, SharedCommit
-from app.tenant_rate import TenantRate
+from app.webhook import problems, request_record, signature
+from app.webhook.group_commit import FULL, QueueFullError, SharedCommit
+from app.webhook.keyring import Keyring
+from app.webhook.problems import Refusal
+from app.webhook.request_record import Exchange
+from app.webhook.tenant_rate import TenantRate
 from db import engine as database
 from db import inbox
 
@@ -55,7 +56,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 @asgi(event.PATH, copy_scope=False)
 async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> None:
     """Take in one resolved ticket."""
-    current = exchange.of_webhook(scope["headers"])
+    current = request_record.of_webhook(scope["headers"])
     inlet: Inlet = scope["litestar_app"].state.inlet
     try:
         await accept(scope, current, inlet, receive)
@@ -65,7 +66,7 @@ async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> Non
         await problems.send(current, problems.unforeseen(error), send)
     else:
         accepted = _encode(Accepted(correlation_id=current.correlation_id))
-        await exchange.answer(current, 202, [(b"content-type", b"application/json")], accepted, send)
+        await request_record.answer(current, 202, [(b"content-type", b"application/json")], accepted, send)
 
 
 async def accept(scope: HTTPScope, current: Exchange, inlet: Inlet, receive: Receive) -> None:
@@ -100,7 +101,7 @@ def require_json(content_type: bytes) -> None:
 async def read_body(scope: HTTPScope, receive: Receive, declared: bytes, limit: int) -> bytes:
     """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so.
 
-    Of a body that is cut short on its way (too slow, no HTTP), `scope` says why: see app/connection.py.
+    Of a body that is cut short on its way (too slow, no HTTP), `scope` says why: see app/server/connection.py.
     """
     if declared.isdigit() and int(declared) > limit:
         raise problems.too_long(limit)

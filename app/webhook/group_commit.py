@@ -13,8 +13,8 @@ import msgspec
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.room import Room
-from app.shares import Shares
+from app.webhook.admission import Room
+from app.webhook.fair_share import Shares
 from db import engine as database
 from db import inbox, queue
 from otel import metrics, tracing

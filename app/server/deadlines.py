@@ -7,7 +7,7 @@ import resource
 from collections.abc import AsyncIterator
 
 from app import background
-from app.connection import LINGER_SECONDS, OPEN, OURS, Connection
+from app.server.connection import LINGER_SECONDS, OPEN, OURS, Connection
 from app.settings import Settings
 from otel import logs
 

@@ -14,9 +14,10 @@ from typing import Any, Self
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import event, intake
-from app.rules import Rules
-from app.ticket_file import Line
+from app import delivery as deliveries
+from app import event
+from app.event.rules import Rules
+from app.importing.ticket_file import Line
 from db import imports, inbox, queue
 from db.inbox import Delivery
 
@@ -137,7 +138,7 @@ def _delivery(
     error = line.error
     if error is None:
         try:
-            delivery = intake.read(line.payload, where.tenant_id, rules)
+            delivery = deliveries.read(line.payload, where.tenant_id, rules)
             error = delivery.error
         except event.MalformedError as malformed:
             error = str(malformed)

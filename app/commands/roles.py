@@ -80,7 +80,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Turn what goes wrong in the block into a click error of one line."""
-    from app.database_errors import told  # noqa: PLC0415
+    from app.commands.database_errors import told  # noqa: PLC0415
     from db.roles import RolesError  # noqa: PLC0415
 
     with told():

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from app import event, signature
+from app import event
+from app.webhook import signature
 
 TIMEOUT = 40.0  # seconds; what ServiceDesk Plus' own invokeurl waits
 

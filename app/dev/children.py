@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from db.embedded import end_with_parent
+from app.dev.embedded_postgres import end_with_parent
 
 ENDS_WITHIN = 30.0  # seconds, more than SHUTDOWN_TIMEOUT_SECONDS asks for by default
 Child = tuple[str, subprocess.Popen[bytes]]

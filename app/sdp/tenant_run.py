@@ -9,7 +9,7 @@ import msgspec
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.rules import Rules
+from app.event.rules import Rules
 from app.sdp import fetch, pages
 from app.sdp.answers import Named, Row
 from app.sdp.client import Client

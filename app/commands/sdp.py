@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from app import settings as environment
-from app.tenant_commands import Duration, an_id, checked_id, known
+from app.commands.tenant import Duration, an_id, checked_id, known
 
 if TYPE_CHECKING:
     from app.sdp.account import Account
@@ -62,7 +62,7 @@ def set_(
     check: bool,
 ) -> None:
     """Say where a tenant's ServiceDesk Plus is, and as whom to ask it. The credentials are kept encrypted."""
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from app.sdp import account as accounts  # noqa: PLC0415
     from db import sdp as configs  # noqa: PLC0415
     from db.tenants import Secrets  # noqa: PLC0415
@@ -91,7 +91,7 @@ def set_(
 @an_id
 def show(tenant_id: str) -> None:
     """Show where a tenant's ServiceDesk Plus is, and how far each run has come; times are UTC."""
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from db import sdp as configs  # noqa: PLC0415
 
     config = on_database.run(lambda connection, _settings: configs.read(connection, tenant_id))
@@ -105,7 +105,7 @@ def show(tenant_id: str) -> None:
 @an_id
 def clear(tenant_id: str) -> None:
     """Forget where a tenant's ServiceDesk Plus is, its credentials, and how far each run has come."""
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from db import sdp as configs  # noqa: PLC0415
 
     if not on_database.run(lambda connection, _settings: configs.clear(connection, tenant_id)):
@@ -170,7 +170,7 @@ def progress() -> Iterator[Callable[["Summary"], None]]:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Turn what goes wrong in the block into a click error of one line."""
-    from app.database_errors import told  # noqa: PLC0415
+    from app.commands.database_errors import told  # noqa: PLC0415
     from app.sdp.reconcile import NotReconciledError  # noqa: PLC0415
 
     with told():

@@ -11,9 +11,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import Send
 
-from app import exchange, signature
 from app.event import BrokenRule
-from app.exchange import Exchange, Headers
+from app.webhook import request_record, signature
+from app.webhook.request_record import Exchange, Headers
 from otel import logs
 
 MEDIA_TYPE = "application/problem+json"
@@ -87,7 +87,7 @@ class Refusal(Exception):  # noqa: N818  (an answer, not an error)
 async def send(current: Exchange, refusal: Refusal, send: Send) -> None:
     """Answer a webhook that is refused."""
     headers, body = answer(current, refusal)
-    await exchange.answer(current, refusal.status, headers, body, send)
+    await request_record.answer(current, refusal.status, headers, body, send)
 
 
 def answer(current: Exchange, refusal: Refusal) -> tuple[Headers, bytes]:
@@ -118,7 +118,7 @@ def whole(refusal: Refusal, correlation_id: str, *, stays: bool) -> bytes:
     headers = {
         "content-type": MEDIA_TYPE,
         "content-length": len(body),
-        exchange.HEADER: correlation_id,
+        request_record.HEADER: correlation_id,
         **({} if stays else {"connection": "close"}),
         **refusal.headers,
     }
@@ -134,8 +134,8 @@ def unforeseen(error: Exception) -> Refusal:
 
 def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
     """Answer a refusal of any other route."""
-    correlation_id = exchange.correlation_id_of(request.headers.get(exchange.HEADER, "").encode("latin-1"))
-    headers = refusal.headers | {exchange.HEADER: correlation_id}
+    correlation_id = request_record.correlation_id_of(request.headers.get(request_record.HEADER, "").encode("latin-1"))
+    headers = refusal.headers | {request_record.HEADER: correlation_id}
     problem = refusal.problem(correlation_id)
     return Response(problem, status_code=refusal.status, media_type=MEDIA_TYPE, headers=headers)
 
@@ -143,7 +143,7 @@ def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Pr
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer 500 for any other route, and log what happened."""
     response = on_refusal(request, unforeseen(error))
-    correlation_id = response.headers[exchange.HEADER]
+    correlation_id = response.headers[request_record.HEADER]
     logs.log(_logger, logging.ERROR, "request_failed", correlation_id=correlation_id, error=error)
     return response
 

@@ -7,12 +7,13 @@ import asyncio
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
-from app import event, exchange, problems
-from app.connection import Connection
-from app.crowd import Crowd
-from app.problems import Refusal
-from app.room import Room
-from app.shared_commit import FULL
+from app import event
+from app.server.connection import Connection
+from app.server.refusal_log import Crowd
+from app.webhook import problems, request_record
+from app.webhook.admission import Room
+from app.webhook.group_commit import FULL
+from app.webhook.problems import Refusal
 from otel import metrics
 
 REFUSAL = Refusal(503, FULL)
@@ -84,13 +85,13 @@ class SheddingProtocol(Connection):
         """Answer as the handler would, and leave the same to be seen, as long as there is not too much of it."""
         stays = self.parser.should_keep_alive()
         if _crowd.is_told(tenant_id):
-            current = exchange.of_webhook(self.headers)
+            current = request_record.of_webhook(self.headers)
             current.tenant_id, current.kind, current.error = tenant_id[:100], OUTCOME, FULL
             self.transport.write(problems.whole(REFUSAL, current.correlation_id, stays=stays))
-            exchange.leave(current, REFUSAL.status)
+            request_record.leave(current, REFUSAL.status)
         else:
-            given = dict(reversed(self.headers)).get(exchange.HEADER_BYTES)
-            self.transport.write(problems.whole(REFUSAL, exchange.correlation_id_of(given), stays=stays))
+            given = dict(reversed(self.headers)).get(request_record.HEADER_BYTES)
+            self.transport.write(problems.whole(REFUSAL, request_record.correlation_id_of(given), stays=stays))
             metrics.webhook_answered(event.PATH, REFUSAL.status, OUTCOME, 0, "", None)
         self.forget()
         if stays:

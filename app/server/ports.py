@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from app import server
+from app.server import run
 
 
 class Port(socket.socket):
@@ -35,7 +35,7 @@ def claim(host: str, port: int) -> socket.socket:
     Any server of this user's could join in. So we first listen alone, as a single server does, which is refused
     where somebody listens; and what we hold from then on is not to be reused, which has others refused.
     """
-    with server.listen(host, port) as alone:
+    with run.listen(host, port) as alone:
         if sys.platform != "linux":
             return alone.dup()  # elsewhere the kernel would give all connections to one of them
         alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

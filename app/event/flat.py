@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app import native
-from app.rules import (
+from app.event import native
+from app.event.rules import (
     BrokenRule,
     MalformedError,
     RejectedError,

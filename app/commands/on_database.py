@@ -7,7 +7,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import settings as environment
-from app.database_errors import told
+from app.commands.database_errors import told
 from app.settings import Settings
 from db import engine as database
 

@@ -20,8 +20,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app import server, shared_port
 from app import settings as environment
+from app.server import ports, run
 from app.settings import Settings
 from otel import logs
 
@@ -42,9 +42,9 @@ def serve(settings: Settings, processes: int) -> None:
 
     logs.configure(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
-        port = shared_port.claim(settings.host, settings.port)
-        ports = [stack.enter_context(one) for one in server.as_many(port)]
-        supervisor = Supervisor(ChildConfig.of(settings, processes), ports)
+        port = ports.claim(settings.host, settings.port)
+        sockets = [stack.enter_context(one) for one in run.as_many(port)]
+        supervisor = Supervisor(ChildConfig.of(settings, processes), sockets)
         try:
             stack.enter_context(metrics.shared())
         except OSError as error:
@@ -65,7 +65,7 @@ class ChildConfig(uvicorn.Config):
             host=settings.host,
             workers=processes,
             timeout_worker_healthcheck=SILENT_SECONDS,
-            **server.options(settings),
+            **run.options(settings),
         )
 
     def load(self) -> None:

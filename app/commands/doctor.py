@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
-from app.operator_commands import duration
+from app.commands.inspect import duration
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def doctor(tenant_id: str, url: str | None) -> None:
 
     Changes nothing, and sends nothing that is kept. Exits 1 where something has to be mended.
     """
-    from app import on_database  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
 
     async def look(connection: "AsyncConnection", settings: Settings) -> list[Finding]:
         return [found async for found in findings(connection, settings, tenant_id, url)]

@@ -9,12 +9,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app import exchange, problems
-from app.corked import CorkedTransport
-from app.problems import Refusal
+from app.server.buffered_transport import CorkedTransport
 from app.settings import Settings  # noqa: TC001  (as everywhere here)
+from app.webhook import problems, request_record
+from app.webhook.problems import Refusal
 
-OPEN: set["Connection"] = set()  # all of this process; app/patience.py looks after them
+OPEN: set["Connection"] = set()  # all of this process; app/server/deadlines.py looks after them
 LINGER_SECONDS = 5.0  # so long a peer may send on after its last answer, without being heard
 READ = 256 * 1024  # bytes: at most so many come at once
 CHUNKED = 8  # times: a body in chunks of one byte each is six times as long on its way
@@ -214,8 +214,8 @@ class Connection(HttpToolsProtocol):
             self.refuse(Refusal(503, "Too many connections are open (MAX_CONNECTIONS); send it again."))
 
     def _say_last(self, refusal: Refusal) -> None:
-        given = dict(reversed(self.headers or [])).get(exchange.HEADER_BYTES)
-        self.transport.write(problems.unread(refusal, exchange.correlation_id_of(given)))
+        given = dict(reversed(self.headers or [])).get(request_record.HEADER_BYTES)
+        self.transport.write(problems.unread(refusal, request_record.correlation_id_of(given)))
         self.transport.close()
         self.due, self.is_lingering = self.loop.time() + LINGER_SECONDS, True
 

@@ -1,0 +1,1 @@
+"""How do the tickets of a file come into the inbox?"""

@@ -1,0 +1,1 @@
+"""How do bytes on a port become requests, within limits, in one process or several?"""

@@ -1,0 +1,1 @@
+"""How is a resolved ticket's webhook verified, committed and answered?"""
