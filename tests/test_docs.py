@@ -14,12 +14,12 @@ from app import cli
 from app.cli import main
 from app.commands import sdp
 from app.settings import Settings
+from tests import ROOT
 from tests.conftest import clean_environment
-from tests.parts import Database, Server, Tenant, run
+from tests.support.system import Database, Server, Tenant, run
 
 pytestmark = pytest.mark.one_postgres
 
-ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs/webhooks/resolved-ticket-webhook-setup.md"
 README = (ROOT / "README.md").read_text()
 SENDERS = "".join(path.read_text() for path in ROOT.glob("docs/webhooks/senders/send_resolved.*"))

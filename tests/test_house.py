@@ -11,9 +11,9 @@ from types import ModuleType
 
 import pytest
 
-pytestmark = pytest.mark.one_postgres
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.one_postgres
 
 
 def test_imports_go_one_way() -> None:

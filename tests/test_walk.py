@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from tests.parts import Database, Server, Worker, run
+from tests.support.system import Database, Server, Worker, run
 
 
 def test_one_webhook_becomes_one_ticket(

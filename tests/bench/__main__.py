@@ -8,7 +8,7 @@ import argparse
 import itertools
 import time
 
-from tests.bench import accepting, designs, growth, parts, plots, promoting, storing, table
+from tests.bench import accepting, designs, growth, plots, promoting, storing, table, workbench
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def main() -> None:
     rounds, seconds = given.rounds, given.seconds
     began = time.monotonic()
     rows: list[table.Row] = []
-    with parts.rig() as rig, designs.redis() as redis:
+    with workbench.rig() as rig, designs.redis() as redis:
         designs.make_tables(rig)
-        machine = parts.machine(rig.database)
+        machine = workbench.machine(rig.database)
         for row in itertools.chain(
             accepting.beside_others(rig, redis, rounds, seconds),
             storing.at_full_load(rig, redis, seconds * 12),

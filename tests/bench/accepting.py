@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from tests.bench import designs, parts, plots, table
+from tests.bench import designs, plots, table, workbench
 from tests.bench.designs import Redis
-from tests.bench.parts import Rig
 from tests.bench.table import Row
+from tests.bench.workbench import Rig
 
 PEERS = {"insert": "FastAPI + Pydantic + SQLAlchemy INSERT", "celery": "FastAPI + Pydantic + Celery + Redis"}
 
@@ -20,7 +20,7 @@ def beside_others(rig: Rig, redis: Redis | None, rounds: int, seconds: float) ->
         known["insert"] = stack.enter_context(designs.peer(rig, "fastapi_insert"))
         if redis:
             known["celery"] = stack.enter_context(designs.peer(rig, "fastapi_celery", REDIS_URL=redis.url))
-        found = table.in_turn(known, rounds, lambda one: parts.load_port(one.port, rig.tenant, seconds))
+        found = table.in_turn(known, rounds, lambda one: workbench.load_port(one.port, rig.tenant, seconds))
     rates = {name: [run["per_second"] for run in runs] for name, runs in found.items()}
     words, ratio = table.compared(rates, "ours", "no-op")
     yield Row("accepted/s beside a no-op Litestar handler", words, f"{ratio:.2f}", "0.85 / 0.60")
@@ -42,7 +42,9 @@ def beside_others(rig: Rig, redis: Redis | None, rounds: int, seconds: float) ->
 def by_processes(rig: Rig, rounds: int, seconds: float) -> Iterator[Row]:
     """Compare two server processes on one port with one."""
     with rig.server() as one, rig.server(processes=2) as two:
-        runs = table.in_turn({"one": one, "two": two}, rounds, lambda server: parts.load(server, rig.tenant, seconds))
+        runs = table.in_turn(
+            {"one": one, "two": two}, rounds, lambda server: workbench.load(server, rig.tenant, seconds)
+        )
     words, ratio = table.compared(
         {name: [run["per_second"] for run in taken] for name, taken in runs.items()}, "two", "one"
     )

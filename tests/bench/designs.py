@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from tests.bench.parts import ROOT, Rig
+from tests import ROOT
+from tests.bench.workbench import Rig
 
 
 class Design(NamedTuple):

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.bench import parts, plots, table
+from tests.bench import plots, table, workbench
 from tests.bench.table import Row
-from tests.parts import Database
+from tests.support.system import Database
 
 ROWS, JOBS = 5_000_000, 1_000_000
 STEPS = (0, 1, 2, 5)  # fifths of them at which it is measured
@@ -25,13 +25,13 @@ SELECT 'promote', 'promote', 'succeeded', jsonb_build_object('inbox_ids', jsonb_
 def accepted(rounds: int, seconds: float) -> Iterator[Row]:
     """Compare what is accepted beside full tables with what is accepted beside empty ones, each on a Postgres of its own."""
     rates: dict[int, tuple[float, float]] = {}
-    with parts.rig() as fresh, parts.rig("max_wal_size=8GB", "checkpoint_timeout=30min") as old:
+    with workbench.rig() as fresh, workbench.rig("max_wal_size=8GB", "checkpoint_timeout=30min") as old:
         with fresh.server() as one, old.server() as other:
             there = 0
             for step in STEPS:
                 fill(old.database, step - there)
                 there = step
-                runs = table.in_turn({"empty": (one, fresh), "full": (other, old)}, rounds, lambda each: parts.load(each[0], each[1].tenant, seconds)["per_second"])  # fmt: skip
+                runs = table.in_turn({"empty": (one, fresh), "full": (other, old)}, rounds, lambda each: workbench.load(each[0], each[1].tenant, seconds)["per_second"])  # fmt: skip
                 rates[step * ROWS // 5] = table.compared(runs, "full", "empty")[1], statistics.median(runs["full"])
         size = old.database.value("SELECT pg_size_pretty(pg_total_relation_size('inbox'))")
     plots.growth({rows: ratio for rows, (ratio, _) in rates.items()})

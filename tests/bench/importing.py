@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 import psycopg
 
-from tests.bench import parts
-from tests.bench.parts import Rig
-from tests.parts import Server
+from tests.bench import workbench
+from tests.bench.workbench import Rig
+from tests.support.system import Server
 
 RATE = 17  # webhooks a second: a thousand a minute
 INTO = "inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature)"
@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000, help="lines of the file (default: 50,000)")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    with parts.rig() as rig, tempfile.TemporaryDirectory() as directory:
+    with workbench.rig() as rig, tempfile.TemporaryDirectory() as directory:
         file = write(rig, Path(directory) / "tickets.jsonl", given.rows)
-        print(parts.machine(rig.database), f"{given.rows:,} lines of {parts.BODY} bytes", sep=", ")
+        print(workbench.machine(rig.database), f"{given.rows:,} lines of {workbench.BODY} bytes", sep=", ")
         found = rounds(rig, file, given.rows, given.rounds)
         import_ = statistics.median(found["import"])
         for name, rates in found.items():
@@ -46,7 +46,7 @@ def main() -> None:
 def write(rig: Rig, file: Path, rows: int) -> Path:
     """Write that many tickets of the tenant's, as JSON lines."""
     with file.open("wb") as lines:
-        lines.writelines(parts.body_of(rig.tenant) + b"\n" for _ in range(rows))
+        lines.writelines(workbench.body_of(rig.tenant) + b"\n" for _ in range(rows))
     return file
 
 
@@ -56,12 +56,12 @@ def rounds(rig: Rig, file: Path, rows: int, count: int) -> dict[str, list[float]
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(count):
         for name, way in ways.items():
-            parts.empty(rig.database)
+            workbench.empty(rig.database)
             began = time.perf_counter()
             way(rig, file)
             found[name].append(rows / (time.perf_counter() - began))
             assert rig.database.value("SELECT count(*) FROM inbox") == rows
-    parts.empty(rig.database)
+    workbench.empty(rig.database)
     return found
 
 
@@ -102,18 +102,18 @@ def row(line: bytes) -> Row:
 def beside(rig: Rig, file: Path, rows: int) -> None:
     """Tell how long fresh webhooks take, alone and beside an import that keeps server, worker and Postgres company."""
     with rig.server() as server, rig.worker():
-        asyncio.run(parts.steadily(server, rig.tenant, RATE, 3))
+        asyncio.run(workbench.steadily(server, rig.tenant, RATE, 3))
         for name, more in (("alone", None), ("beside an import", []), ("beside one that does not wait", ["--no-wait"])):
-            parts.empty(rig.database)
+            workbench.empty(rig.database)
             accepted, seconds = traffic(rig, server, file, more)
             rig.database.wait_for("SELECT count(*) FROM inbox WHERE status = 'pending'", 0, within=600)
             stored = rig.database.query(
                 "SELECT extract(epoch FROM promoted_at - received_at)::float8 AS seconds FROM inbox "
                 "WHERE source = 'webhook_resolved'")  # fmt: skip
-            told = parts.percentiles([row["seconds"] for row in stored])
+            told = workbench.percentiles([row["seconds"] for row in stored])
             pace = f"; {rows / seconds:,.0f} rows/s into the inbox" if more is not None else ""
             print(
-                f"webhooks {name}: accepted {parts.percentiles(accepted)}, stored {told}, {len(stored)} webhooks{pace}"
+                f"webhooks {name}: accepted {workbench.percentiles(accepted)}, stored {told}, {len(stored)} webhooks{pace}"
             )
 
 
@@ -124,7 +124,7 @@ def traffic(rig: Rig, server: Server, file: Path, more: list[str] | None) -> tup
 
     def send() -> None:
         while not ends.is_set():
-            accepted.extend(asyncio.run(parts.steadily(server, rig.tenant, RATE, 1)))
+            accepted.extend(asyncio.run(workbench.steadily(server, rig.tenant, RATE, 1)))
 
     sending = threading.Thread(target=send)
     sending.start()

@@ -8,9 +8,9 @@ import asyncio
 import threading
 import time
 
-from tests.bench import parts
-from tests.bench.parts import Rig
-from tests.parts import Database, Server
+from tests.bench import workbench
+from tests.bench.workbench import Rig
+from tests.support.system import Database, Server
 
 RATE = 17  # webhooks a second: a thousand a minute
 
@@ -20,20 +20,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="old rows in the inbox (default: 1,000,000)")
     rows = parser.parse_args().rows
-    with parts.rig() as rig, rig.server() as server, rig.worker() as worker:
-        print(parts.machine(rig.database), f"{rows:,} old rows of {parts.BODY} bytes", sep=", ")
-        asyncio.run(parts.steadily(server, rig.tenant, RATE, 3))
+    with workbench.rig() as rig, rig.server() as server, rig.worker() as worker:
+        print(workbench.machine(rig.database), f"{rows:,} old rows of {workbench.BODY} bytes", sep=", ")
+        asyncio.run(workbench.steadily(server, rig.tenant, RATE, 3))
         alone = traffic(rig, server, lambda: time.sleep(20))
         print("fresh webhooks, alone:", alone)
         fill(rig.database, rows)
-        idle = parts.peak_mb(worker.process.pid)
+        idle = workbench.peak_mb(worker.process.pid)
         some = min(100_000, rows)
         print(f"fresh webhooks while {some:,} are reprocessed:", traffic(rig, server, lambda: reprocess(rig, some)))
         began = time.perf_counter()
         reprocess(rig, rows)
         took = time.perf_counter() - began
         print(f"reprocess of {rows:,}: {took:.0f} s, {rows / took:,.0f} rows/s, worker's memory at its highest "
-              f"{parts.peak_mb(worker.process.pid):.0f} MB after {idle:.0f} MB before")  # fmt: skip
+              f"{workbench.peak_mb(worker.process.pid):.0f} MB after {idle:.0f} MB before")  # fmt: skip
         rig.database.query("UPDATE inbox SET received_at = now() - interval '91 days' WHERE correlation_id = 'old'")
         rig.database.query("VACUUM ANALYZE inbox")
         began = time.perf_counter()
@@ -79,7 +79,7 @@ def traffic(rig: Rig, server: Server, meanwhile: "object") -> str:
 
     def send() -> None:
         while not ends.is_set():
-            accepted.extend(asyncio.run(parts.steadily(server, rig.tenant, RATE, 1)))
+            accepted.extend(asyncio.run(workbench.steadily(server, rig.tenant, RATE, 1)))
 
     sending = threading.Thread(target=send)
     sending.start()
@@ -90,8 +90,8 @@ def traffic(rig: Rig, server: Server, meanwhile: "object") -> str:
     stored = rig.database.query(
         "SELECT extract(epoch FROM promoted_at - received_at)::float8 AS seconds FROM inbox "
         "WHERE id > %s AND correlation_id <> 'old'", after)  # fmt: skip
-    return (f"accepted {parts.percentiles(accepted)}, "
-            f"stored {parts.percentiles([row['seconds'] for row in stored])}, {len(stored)} webhooks")  # fmt: skip
+    return (f"accepted {workbench.percentiles(accepted)}, "
+            f"stored {workbench.percentiles([row['seconds'] for row in stored])}, {len(stored)} webhooks")  # fmt: skip
 
 
 if __name__ == "__main__":

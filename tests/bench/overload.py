@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.bench import parts
-from tests.bench.parts import Rig
-from tests.parts import Server, Tenant
+from tests import ROOT
+from tests.bench import workbench
+from tests.bench.workbench import Rig
+from tests.support.system import Server, Tenant
 
 PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
 
@@ -34,8 +35,8 @@ def main() -> None:
     parser.add_argument("--senders", type=int, default=2, help="processes that send")
     parser.add_argument("--quiet", type=float, default=0, help="webhooks a second of a second, quiet tenant beside it")
     given = parser.parse_args()
-    with parts.rig() as rig, tempfile.TemporaryDirectory() as directory:
-        print(parts.machine(rig.database))
+    with workbench.rig() as rig, tempfile.TemporaryDirectory() as directory:
+        print(workbench.machine(rig.database))
         overloaded(rig, given, Path(directory))
 
 
@@ -44,9 +45,9 @@ def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
     quiet = rig.add_tenant("quiet")
     with rig.server() as server, rig.worker():
         server.wait_until_known(quiet)
-        takes = given.rate or parts.load(server, rig.tenant, 5)["per_second"]
+        takes = given.rate or workbench.load(server, rig.tenant, 5)["per_second"]
         rig.database.wait_for(PENDING, 0, within=120)
-        before = parts.memory_mb(server.process.pid)
+        before = workbench.memory_mb(server.process.pid)
         rate = takes * given.times
         print(f"takes {takes:,.0f}/s; offered {rate:,.0f}/s for {given.seconds:.0f} s", flush=True)
         senders = [
@@ -58,8 +59,8 @@ def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
             print("the quiet tenant:", *told([one]), sep="\n  ")
         print("those beyond:", *told(senders), sep="\n  ")
         print(f"a statement took {statement_ms(server):.0f} ms on average")
-        after = parts.memory_mb(server.process.pid)
-        peak = parts.peak_mb(server.process.pid)
+        after = workbench.memory_mb(server.process.pid)
+        peak = workbench.peak_mb(server.process.pid)
         print(f"server's memory before, at its highest, after: {before:.0f}, {peak:.0f}, {after:.0f} MB")
         began = time.perf_counter()
         rig.database.wait_for(PENDING, 0, within=600)
@@ -87,7 +88,7 @@ class Sender:
             f"--rate={rate}", f"--connections={connections}", f"--accepted={accepted}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.load", *arguments], cwd=parts.ROOT, stdout=subprocess.PIPE
+            [sys.executable, "-m", "tests.bench.load", *arguments], cwd=ROOT, stdout=subprocess.PIPE
         )
 
     def found(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tests.bench.parts import ROOT
+from tests import ROOT
 
 FOLDER = ROOT / "docs/performance"
 OURS, OTHERS = "#2f6fb0", "#9aa5b1"

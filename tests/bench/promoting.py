@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import engine as engines
 from db import inbox
 from db.inbox import Delivery
-from tests.bench import parts, plots
-from tests.bench.parts import Rig
+from tests.bench import plots, workbench
 from tests.bench.table import Row
+from tests.bench.workbench import Rig
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 ROWS = 1500  # of each size at most
@@ -23,9 +23,9 @@ BATCHES = 60  # of each size at most
 
 def alone(rig: Rig) -> Iterator[Row]:
     """Measure one worker on a backlog, the full-text index on."""
-    parts.empty(rig.database)
+    workbench.empty(rig.database)
     with rig.server() as server:
-        parts.load(server, rig.tenant, 8)
+        workbench.load(server, rig.tenant, 8)
     rows = rig.database.value("SELECT count(*) FROM inbox")
     with rig.worker():
         began = time.perf_counter()
@@ -35,7 +35,7 @@ def alone(rig: Rig) -> Iterator[Row]:
 
 def by_batch(rig: Rig) -> Iterator[Row]:
     """Measure append and promotion, each in one commit, by the size of the batch."""
-    parts.empty(rig.database)
+    workbench.empty(rig.database)
     costs = asyncio.run(_costs(rig))
     plots.batches(costs)
     for size in (1, 50, 500):
@@ -69,7 +69,7 @@ async def _cost(engine: AsyncEngine, rig: Rig, size: int) -> tuple[float, float]
 
 
 def _delivery(rig: Rig) -> Delivery:
-    body = parts.body_of(rig.tenant)
+    body = workbench.body_of(rig.tenant)
     return Delivery(
         tenant_id=rig.tenant.id, ticket_id=json.loads(body)["ticket_id"], correlation_id=str(uuid.uuid4()),
         traceparent=f"00-{'a' * 32}-{'b' * 16}-00", payload=body, signature="0" * 64,

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from tests.bench import designs, parts, plots
+from tests.bench import designs, plots, workbench
 from tests.bench.accepting import PEERS
 from tests.bench.designs import Redis
-from tests.bench.parts import Rig
 from tests.bench.table import Row
-from tests.parts import Server
+from tests.bench.workbench import Rig
+from tests.support.system import Server
 
 LAGS = """
 SELECT floor(extract(epoch FROM received_at - min(received_at) OVER ()))::int AS second,
@@ -37,15 +37,15 @@ def at_full_load(rig: Rig, redis: Redis | None, seconds: float) -> Iterator[Row]
     """Receive and store at full load for `seconds`, the no-op handler measured before and after."""
     before = noop_rate(rig)
     celery = by_celery(rig, redis, seconds / 3) if redis else None
-    parts.empty(rig.database)
+    workbench.empty(rig.database)
     with rig.server() as server, rig.worker() as worker:
-        parts.load(server, rig.tenant, 2)
+        workbench.load(server, rig.tenant, 2)
         rig.database.wait_for(PENDING, 0, within=60)
         after = rig.database.value("SELECT max(id) FROM inbox")
         known = rig.database.value("SELECT count(*) FROM inbox")
         wal = rig.database.value("SELECT pg_current_wal_lsn()::text")
         pids = [server.process.pid, worker.process.pid]
-        ours = spent(rig, pids, lambda: parts.received_and_stored(rig, server, seconds), lambda: rig.database.value("SELECT count(*) FROM inbox WHERE id > %s", after))  # fmt: skip
+        ours = spent(rig, pids, lambda: workbench.received_and_stored(rig, server, seconds), lambda: rig.database.value("SELECT count(*) FROM inbox WHERE id > %s", after))  # fmt: skip
     disk = rig.database.query(DISK, wal, known)[0]
     noop = (before + noop_rate(rig)) / 2
     yield Row(
@@ -58,7 +58,9 @@ def at_full_load(rig: Rig, redis: Redis | None, seconds: float) -> Iterator[Row]
             f"{ours.per_second:,.0f} beside {celery.per_second:,.0f}", f"{ours.per_second / celery.per_second:.1f} x", "18 x / 10 x",
         )  # fmt: skip
     lags = rig.database.query(LAGS, after)
-    yield Row("receipt to stored at that load", parts.percentiles([row["lag"] for row in lags]), "", "p99 250 ms / 1 s")
+    yield Row(
+        "receipt to stored at that load", workbench.percentiles([row["lag"] for row in lags]), "", "p99 250 ms / 1 s"
+    )
     plots.lag(lags)
     yield Row(
         "disk of a stored webhook of 1.4 KB: inbox, ticket_history, each with its indexes; WAL",
@@ -73,7 +75,7 @@ def at_full_load(rig: Rig, redis: Redis | None, seconds: float) -> Iterator[Row]
 
 def noop_rate(rig: Rig) -> float:
     with designs.noop() as server:
-        return float(parts.load_port(server.port, rig.tenant, 5)["per_second"])
+        return float(workbench.load_port(server.port, rig.tenant, 5)["per_second"])
 
 
 def by_celery(rig: Rig, redis: Redis, seconds: float) -> Stored:
@@ -86,7 +88,7 @@ def by_celery(rig: Rig, redis: Redis, seconds: float) -> Stored:
 
         def run() -> float:
             began = time.perf_counter()
-            parts.load_port(server.port, rig.tenant, seconds)
+            workbench.load_port(server.port, rig.tenant, seconds)
             return count() / (time.perf_counter() - began)
 
         def count() -> int:
@@ -98,32 +100,32 @@ def by_celery(rig: Rig, redis: Redis, seconds: float) -> Stored:
 def spent(rig: Rig, process_ids: list[int], run: Callable[[], float], count: Callable[[], int]) -> Stored:
     """Run, and share out the processor time among the webhooks that it stored."""
     known = count()
-    before, postgres = sum(map(parts.cpu_seconds, process_ids)), parts.cpu_seconds(rig.postgres)
+    before, postgres = sum(map(workbench.cpu_seconds, process_ids)), workbench.cpu_seconds(rig.postgres)
     per_second = run()
     stored = count() - known
-    after = sum(map(parts.cpu_seconds, process_ids))
+    after = sum(map(workbench.cpu_seconds, process_ids))
     return Stored(
-        per_second, (after - before) / stored * 1e6, (parts.cpu_seconds(rig.postgres) - postgres) / stored * 1e6
+        per_second, (after - before) / stored * 1e6, (workbench.cpu_seconds(rig.postgres) - postgres) / stored * 1e6
     )
 
 
 def steadily(rig: Rig, seconds: float, rate: float = 17) -> Iterator[Row]:
     """Measure the latencies at a thousand webhooks a minute, open loop."""
-    parts.empty(rig.database)
+    workbench.empty(rig.database)
     with rig.server() as server, rig.worker():
         accepted, lags = at_rate(rig, server, rate, seconds)
     yield Row(
         f"{rate:g} webhooks/s: accepted, median / p99 / longest",
         f"{accepted['p50_ms']:.1f} / {accepted['p99_ms']:.1f} / {accepted['longest_ms']:.1f} ms", "", "p99 5 ms / 50 ms",
     )  # fmt: skip
-    yield Row(f"{rate:g} webhooks/s: receipt to stored", parts.percentiles(lags), "", "p99 50 ms / 1 s")
+    yield Row(f"{rate:g} webhooks/s: receipt to stored", workbench.percentiles(lags), "", "p99 50 ms / 1 s")
 
 
 def at_rate(rig: Rig, server: Server, rate: float, seconds: float) -> tuple[dict[str, Any], list[float]]:
     """Send at a rate, after three seconds that do not count; give what the sender saw, and the lags in seconds."""
-    parts.load(server, rig.tenant, 3, rate)
+    workbench.load(server, rig.tenant, 3, rate)
     after = rig.database.value("SELECT max(id) FROM inbox")
-    accepted = parts.load(server, rig.tenant, seconds, rate)
+    accepted = workbench.load(server, rig.tenant, seconds, rate)
     rig.database.wait_for(PENDING, 0, within=60)
     return accepted, [row["lag"] for row in rig.database.query(LAGS, after)]
 
@@ -132,12 +134,12 @@ def by_processes(rig: Rig, seconds: float) -> Iterator[Row]:
     """See what Postgres makes of four server processes and four workers."""
     rates = {}
     for count in (1, 2, 4):
-        parts.empty(rig.database)
+        workbench.empty(rig.database)
         with rig.server(processes=count) as server, contextlib.ExitStack() as stack:
             for _ in range(count):
                 stack.enter_context(rig.worker())
-            parts.load(server, rig.tenant, 2)
-            rates[count] = parts.received_and_stored(rig, server, seconds)
+            workbench.load(server, rig.tenant, 2)
+            rates[count] = workbench.received_and_stored(rig, server, seconds)
     one = rates.pop(1)
     for count, rate in rates.items():
         yield Row(

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from tests.bench.parts import ROOT
+from tests import ROOT
 
 One = TypeVar("One")
 Found = TypeVar("Found")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import psycopg
 
-from tests.bench import parts, storing
-from tests.bench.parts import Rig
+from tests.bench import storing, workbench
+from tests.bench.workbench import Rig
 
 RATE = 1000.0  # webhooks a second
 SECONDS = 20.0  # at full load, before and after
@@ -23,27 +23,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=10)
     minutes = parser.parse_args().minutes
-    with parts.rig() as rig:
-        print(parts.machine(rig.database))
+    with workbench.rig() as rig:
+        print(workbench.machine(rig.database))
         beside_open_transaction(rig, minutes)
-        parts.empty(rig.database)
+        workbench.empty(rig.database)
         at_full_load(rig, minutes)
 
 
 def beside_open_transaction(rig: Rig, minutes: int) -> None:
     """Compare what is stored at full load before and after minutes at RATE beside an open transaction."""
     with rig.server() as server, rig.worker():
-        parts.received_and_stored(rig, server, 5)
+        workbench.received_and_stored(rig, server, 5)
         with left_open(rig):
-            before = parts.received_and_stored(rig, server, SECONDS)
+            before = workbench.received_and_stored(rig, server, SECONDS)
             for minute in range(minutes):
                 accepted, lags = storing.at_rate(rig, server, RATE, 60)
                 dead = rig.database.value(
                     "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'procrastinate_jobs'"
                 )
                 print(f"minute {minute + 1} at {RATE:,.0f}/s beside an open transaction: accepted p99 {accepted['p99_ms']:.0f} ms, "
-                      f"receipt to stored {parts.percentiles(lags)}, {dead:,} dead jobs", flush=True)  # fmt: skip
-            after = parts.received_and_stored(rig, server, SECONDS)
+                      f"receipt to stored {workbench.percentiles(lags)}, {dead:,} dead jobs", flush=True)  # fmt: skip
+            after = workbench.received_and_stored(rig, server, SECONDS)
     print(f"received and stored/s at full load beside it: {after:,.0f} after {minutes} minutes, {before:,.0f} before, "
           f"{after / before:.2f}")  # fmt: skip
 
@@ -64,8 +64,8 @@ def at_full_load(rig: Rig, minutes: int) -> None:
     rates = []
     with rig.server() as server, rig.worker() as worker:
         for minute in range(minutes):
-            rates.append(parts.load(server, rig.tenant, 60)["per_second"])
-            held = [parts.memory_mb(process.process.pid) for process in (server, worker)]
+            rates.append(workbench.load(server, rig.tenant, 60)["per_second"])
+            held = [workbench.memory_mb(process.process.pid) for process in (server, worker)]
             pending = rig.database.value(storing.PENDING)
             print(f"minute {minute + 1} at full load: server {held[0]:.0f} MB, worker {held[1]:.0f} MB, "
                   f"{rates[-1]:,.0f} accepted/s, {pending:,} pending", flush=True)  # fmt: skip

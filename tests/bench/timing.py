@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from app import event
 from app.webhook import signature
-from tests.bench import parts
-from tests.parts import JSON, Database, Server, Tenant
+from tests.bench import workbench
+from tests.support.system import JSON, Database, Server, Tenant
 
 REFERENCE = "unknown tenant"
 RESAMPLES = 400
@@ -112,11 +112,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4000)
     given = parser.parse_args()
-    with parts.rig() as rig:
+    with workbench.rig() as rig:
         requests = kinds(rig.database, rig.tenant)
         with rig.server() as server:
             taken = measured(server, requests, given.rounds)
-        sys.stdout.write(f"{parts.machine(rig.database)}\n\n")
+        sys.stdout.write(f"{workbench.machine(rig.database)}\n\n")
     sys.stdout.write("\n".join(lines(taken)) + "\n")
 
 

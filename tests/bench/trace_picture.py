@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 
-from tests.bench import parts
-from tests.receiver import Span, receiving_http
+from tests import ROOT
+from tests.bench import workbench
+from tests.support.otlp_receiver import Span, receiving_http
 
 WIDTH, LEFT, ROW = 900, 330, 34  # pixels
 COLORS = {"ticket-inbox-server": "#2f6fb0", "ticket-inbox-worker": "#3a8f5c"}
@@ -17,7 +18,7 @@ HEAD = (
 
 def main() -> None:
     """Send thirty at once, and draw one that shared its statement and its job with others."""
-    with receiving_http() as receiver, parts.rig() as rig:
+    with receiving_http() as receiver, workbench.rig() as rig:
         telemetry = receiver.environment
         with rig.server(1, **telemetry) as server, rig.worker(**telemetry), ThreadPoolExecutor(30) as pool:
             for _ in range(2):  # the first round opens the connections
@@ -28,7 +29,7 @@ def main() -> None:
             linked = {link for span in trace for link in span.links}
             receiver.wait_until(lambda: linked <= {span.id for span in receiver.spans()})
             spans = [*trace, *(span for span in receiver.spans() if span.id in linked)]
-    (parts.ROOT / "docs/trace.svg").write_text(
+    (ROOT / "docs/trace.svg").write_text(
         drawn(sorted(spans, key=lambda span: (span.start, -span.end)), trace[0].trace_id)
     )
 

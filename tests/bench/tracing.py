@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from tests.bench import parts
-from tests.bench.parts import Rig
-from tests.parts import Server
+from tests.bench import workbench
+from tests.bench.workbench import Rig
+from tests.support.system import Server
 
 One = TypeVar("One")
 OFF: dict[str, str] = {}
@@ -25,15 +25,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6)
     given = parser.parse_args()
-    with parts.rig() as rig, variants() as known:
-        print(parts.machine(rig.database))
+    with workbench.rig() as rig, variants() as known:
+        print(workbench.machine(rig.database))
         with contextlib.ExitStack() as stack:
             servers = {name: stack.enter_context(rig.server(1, **settings)) for name, settings in known.items()}
             compare(
                 "accepted/s",
                 servers,
                 given.rounds,
-                lambda server: parts.load(server, rig.tenant, given.seconds)["per_second"],
+                lambda server: workbench.load(server, rig.tenant, given.seconds)["per_second"],
             )
         stored = {name: known[name] for name in ("off", "1 %", "all")}
         compare("stored/s", stored, given.rounds, lambda settings: store(rig, settings, given.seconds))
@@ -47,7 +47,7 @@ def variants() -> Iterator[dict[str, dict[str, str]]]:
     """Give the settings of each variant."""
     hundredth = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
     with (
-        parts.sink() as sink, parts.sink(500) as lying, socket.create_server(("127.0.0.1", 0)) as silent,
+        workbench.sink() as sink, workbench.sink(500) as lying, socket.create_server(("127.0.0.1", 0)) as silent,
         socket.create_server(("127.0.0.1", 0)) as closed,
     ):  # fmt: skip
         nobody = to(f"http://127.0.0.1:{closed.getsockname()[1]}")
@@ -80,17 +80,17 @@ def compare(what: str, given: Mapping[str, One], rounds: int, measure: Callable[
 
 def store(rig: Rig, settings: dict[str, str], seconds: float) -> float:
     """Give how many a second were received and stored, at full load until all of it was."""
-    parts.empty(rig.database)
+    workbench.empty(rig.database)
     with rig.server(1, **settings) as server, rig.worker(**settings):
-        return parts.received_and_stored(rig, server, seconds)
+        return workbench.received_and_stored(rig, server, seconds)
 
 
 def memory(rig: Rig, server: Server) -> str:
     """Tell what a server holds after each twelve seconds of full load."""
     told = []
     for _ in range(5):
-        parts.load(server, rig.tenant, 12)
-        told.append(f"{parts.memory_mb(server.process.pid):.0f}")
+        workbench.load(server, rig.tenant, 12)
+        told.append(f"{workbench.memory_mb(server.process.pid):.0f}")
     return f"{', '.join(told)} MB"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from tests.faults.senders import Sent
+from tests.faults.traffic import Sent
 from tests.faults.world import World
-from tests.parts import Database
+from tests.support.system import Database
 
 ACCEPTS_WITHIN = 5.0  # seconds after the faults ended
 STORED_WITHIN = 60.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tests.faults import checker, nemesis
-from tests.faults.senders import Senders, Sent
+from tests.faults.traffic import Senders, Sent
 from tests.faults.world import World, world
 
 

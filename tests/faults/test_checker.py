@@ -7,8 +7,8 @@ import pytest
 
 from tests.faults import checker
 from tests.faults.run import Plan, run
-from tests.faults.senders import Sent
-from tests.parts import Database, Tenant
+from tests.faults.traffic import Sent
+from tests.support.system import Database, Tenant
 
 pytestmark = pytest.mark.one_postgres
 

@@ -12,9 +12,9 @@ from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
 from tests.faults import checker
 from tests.faults.proxy import Proxy
-from tests.faults.senders import Senders
+from tests.faults.traffic import Senders
 from tests.faults.world import World, socket_of
-from tests.parts import Database
+from tests.support.system import Database
 
 
 class Standby(EmbeddedPostgres):

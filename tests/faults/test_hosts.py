@@ -9,7 +9,7 @@ from app.dev.embedded_postgres import EmbeddedPostgres
 from db import engine as engines
 from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
-from tests.parts import Database, Server, Worker
+from tests.support.system import Database, Server, Worker
 
 pytestmark = pytest.mark.one_postgres
 

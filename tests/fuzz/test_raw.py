@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.fuzz import raw
-from tests.parts import Server, Tenant
+from tests.support.system import Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 

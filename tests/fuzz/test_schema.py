@@ -17,7 +17,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
 from app.webhook import signature
-from tests.parts import PATH, Server, Tenant
+from tests.support.system import PATH, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 

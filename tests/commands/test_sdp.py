@@ -1,0 +1,262 @@
+"""ticket-inbox tenant sdp …, ticket-inbox reconcile: what an operator sees of them, and what nobody sees."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from app.commands import sdp as sdp_commands
+from tests.commands.test_tenant import Environment, invoke, tenant_command
+from tests.support.fake_sdp import FakeSdp, running_sdp
+from tests.support.system import Database, Worker
+
+pytestmark = pytest.mark.one_postgres
+
+HUSH = "hush"  # is in every secret of the fake's
+
+
+@pytest.fixture(params=["on_premises"])
+def sdp(request: pytest.FixtureRequest) -> Iterator[FakeSdp]:
+    with running_sdp(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def environment(environment: Environment, sdp: FakeSdp) -> Environment:
+    """A tenant `acme`, and the credentials in the environment."""
+    tenant_command(environment, "add", "acme")
+    return {**environment, sdp_commands.VARIABLE: json.dumps(sdp.given), "SDP_REQUESTS_PER_MINUTE": "6000"}
+
+
+def set_up(environment: Environment, sdp: FakeSdp, *more: str) -> str:
+    return tenant_command(environment, "sdp", "set", "acme", "--edition", sdp.edition, "--url", sdp.url, *more)
+
+
+@pytest.mark.parametrize("sdp", ["on_premises", "cloud"], indirect=True)
+def test_set_asks_keeps_and_shows_no_secret(
+    environment: Environment, sdp: FakeSdp, database: Database, tmp_path: Path
+) -> None:
+    told = [set_up(environment, sdp)]
+    assert told[0] == f"Tenant acme has its ServiceDesk Plus at {sdp.url}, which answered."
+    assert len(sdp.lists()) == 1
+    [row] = database.query("SELECT * FROM sdp_configs")
+    kept = json.loads(Fernet(environment["SECRETS_KEY"]).decrypt(row["credentials"]))
+    assert kept == sdp.given
+    sdp.add_resolved(2)
+    told.append(invoke(environment, "reconcile", "--tenant", "acme").output)
+    told.append(tenant_command(environment, "sdp", "show", "acme"))
+    assert [line.split()[0] for line in told[-1].splitlines()] == [
+        "edition",
+        "url",
+        "credentials",
+        "since",
+        "api_fallback",
+    ]
+    assert sdp.url in told[-1]
+    (tmp_path / "credentials").write_text(json.dumps(sdp.given))
+    told.append(
+        set_up({**environment, sdp_commands.VARIABLE: ""}, sdp, "--credentials-file", f"{tmp_path}/credentials")
+    )
+    assert database.value("SELECT count(*) FROM sdp_cursors") == 1, "the cursor stays"
+    told.append(tenant_command(environment, "sdp", "clear", "acme"))
+    assert database.query("SELECT * FROM sdp_configs") == database.query("SELECT * FROM sdp_cursors") == []
+    assert HUSH not in "".join([*told, str(row)])
+
+
+def test_what_set_is_given_wrongly(environment: Environment, sdp: FakeSdp, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text('{"tokens": "hush"}')
+    right = ("--edition", "on_premises", "--url", sdp.url)
+    for code, words, env, arguments in (
+        (2, "Missing option '--edition'", environment, ("acme", "--url", sdp.url)),
+        (2, "'msp' is not one of", environment, ("acme", "--edition", "msp", "--url", sdp.url)),
+        (2, "is not like https://sdpondemand", environment, ("acme", "--edition", "cloud", "--url", sdp.url)),
+        (2, "the address must be like", environment, ("acme", "--edition", "on_premises", "--url", "sdp.example.com")),
+        (2, "the address must be like", environment, ("acme", "--edition", "on_premises", "--url", "https://10.0.0.300")),
+        (2, "the address must be like", environment, ("acme", "--edition", "on_premises", "--url", "https://xn--.com")),
+        (1, "cannot be used", {**environment, "SSL_CERT_FILE": "/nowhere", sdp_commands.VARIABLE: '{"token": "h"}'}, ("acme", *right)),
+        (2, 'must be JSON like {"token"', {**environment, sdp_commands.VARIABLE: '{"token": "hush\\n"}'}, ("acme", *right)),
+        (2, "give the credentials", {**environment, sdp_commands.VARIABLE: ""}, ("acme", *right)),
+        (2, 'must be JSON like {"token"', environment, ("acme", *right, "--credentials-file", f"{tmp_path}/credentials")),
+        (2, 'must be JSON like {"token"', {**environment, sdp_commands.VARIABLE: "hush"}, ("acme", *right)),
+        (1, "there is no tenant 'nobody'", environment, ("nobody", *right)),
+        (1, "does not let us in", {**environment, sdp_commands.VARIABLE: '{"token": "hush"}'}, ("acme", *right)),
+        (1, "cannot be reached", environment, ("acme", "--edition", "on_premises", "--url", "http://127.0.0.1:1")),
+        (1, "is its address right?", environment, ("acme", "--edition", "on_premises", "--url", f"{sdp.url}/sdp")),
+    ):  # fmt: skip
+        done = invoke(env, "tenant", "sdp", "set", *arguments)
+        assert (done.exit_code, done.stdout) == (code, ""), (words, done.output)
+        assert words in done.stderr, done.stderr
+        assert HUSH not in done.stderr
+        assert "Traceback" not in done.stderr
+    assert database.query("SELECT * FROM sdp_configs") == []
+
+
+def test_no_check_asks_nobody(environment: Environment, sdp: FakeSdp, database: Database) -> None:
+    told = tenant_command(environment, "sdp", "set", "acme", "--edition", "on_premises", "--url", "http://127.0.0.1:1", "--no-check")  # fmt: skip
+    assert told == "Tenant acme has its ServiceDesk Plus at http://127.0.0.1:1."
+    assert sdp.asked == []
+    assert database.value("SELECT base_url FROM sdp_configs") == "http://127.0.0.1:1"
+
+
+def test_without_https_it_warns(environment: Environment, sdp: FakeSdp) -> None:
+    done = invoke(environment, "tenant", "sdp", "set", "acme", "--edition", sdp.edition, "--url", sdp.url)
+    assert "Warning: without https" in done.stderr
+
+
+def test_show_and_clear_of_nothing(environment: Environment) -> None:
+    for command in ("show", "clear"):
+        done = invoke(environment, "tenant", "sdp", command, "acme")
+        assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+        assert "no ServiceDesk Plus is known of tenant 'acme'" in done.stderr
+
+
+def test_a_tenant_that_goes_takes_its_credentials_along(
+    environment: Environment, sdp: FakeSdp, database: Database
+) -> None:
+    set_up(environment, sdp)
+    invoke(environment, "reconcile", "--tenant", "acme")
+    database.query("DELETE FROM tenant_configs")
+    assert database.query("SELECT * FROM sdp_configs") == database.query("SELECT * FROM sdp_cursors") == []
+
+
+def test_reconcile_tells_what_came_of_it(environment: Environment, sdp: FakeSdp) -> None:
+    set_up(environment, sdp)
+    sdp.add_resolved(3)
+    dry = invoke(environment, "reconcile", "--tenant", "acme", "--dry-run")
+    assert "       3  would be appended to the inbox" in dry.stdout.splitlines()
+    done = invoke(environment, "reconcile", "--tenant", "acme")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "       3  resolved tickets seen",
+        "       0  were there already",
+        "       3  appended to the inbox",
+        "       0  appended as rejected: they break a rule, see `ticket-inbox status`",
+        "       0  deleted, or opened again, meanwhile",
+        "       0  could not be had",
+    ]
+    sdp.add_resolved(at=sdp.now() - 3 * 86_400_000)
+    again = invoke(environment, "reconcile", "--tenant", "acme", "--since", "4d")
+    assert [line.split()[0] for line in again.stdout.splitlines()] == ["4", "3", "1", "0", "0", "0"]
+
+
+def test_an_import_from_the_api_goes_on_where_it_ended(
+    environment: Environment, sdp: FakeSdp, database: Database
+) -> None:
+    set_up(environment, sdp)
+    day = 86_400_000
+    ids = sdp.add_resolved(4, at=sdp.now() - 700 * day, apart=day)
+    sdp.go_away_at(ids[2])
+    done = invoke({**environment, "SDP_REQUESTS_PER_MINUTE": "6000"}, "import", "--tenant", "acme", "--since", "2y")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("Run it again: it goes on from there\n")
+    sdp.heal()
+    done = invoke(environment, "import", "--tenant", "acme", "--since", "2y")
+    assert (done.exit_code, [line.split()[0] for line in done.stdout.splitlines()]) == (
+        0,
+        ["3", "1", "2", "0", "0", "0"],
+    )
+    assert [row["ticket_id"] for row in database.query("SELECT ticket_id FROM inbox ORDER BY id")] == ids
+    for arguments in (["--since", "2y", "--dry-run"], ["--since", "101y"], []):
+        assert invoke(environment, "import", "--tenant", "acme", *arguments).exit_code == 2
+
+
+def test_reconcile_says_in_one_line_why_not(environment: Environment, sdp: FakeSdp, database: Database) -> None:
+    set_up(environment, sdp)
+    [_, ticket_id] = sdp.add_resolved(2)
+    sdp.fail("error", times=100, on=ticket_id, code=4001, message="hush-authtoken-of-a-technician is\nwrong")
+    other_key = {**environment, "SECRETS_KEY": Fernet.generate_key().decode()}
+    for words, env, arguments in (
+        (f"ticket {ticket_id} cannot be had: ServiceDesk Plus says no: it answered 200 with 4001, '…", environment, ()),
+        ("no key in SECRETS_KEY reads the credentials", other_key, ()),
+        ("Postgres cannot be reached", {**environment, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}, ()),
+        ("no ServiceDesk Plus is known of tenant 'nobody'", environment, ("--tenant", "nobody")),
+        ("is no duration", environment, ("--since", "soon")),
+    ):  # fmt: skip
+        done = invoke(env, "reconcile", "--tenant", "acme", *arguments)
+        assert done.exit_code == (2 if "duration" in words else 1)
+        assert words in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.output
+        assert HUSH not in done.output
+    database.query("DROP TABLE sdp_cursors, sdp_configs")
+    done = invoke(environment, "reconcile", "--tenant", "acme")
+    assert "run `ticket-inbox migrate`" in done.stderr
+
+
+def test_trace_shows_a_fetched_ticket(environment: Environment, sdp: FakeSdp, start_worker: Callable[..., Worker], database: Database) -> None:  # fmt: skip
+    set_up(environment, sdp)
+    [ticket_id] = sdp.add_resolved()
+    invoke(environment, "reconcile", "--tenant", "acme")
+    start_worker()
+    database.wait_for("SELECT count(*) FROM ticket_history", 1, within=20)
+    told = invoke(environment, "trace", ticket_id).stdout
+    assert "fetched from the API, promoted" in told
+    assert database.value("SELECT correlation_id FROM inbox") in told
+
+
+def test_the_doctor_asks_too(environment: Environment, sdp: FakeSdp) -> None:
+    def told() -> str:
+        """Give the line about the API, which is the last but for the count of what is wrong."""
+        lines = invoke(environment, "doctor", "--tenant", "acme", "--url", "http://127.0.0.1:1").stdout.splitlines()
+        return lines[-1]
+
+    assert told().startswith("note  ServiceDesk Plus is not asked")
+    set_up(environment, sdp)
+    assert told().startswith("note  ServiceDesk Plus can be asked, and has not been yet")
+    [ticket_id] = sdp.add_resolved()
+    sdp.fail("error", times=1, on=ticket_id)
+    invoke(environment, "reconcile", "--tenant", "acme")
+    assert told().startswith(f"note  ServiceDesk Plus can be asked, but the last run ended early: ticket {ticket_id}")
+    invoke(environment, "reconcile", "--tenant", "acme")
+    assert told().startswith("ok    ServiceDesk Plus can be asked; by its clock (UTC) nothing is missing up to 20")
+    sdp.credentials = {"token": "another"}
+    assert told().startswith("wrong the API of ServiceDesk Plus: ServiceDesk Plus does not let us in")
+
+
+def test_reencrypt_covers_the_credentials(environment: Environment, sdp: FakeSdp, database: Database) -> None:
+    set_up(environment, sdp)
+    tenant_command(environment, "add", "lost")
+    database.query("INSERT INTO sdp_configs SELECT 'lost', edition, base_url, 'gAAAA' FROM sdp_configs")
+    new = Fernet.generate_key().decode()
+    done = invoke({**environment, "SECRETS_KEY": f"{new},{environment['SECRETS_KEY']}"}, "tenant", "reencrypt")
+    assert done.stdout.splitlines() == ["3 secrets encrypted with the first key."]
+    assert "reads the ServiceDesk Plus credentials of 'lost'" in done.stderr
+    text = database.value("SELECT credentials FROM sdp_configs WHERE tenant_id = 'acme'")
+    assert json.loads(Fernet(new).decrypt(text)) == sdp.given
+
+
+def test_no_list_of_processes_shows_the_credentials(environment: Environment, sdp: FakeSdp) -> None:
+    """They come from the environment or a file; and the help names no option that would take them."""
+    assert "--credentials " not in invoke(environment, "tenant", "sdp", "set", "--help").stdout
+    seen: list[str] = []
+    sdp.heed = lambda _asked: seen.append(Path(f"/proc/{process.pid}/cmdline").read_text())
+    command = ["tenant", "sdp", "set", "acme", "--edition", sdp.edition, "--url", sdp.url, "--credentials-file", "-"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", *command],
+        env={**environment, sdp_commands.VARIABLE: ""}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    told, _ = process.communicate(json.dumps(sdp.given).encode(), timeout=60)
+    assert process.returncode == 0
+    assert b"which answered" in told
+    assert seen
+    assert HUSH not in "".join(seen)
+
+
+def test_progress_is_shown_on_a_terminal_alone(environment: Environment, sdp: FakeSdp) -> None:
+    set_up(environment, sdp)
+    sdp.add_resolved(3)
+    main, terminal = pty.openpty()
+    command = [sys.executable, "-m", "app", "reconcile", "--tenant", "acme"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=terminal, check=True, timeout=60)
+    os.close(terminal)
+    shown = os.read(main, 100_000).decode()
+    os.close(main)
+    assert "Tickets" in shown
+    assert "100%" in shown
+    assert b"Tickets" not in done.stdout
+    assert invoke(environment, "reconcile", "--tenant", "acme").stderr == ""

@@ -1,0 +1,1 @@
+"""The schema, its plans, and a Postgres that is away."""

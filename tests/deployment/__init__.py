@@ -1,0 +1,1 @@
+"""What surrounds it: settings, a proxy, the runbook, secrets."""

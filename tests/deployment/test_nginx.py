@@ -1,0 +1,161 @@
+"""docs/nginx.conf, as it stands but for addresses and files: what a sender sees through it, and without us behind it."""
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests import ROOT
+from tests.support.raw_http import head
+from tests.support.system import PATH, Database, Server, Tenant
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+CURL = shutil.which("curl")
+pytestmark = [
+    pytest.mark.one_postgres,
+    pytest.mark.skipif(not (NGINX and CURL), reason="needs nginx and curl: apt-get install nginx-light curl"),
+]
+
+
+class Front:
+    """A proxy before a server."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"https://localhost:{port}{PATH}"
+
+    def post(self, body: bytes, headers: dict[str, str], *options: str) -> tuple[int, dict[str, str], bytes]:
+        """Post with curl, which speaks HTTP/2; give status, headers and body."""
+        fields = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+        command = ["curl", "-sk", "--http2", "-i", "-H", "Expect:", "--data-binary", "@-", *fields, *options, self.url]
+        done = subprocess.run(command, input=body, capture_output=True, check=True, timeout=20)
+        head, _, told = done.stdout.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        assert first.startswith("HTTP/2 ")
+        return (
+            int(first.split()[1]),
+            {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
+            told,
+        )
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Callable[[int], Front]]:
+    """Start nginx before a port; it ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(behind: int) -> Front:
+        port = free_port()
+        started.append(run_nginx(tmp_path, behind, port))
+        return Front(port)
+
+    yield start
+    for process in started:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def run_nginx(directory: Path, behind: int, port: int) -> subprocess.Popen[bytes]:
+    """Run docs/nginx.conf with the lines changed that it says to change."""
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    text = (ROOT / "docs/nginx.conf").read_text()
+    for old, new in {
+        "/run/nginx.pid": f"{directory}/pid", "/var/log/nginx/error.log": f"{directory}/error.log",
+        "/etc/ssl/ticket-inbox.pem": str(certificate), "/etc/ssl/ticket-inbox.key": str(key),
+        "127.0.0.1:8000": f"127.0.0.1:{behind}", "listen 443": f"listen 127.0.0.1:{port}",
+    }.items():  # fmt: skip
+        assert re.search(rf"{re.escape(old)}.*# CHANGE", text), f"{old} is to be marked as what one changes"
+        text = text.replace(old, new)
+    # Where a service's nginx has its scratch files, another user may not write.
+    scratch = "".join(
+        f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (directory / "nginx.conf").write_text(text.replace("http {", f"http {{ {scratch}", 1))
+    process = subprocess.Popen(
+        [
+            NGINX or "",
+            "-e",
+            f"{directory}/error.log",
+            "-c",
+            f"{directory}/nginx.conf",
+            "-g",
+            "daemon off; master_process off;",
+        ]
+    )
+    deadline = time.monotonic() + 10
+    while not listens(port):
+        assert process.poll() is None, (directory / "error.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def test_a_webhook_goes_through_it(
+    server: Server, tenant: Tenant, module_database: Database, front: Callable[[int], Front]
+) -> None:
+    """Over TLS and HTTP/2, byte for byte, under the sender's correlation id; at the limit of a body, and over it."""
+    nginx = front(urlsplit(server.url).port or 0)
+    body = b" \n" + tenant.body(subject="Größe \U0001f5a8")
+    status, headers, _ = nginx.post(body, tenant.headers(body, **{"X-Correlation-ID": "through"}))
+    assert (status, headers["x-correlation-id"]) == (202, "through")
+    [row] = module_database.query("SELECT payload FROM inbox WHERE tenant_id = %s", tenant.id)
+    assert bytes(row["payload"]) == body
+    assert nginx.post(body, {**tenant.headers(body), "X-ServiceDesk-Signature": "no"})[0] == 401
+    limit = tenant.body(more="x" * (1024 * 1024 - len(tenant.body(more=""))))
+    assert nginx.post(limit, tenant.headers(limit), "-H", "Transfer-Encoding:")[0] == 202
+    refused(nginx, limit + b" ", tenant.headers(limit), 413)
+    assert nginx.post(b"", {}, "--path-as-is", "--request-target", "/metrics")[0] == 404
+
+
+def test_a_slow_sender_does_not_reach_the_server(server: Server, tenant: Tenant, front: Callable[[int], Front]) -> None:
+    """The proxy keeps what is half: for us, the slowest sender is as fast as any."""
+    nginx = front(urlsplit(server.url).port or 0)
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001  (it is signed by itself)
+    body = tenant.body()
+    with (
+        socket.create_connection(("127.0.0.1", urlsplit(nginx.url).port or 0)) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        tls.sendall(head(tenant, body, f"X-Correlation-ID: slow-{tenant.id}") + body[:-1])
+        time.sleep(1)
+        tls.sendall(body[-1:])
+        assert tls.recv(12) == b"HTTP/1.1 202"
+    [line] = server.wait_for_line("webhook_answered", correlation_id=f"slow-{tenant.id}")
+    assert line["duration_ms"] < 900
+
+
+def test_who_is_away_is_a_503_of_ours(tenant: Tenant, front: Callable[[int], Front]) -> None:
+    """A proxy's own 502 has no Retry-After, no correlation id, and is HTML."""
+    body = tenant.body()
+    headers = refused(front(free_port()), body, tenant.headers(body, **{"X-Correlation-ID": "away"}), 503)
+    assert (headers["x-correlation-id"], headers["retry-after"]) == ("away", "5")
+
+
+def refused(nginx: Front, body: bytes, headers: dict[str, str], status: int) -> dict[str, str]:
+    """Check that an answer of nginx' own is a problem, as ours are; give its headers."""
+    found, fields, told = nginx.post(body, headers)
+    assert (found, fields["content-type"]) == (status, "application/problem+json"), told
+    problem = json.loads(told)
+    assert (problem["status"], problem["correlation_id"]) == (status, fields["x-correlation-id"])
+    return fields

@@ -1,0 +1,187 @@
+"""Settings: defaults that work, one line for what is wrong, and a page that tells the truth."""
+
+import os
+import re
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from app import settings
+from app.settings import Settings, WrongSettingError
+from db import engine
+from tests import ROOT
+from tests.conftest import clean_environment
+from tests.support.system import run
+
+pytestmark = pytest.mark.one_postgres
+
+DOCS = ROOT / "docs"
+
+
+def test_the_defaults_work_on_one_machine() -> None:
+    found = settings.load({})
+    assert found == Settings()
+    assert (found.host, found.port, found.max_body_bytes, found.max_description_chars) == (
+        "127.0.0.1",
+        8000,
+        1024**2,
+        10_000,
+    )
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert settings.load({"PORT": "", "SECRETS_KEY": "", "DATABASE_URL": ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("PORT", "0", 0),
+        ("LOG_LEVEL", "DEBUG", "debug"),
+        ("LOG_FORMAT", "Console", "console"),
+        ("APPEND_TIMEOUT_SECONDS", "0.5", 0.5),
+        ("RETENTION_DAYS", "0", 0),
+        ("TENANT_RATE", "0.5", 0.5),
+        (
+            "DATABASE_URL",
+            "postgres://a:B@one,two/db?target_session_attrs=read-write",
+            "postgres://a:B@one,two/db?target_session_attrs=read-write",
+        ),
+    ],
+)
+def test_values_are_read(name: str, value: str, found: object) -> None:
+    assert getattr(settings.load({name: value}), name.lower()) == found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql:///db?host=/var/run/postgresql",
+        "postgresql://postgres@/db?host=/tmp/x",
+        "postgresql://%2Fvar%2Flib%2Fpostgresql/db",
+        "postgresql://u:a:b$&+,;=!%40%25b@[::1]:5432/my-db",
+        "postgres://a:B@one,two:2/db?target_session_attrs=read-write&options=-c%20x%3Dy",
+    ],
+)
+def test_urls_as_libpq_writes_them_are_taken(url: str) -> None:
+    assert settings.load({"DATABASE_URL": url}).database_url == url
+    assert conninfo_to_dict(url) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "80.5"),
+        ("MAX_BODY_BYTES", "1MiB"),
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_DESCRIPTION_CHARS", "50001"),
+        ("RESOLVED_STATUSES", " , "),
+        ("APPEND_TIMEOUT_SECONDS", "nan"),
+        ("APPEND_TIMEOUT_SECONDS", "0"),
+        ("WORKER_CONCURRENCY", "1"),
+        ("RETENTION_DAYS", "-1"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("DATABASE_URL", "mysql://root:hunter2@localhost/x"),
+        ("DATABASE_URL", "localhost"),
+        # Passwords that are not escaped: what the drivers would take for a host, a port or a parameter, they tell.
+        ("DATABASE_URL", "postgresql://u:hunter2%zz@h/d"),
+        ("DATABASE_URL", "postgresql://u:%00hunter2@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2/x@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2#x@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2?x=y@h/d"),
+        ("DATABASE_URL", "postgresql://u:12@hunter2@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2[@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter 2@h/d"),
+        ("DATABASE_URL", "postgresql://u@h:hunter2/d"),
+        ("DATABASE_URL", "postgresql://u@h/d?hunter2"),
+        ("DATABASE_URL", "postgresql://u@h/d?password=x&hunter2=x"),
+        ("SIGNED_TIMESTAMP_SECONDS", "86401"),
+        ("SECRETS_KEY", "hunter2"),
+        ("SECRETS_KEY", "A" * 43 + "=,hunter2"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(name: str, value: str) -> None:
+    with pytest.raises(WrongSettingError) as wrong:
+        settings.load({name: value})
+    assert re.fullmatch(rf"{name} is wrong: it must be .+", str(wrong.value))
+    assert "hunter2" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "app", "serve"], ["-m", "app", "worker"], ["-m", "app", "dev"], ["-m", "app", "tenant", "list"], ["-m", "jobs"],
+     ["-m", "procrastinate", "--app=jobs.app", "healthchecks"], ["-m", "alembic", "check"], ["-m", "litestar", "run"],
+     ["-m", "uvicorn", "--factory", "app.main:create_app"]],
+    ids=lambda command: " ".join(command[1:]),
+)  # fmt: skip
+def test_a_wrong_value_stops_every_start(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=clean_environment(PORT="http"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "PORT is wrong: it must be a whole number from 0 to 65535" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_value_is_shown_by_accident() -> None:
+    assert "hunter2" not in repr(settings.load({"DATABASE_URL": "postgresql://u:hunter2@h/d"}))
+
+
+def test_the_page_lists_every_setting_as_it_is() -> None:
+    """docs/settings.md: a row for each, with its default and what it may hold."""
+    page = (DOCS / "settings.md").read_text()
+    rows = {cells[1].strip("` "): cells for line in page.splitlines() if len(cells := line.split("|")) == 6}
+    fields = msgspec.structs.fields(Settings)
+    assert {name for name in rows if name.isupper()} == {field.name.upper() for field in fields}
+    for field in fields:
+        meta = field.type.__metadata__[0]
+        _, _, default, what, rule, _ = (cell.strip() for cell in rows[field.name.upper()])
+        assert default == (f"`{field.default}`" if field.default != "" else "none")
+        assert what == meta.description
+        assert rule in (meta.extra["rule"], "see below")
+
+
+def test_only_one_module_reads_the_environment() -> None:
+    root = DOCS.parent
+    readers = {
+        str(path.relative_to(root))
+        for room in ("app", "db", "jobs", "otel", "migrations")
+        for path in (root / room).rglob("*.py")
+        if "os.environ" in path.read_text()
+    }
+    # What `dev` starts inherits the environment whole; OTEL_* are OpenTelemetry's, and one is prometheus_client's.
+    assert readers == {"app/settings.py", "app/dev/children.py", "otel/export.py", "otel/metrics.py"}
+
+
+def test_the_drivers_urls_are_derived() -> None:
+    url = (
+        "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&channel_binding=require&connect_timeout=3&sslmode=require"
+    )
+    assert engine.asyncpg_url(url) == "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&sslmode=require"
+
+
+def test_help_is_instant_and_complete() -> None:
+    """No command's help imports the server or SQLAlchemy, which take a second."""
+    code = "import sys; sys.argv = ['x', '--help']\ntry:\n from app.cli import main; main()\nfinally:\n print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    help_text, modules = done.stdout.rsplit("\n", 2)[:2]
+    assert not {"litestar", "sqlalchemy", "asyncpg", "httpx", "alembic", "cryptography"} & set(
+        modules.strip("[]").replace("'", "").split(", ")
+    )
+    for command in re.findall(r"^  (\w+)  ", help_text, re.MULTILINE):
+        shown = run([command, "--help"], dict(os.environ))
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert shown.stdout.startswith("Usage: ")

@@ -1,0 +1,1 @@
+"""Both wire forms, at their borders."""

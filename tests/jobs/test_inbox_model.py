@@ -1,0 +1,194 @@
+"""Whatever order, however often, by however many, interrupted anywhere: the same inbox ends in the same tickets."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+import hypothesis
+import psycopg
+import sqlalchemy as sa
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from db import engine as engines
+from db.inbox import Selection
+from jobs import promote, reprocess
+from jobs.reprocess import Progress
+from tests.support.system import Database, Tenant
+
+TICKETS = st.sampled_from(["1", "2", "3"])
+DATES = st.sampled_from([f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)])
+PICKS = st.lists(st.integers(0, 40), min_size=1, max_size=8)
+ACME = Tenant("acme", "secret")
+
+
+class Model:
+    """The newest wins; who is promoted first sets the description. All of it in plain Python."""
+
+    def __init__(self) -> None:
+        self.standing: dict[str, tuple[str, int]] = {}
+        self.described: dict[str, set[str]] = {}
+
+    def promote(self, ticket: str, date: str, inbox_id: int) -> None:
+        self.standing[ticket] = max(self.standing.get(ticket, ("", 0)), (date, inbox_id))
+
+    def describe(self, ticket: str, first: set[str]) -> None:
+        self.described.setdefault(ticket, first)
+
+
+class Inbox(RuleBasedStateMachine):
+    """Deliveries, promotions, crashes, reprocessing and other programs, in any order."""
+
+    database: Database
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.database.query("TRUNCATE inbox, ticket_history, procrastinate_jobs RESTART IDENTITY CASCADE")
+        self.runner = asyncio.Runner()
+        self.engine = engines.create_engine(self.database.url, "test", 4, 30.0)
+        self.sends: dict[int, tuple[str, str]] = {}  # ticket and date of each good delivery, by inbox id
+        self.model = Model()
+        self.kill_in: int | None = None  # statements
+        for name in ("before_cursor_execute", "commit"):
+            sa.event.listen(self.engine.sync_engine, name, self._kill_session)
+
+    def teardown(self) -> None:
+        self.kill_in = None
+        self._promote(list(self.sends))
+        self._matches()
+        self._run(self.engine.dispose())
+        self.runner.close()
+
+    @rule(ticket=TICKETS, date=DATES)
+    def deliver(self, ticket: str, date: str) -> None:
+        number = len(self.sends) + 1
+        payload = ACME.payload(ticket_id=ticket, resolved_date=date, subject=f"{number}", resolution=f"{number}")
+        [inbox_id] = self.database.deliver(payload)
+        self.sends[inbox_id] = (ticket, date)
+
+    @rule(status=st.sampled_from(["pending", "rejected"]))
+    def deliver_what_breaks_the_rules(self, status: str) -> None:
+        body = json.dumps(ACME.payload(resolved_date="soon")).encode()
+        self.database.query(
+            "INSERT INTO inbox (tenant_id, correlation_id, payload, signature, status) VALUES ('acme', 'c', %s, 's', %s)",
+            body,
+            status,
+        )
+
+    @rule(ticket=TICKETS, date=DATES)
+    def import_in_bulk(self, ticket: str, date: str) -> None:
+        done = self.database.query(
+            "INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority, source) "
+            "VALUES ('acme', %s, 'theirs', 'theirs', %s, 'theirs', 'bulk_import') ON CONFLICT DO NOTHING RETURNING id",
+            ticket,
+            date,
+        )
+        if done:
+            self.model.promote(ticket, date, 0)
+            self.model.describe(ticket, {"theirs"})
+
+    @precondition(lambda self: self.sends)
+    @rule(picks=PICKS)
+    def promote_a_batch(self, picks: list[int]) -> None:
+        self._promote(self._ids(picks))
+
+    @precondition(lambda self: self.sends)
+    @rule(batches=st.lists(PICKS, min_size=2, max_size=4))
+    def promote_batches_at_once(self, batches: list[list[int]]) -> None:
+        together = [self._ids(picks) for picks in batches]
+        pending = self._pending({inbox_id for ids in together for inbox_id in ids})
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(promote.promote_batch(self.engine, ids) for ids in together))
+
+        self._run(all_of_them())
+        for ticket in {self.sends[inbox_id][0] for inbox_id in pending}:
+            self.model.describe(ticket, {str(self._number(one)) for one in pending if self.sends[one][0] == ticket})
+        self._promoted(pending)
+
+    @precondition(lambda self: self.sends)
+    @rule(picks=PICKS, statements=st.integers(1, 9))
+    def lose_the_session_in_a_batch(self, picks: list[int], statements: int) -> None:
+        """Kill the session before a statement or the commit; later than all of them, and it is no loss."""
+        self.kill_in = statements
+        try:
+            self._promote(self._ids(picks))
+        except engines.DatabaseError:
+            assert self.kill_in == 0
+        finally:
+            self.kill_in = None
+
+    @precondition(lambda self: self.sends)
+    @rule(
+        status=st.sampled_from(["pending", "promoted", "failed", "rejected", None]),
+        picks=PICKS,
+        rows=st.integers(1, 60),
+    )
+    def reprocess_some(self, status: str | None, picks: list[int], rows: int) -> None:
+        ids = sorted(set(self._ids(picks)))[:rows]
+        selection = Selection(status=status, inbox_ids=ids)
+        chosen = {row["id"] for row in self.database.query("SELECT id FROM inbox WHERE id = ANY(%s) AND coalesce(status = %s, true)", ids, status)}  # fmt: skip
+        pending = self._pending(chosen)
+        self._run(reprocess.promote_chunk(self.engine, selection, Progress(0, max(ids))))
+        self._describe(pending)
+        self._promoted(sorted(chosen))
+
+    def _ids(self, picks: list[int]) -> list[int]:
+        known = list(self.sends)
+        return [known[pick % len(known)] for pick in picks]
+
+    def _pending(self, ids: set[int]) -> list[int]:
+        found = self.database.query(
+            "SELECT id FROM inbox WHERE id = ANY(%s) AND status = 'pending' ORDER BY id", list(ids)
+        )
+        return [row["id"] for row in found]
+
+    def _promote(self, ids: list[int]) -> None:
+        pending = self._pending(set(ids))
+        self._run(promote.promote_batch(self.engine, ids))
+        self._describe(pending)
+        self._promoted(pending)
+
+    def _describe(self, pending: list[int]) -> None:
+        for inbox_id in pending:
+            self.model.describe(self.sends[inbox_id][0], {str(self._number(inbox_id))})
+
+    def _promoted(self, ids: list[int]) -> None:
+        for inbox_id in ids:
+            self.model.promote(*self.sends[inbox_id], inbox_id)
+        self._matches()
+
+    def _matches(self) -> None:
+        rows = self.database.query(
+            "SELECT *, to_char(resolved_date AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS date FROM ticket_history"
+        )
+        assert {row["ticket_id"]: (row["date"], row["inbox_id"] or 0) for row in rows} == self.model.standing
+        for row in rows:
+            inbox_id = row["inbox_id"]
+            assert row["source"] == ("webhook_resolved" if inbox_id else "bulk_import")
+            assert row["resolution"] == (str(self._number(inbox_id)) if inbox_id else "theirs")
+            assert row["description"].split("\n")[0] in self.model.described[row["ticket_id"]]
+
+    def _number(self, inbox_id: int) -> int:
+        return list(self.sends).index(inbox_id) + 1
+
+    def _run(self, what: Coroutine[Any, Any, object]) -> None:
+        self.runner.run(what)
+
+    def _kill_session(self, connection: sa.Connection, *_: object) -> None:
+        if self.kill_in is None or self.kill_in == 0:
+            return
+        self.kill_in -= 1
+        if self.kill_in == 0:
+            process_id = connection.connection.driver_connection.get_server_pid()  # type: ignore[union-attr]
+            with psycopg.connect(self.database.url, autocommit=True) as killer:
+                killer.execute("SELECT pg_terminate_backend(%s, 5000)", [process_id])
+
+
+def test_the_inbox_converges(database: Database) -> None:
+    """Forty inboxes of some steps each; `--hypothesis-profile=nightly` takes thousands."""
+    machine = type("InboxHere", (Inbox,), {"database": database})
+    profile = hypothesis.settings()
+    few = hypothesis.settings(max_examples=min(profile.max_examples, 40), stateful_step_count=15)
+    run_state_machine_as_test(machine, settings=profile if profile.max_examples > 100 else few)

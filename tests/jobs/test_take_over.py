@@ -1,0 +1,140 @@
+"""A promote job takes over the rows of others that wait: in its own commit, within bounds, and only what is ours."""
+
+import asyncio
+import json
+
+import psycopg
+import pytest
+
+from db import engine as engines
+from db import queue
+from jobs import promote
+from jobs.batch_telemetry import Job
+from tests.support.system import Database, Tenant
+
+ACME = Tenant("acme", "secret")
+WAITING = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
+
+
+def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> bool:
+    """Promote as the first of the waiting jobs would, once it was fetched; tell whether it took others over."""
+    job_id = database.value("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = (SELECT min(id) FROM procrastinate_jobs) RETURNING id")  # fmt: skip
+
+    async def run() -> bool:
+        engine = engines.create_engine(database.url, "test", 1, 5.0)
+        try:
+            outcomes = await promote.promote_batch(engine, inbox_ids, Job(job_id, tries), queue.Others(job_id))
+            return len(outcomes) > len(inbox_ids)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+def test_what_waits_in_others_is_promoted_with_it(database: Database) -> None:
+    """Their jobs are gone, and their rows name the job that did it."""
+    first = database.deliver(ACME.payload(), ACME.payload())
+    for _ in range(5):
+        database.deliver(*(ACME.payload() for _ in range(10)))
+    assert promote_first(database, first)
+    assert database.query(
+        "SELECT status, attempts, count(*) AS rows, count(DISTINCT job_id) AS jobs FROM inbox GROUP BY 1, 2"
+    ) == [{"status": "promoted", "attempts": 1, "rows": 52, "jobs": 1}]
+    assert database.value(WAITING) == 0
+
+
+def test_it_does_not_look_at_the_jobs_before_it(database: Database) -> None:
+    """Those that are gone have left dead rows there, and one that waits there comes to its turn by itself."""
+    database.deliver(ACME.payload())
+    second = database.deliver(ACME.payload())
+    database.deliver(ACME.payload())
+
+    async def run() -> list[int]:
+        engine = engines.create_engine(database.url, "test", 1, 5.0)
+        others = queue.Others(
+            database.value("SELECT id FROM procrastinate_jobs WHERE args->'inbox_ids' = %s::jsonb", str(second))
+        )
+        try:
+            taken = [len(await promote.promote_batch(engine, [], Job(), others)) for _ in range(2)]
+            return [*taken, others.after]
+        finally:
+            await engine.dispose()
+
+    last = database.value("SELECT max(id) FROM procrastinate_jobs")
+    assert asyncio.run(run()) == [1, 0, last]
+    assert database.value(WAITING) == 2
+
+
+def test_no_more_than_one_job_may_hold(database: Database) -> None:
+    first = database.deliver(*(ACME.payload() for _ in range(100)))
+    for _ in range(3):
+        database.deliver(*(ACME.payload() for _ in range(300)))
+    assert promote_first(database, first)
+    assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 400 <= queue.JOB_ROWS
+    assert database.value(WAITING) == 2
+
+
+def test_no_more_bytes_than_one_job_may_hold(database: Database) -> None:
+    first = database.deliver(ACME.payload())
+    for _ in range(12):
+        database.deliver(ACME.payload(resolution="x" * 1_000_000))
+    assert promote_first(database, first)
+    assert (
+        database.value("SELECT sum(octet_length(payload)) FROM inbox WHERE status = 'promoted'")
+        <= queue.JOB_BYTES + 2_000
+    )
+    assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 9
+    assert database.value(WAITING) == 4
+
+
+def test_a_job_that_is_tried_again_takes_nobody_along(database: Database) -> None:
+    """What ails it may be its own; and its tries are not theirs."""
+    first = database.deliver(ACME.payload())
+    database.deliver(ACME.payload())
+    assert not promote_first(database, first, tries=2)
+    assert database.query("SELECT status, attempts FROM inbox ORDER BY id") == [
+        {"status": "promoted", "attempts": 2},
+        {"status": "pending", "attempts": 0},
+    ]
+    assert database.value(WAITING) == 1
+
+
+def test_what_fails_is_back_where_it_was(database: Database) -> None:
+    """The others' jobs are deleted in the transaction that promotes their rows, and come back with it."""
+    first = database.deliver(ACME.payload())
+    database.deliver(ACME.payload())
+    with psycopg.connect(database.url) as holder:
+        holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(engines.DatabaseError):
+            promote_first(database, first)
+    assert database.value(WAITING) == 1
+    assert database.value("SELECT count(*) FROM inbox WHERE status = 'pending' AND attempts = 0") == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "scheduled_at = now() + interval '1 hour'",
+        "lock = 'mine'",
+        "queueing_lock = 'mine'",
+        "queue_name = 'elsewhere'",
+        "task_name = 'another'",
+        "status = 'doing'",
+        "attempts = 1",
+        "priority = 1",
+        "args = '{}'",
+        *(
+            f"args = '{json.dumps({'inbox_ids': ids})}'"
+            for ids in ("all", 7, None, ["7"], [7.5], [0], [-1], [None], [[7]])
+        ),
+        "args = '{\"inbox_ids\": [1e400]}'",
+    ],
+)
+def test_a_job_that_is_not_as_ours_are_is_left_alone(database: Database, change: str) -> None:
+    """Somebody deferred it by hand, or has it in hand; it runs by itself, and says itself what is wrong with it."""
+    first = database.deliver(ACME.payload())
+    database.deliver(ACME.payload())
+    database.query(f"UPDATE procrastinate_jobs SET {change} WHERE id = (SELECT max(id) FROM procrastinate_jobs)")
+    before = database.query("SELECT id, args FROM procrastinate_jobs ORDER BY id")
+    assert not promote_first(database, first)
+    assert database.query("SELECT id, args FROM procrastinate_jobs ORDER BY id") == before

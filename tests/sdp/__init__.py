@@ -1,0 +1,1 @@
+"""ServiceDesk Plus: asked by us, and sending to us."""

@@ -1,0 +1,555 @@
+"""The senders of docs/webhooks/senders: each script as ServiceDesk Plus runs it, against the real server and a rude one."""
+
+import ast
+import datetime as dt
+import importlib.util
+import ipaddress
+import json
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from email.utils import format_datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import tree_sitter
+import tree_sitter_powershell
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from app.webhook import signature
+from tests.support.sender_scripts import (
+    ACCEPTED,
+    OPEN,
+    PROGRAMS,
+    PWSH,
+    RESOLVED,
+    SENDERS,
+    Answerer,
+    Reply,
+    Sender,
+    answering,
+    kill,
+    outcome,
+    resolved,
+)
+from tests.support.system import Database, Server, Tenant
+
+pytestmark = pytest.mark.one_postgres
+
+KEPT = "nothing is lost: it will be sent with the next one, or by --flush"
+PROBLEM = b'{"title": "Nothing", "detail": "as the problem says"}'
+Start = Callable[..., Server]
+
+
+@pytest.fixture(params=[name for name in PROGRAMS if PWSH or name.endswith(".py")])
+def script(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def sender(script: str, tmp_path: Path, tenant: Tenant, server: Server) -> Sender:
+    """A script that is set to send to the module's server."""
+    return Sender(tmp_path / "scripts", script, tenant, server.url)
+
+
+@pytest.fixture
+def answerer() -> Iterator[Answerer]:
+    with answering() as running:
+        yield running
+
+
+@pytest.fixture
+def rude(script: str, tmp_path: Path, answerer: Answerer) -> Sender:
+    """A script that is set to send to `answerer`."""
+    return Sender(tmp_path / "scripts", script, Tenant("acme", "a-secret"), answerer.url)
+
+
+@pytest.mark.skipif(not PWSH, reason="NOT RUN: there is no PowerShell, so that the tests are of Python's alone")
+def test_powershell_too() -> None:
+    """Where there is one, each test below is of both scripts."""
+    assert PWSH
+
+
+def arrived(database: Database, sender: Sender) -> list[tuple[str, bytes]]:
+    rows = database.query(
+        "SELECT correlation_id, payload FROM inbox WHERE tenant_id = %s AND status = 'pending' ORDER BY id",
+        sender.tenant.id,
+    )
+    return [(row["correlation_id"], row["payload"]) for row in rows]
+
+
+def id_of(spooled: Path) -> str:
+    return spooled.name.split(".")[1]
+
+
+def test_what_became_resolved_is_in_the_inbox_whole(sender: Sender, module_database: Database) -> None:
+    request = resolved()
+    told = sender.run(sender.file(request))
+    assert told.result == "success"
+    [(correlation_id, payload)] = arrived(module_database, sender)
+    assert correlation_id in told.message
+    assert "WARNING" not in told.message
+    sent = json.loads(payload)
+    assert (sent["tenant_id"], sent["request"]) == (sender.tenant.id, request)
+    assert sender.spooled() == sender.refused() == []
+
+
+@pytest.mark.parametrize("subject", ["Größe → 消失 🙂", 'a "quote", a \\ and a\ttab', "\u2028 \x00 </script>"])
+def test_any_text_arrives_as_it_was(sender: Sender, module_database: Database, subject: str) -> None:
+    document = sender.file(resolved(subject=subject))
+    document.write_text(json.dumps(json.loads(document.read_text()), ensure_ascii=False), "utf-8-sig")
+    assert sender.run(document).result == "success"
+    [(_, payload)] = arrived(module_database, sender)
+    assert json.loads(payload)["request"]["subject"] == subject
+
+
+def test_half_a_surrogate_pair_does_not_cost_the_ticket(
+    tmp_path: Path, tenant: Tenant, server: Server, module_database: Database
+) -> None:
+    """A text that was cut in the middle of an emoji; the server takes no such JSON. Python's alone, as the other one says."""
+    sender = Sender(tmp_path / "scripts", "send_resolved.py", tenant, server.url)
+    assert sender.run(sender.file(resolved(subject="cut \ud83d"))).result == "success"
+    [(_, payload)] = arrived(module_database, sender)
+    assert json.loads(payload)["request"]["subject"].startswith("cut ")
+
+
+@pytest.mark.parametrize(
+    ("status", "sides", "sent"),
+    [
+        ("Resolved", {}, True),
+        (" closed", {}, True),
+        ("Closed", {"diff": {"old": {"request": {"status": RESOLVED}}, "new": {"request": {"status": OPEN}}}}, True),
+        ("Resolved", {"diff": ...}, True),
+        ("Resolved", {"diff": None}, True),
+        ("Resolved", {"diff": {"old": {"request": {"subject": "a"}}, "new": {"request": {"subject": "b"}}}}, False),
+        (
+            "Resolved",
+            {"diff": {"old": {"request": {"status": RESOLVED}}, "new": {"request": {"status": RESOLVED}}}},
+            False,
+        ),
+        ("Open", {}, False),
+        ("Open", {"diff": ...}, False),
+    ],
+)
+def test_only_what_became_resolved_or_closed_is_sent(
+    rude: Sender, answerer: Answerer, status: str, sides: dict[str, object], *, sent: bool
+) -> None:
+    told = rude.run(rude.file(resolved(status={"id": "9", "name": status}), **sides))
+    assert told.result == "success"
+    assert told.message.startswith("nothing to send") != sent
+    assert len(answerer.got) == sent
+
+
+def test_other_names_of_the_statuses(rude: Sender, answerer: Answerer) -> None:
+    names = {"TICKET_INBOX_STATUSES": "Gelöst, Geschlossen"}
+    assert rude.send(**names).message.startswith("nothing to send")
+    closed = rude.file(resolved(status={"id": "9", "name": "geschlossen"}))
+    assert rude.run(closed, **names).result == "success"
+    assert len(answerer.got) == 1
+
+
+def test_the_server_away_and_back(
+    script: str, tmp_path: Path, start_server: Start, database: Database, secrets_key: str
+) -> None:
+    """What was resolved meanwhile arrives with the next one: oldest first, byte for byte, under its own id."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    sender = Sender(tmp_path / "scripts", script, database.add_tenant(secrets_key), f"http://127.0.0.1:{port}")
+    sender.set(Budget=1)
+    for count in (1, 2, 3):
+        told = sender.send()
+        assert told.result == "failure"
+        assert KEPT in told.message
+        assert f"{count} in the spool" in told.message
+    waiting = [(id_of(path), path.read_bytes()) for path in sender.spooled()]
+    assert len({correlation_id for correlation_id, _ in waiting}) == 3
+    start_server(PORT=str(port))
+    sender.set(Budget=30)
+    told = sender.send()
+    assert told.result == "success"
+    assert "4 delivered, 0 in the spool" in told.message
+    assert arrived(database, sender)[:3] == waiting
+    assert len(arrived(database, sender)) == 4
+    assert sender.spooled() == []
+
+
+def test_a_flush_sends_what_waits_and_nothing_else(sender: Sender, module_database: Database) -> None:
+    url, sender.url = sender.url, "http://127.0.0.1:1"
+    sender.set(Budget=1)
+    assert sender.run("--flush").result == "success"
+    assert (sender.send().result, sender.send().result) == ("failure", "failure")
+    told = sender.run("--flush")
+    assert told.result == "failure"
+    assert "0 delivered, 2 in the spool" in told.message
+    waiting = [(id_of(path), path.read_bytes()) for path in sender.spooled()]
+    sender.url = url
+    sender.set(Budget=30)
+    assert sender.run("--flush")[:2] == ("success", "2 delivered, 0 in the spool; 202 Accepted")
+    assert arrived(module_database, sender) == waiting
+
+
+def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database) -> None:
+    """401 is not tried again in this run; when the secret is mended, all is delivered."""
+    (sender.folder / "secret").write_text("another")
+    for _ in range(2):
+        told = sender.send()
+        assert told.result == "failure"
+        assert "401 The signature" in told.message
+        assert "mend TENANT_ID or the secret" in told.message
+        assert KEPT in told.message
+    assert len(sender.spooled()) == 2
+    (sender.folder / "secret").write_text(sender.tenant.secret)
+    assert sender.run("--flush").result == "success"
+    assert len(arrived(module_database, sender)) == 2
+
+
+def test_what_is_refused_for_good_is_kept_aside_with_the_reason(sender: Sender, module_database: Database) -> None:
+    told = sender.run(sender.file(resolved(resolved_time=None)))
+    assert told.result == "failure"
+    assert "put into refused/: 422" in told.message
+    assert "request.resolved_time" in told.message
+    [aside] = sender.refused()
+    assert "request.resolved_time" in aside.with_suffix(".txt").read_text()
+    assert sender.run("--flush")[:2] == ("success", "0 delivered, 0 in the spool; nothing was sent")
+    told = sender.send()
+    assert told.result == "success"
+    assert sender.refused() == [aside]
+    aside.rename(sender.spool / aside.name)
+    assert "422" in sender.run("--flush").message
+    assert len(arrived(module_database, sender)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_each_refusal_for_good_is_kept_aside(rude: Sender, answerer: Answerer, status: int) -> None:
+    answerer.replies((status, {}, PROBLEM))
+    told = rude.send()
+    assert told.result == "failure"
+    assert f"{status} as the problem says" in told.message
+    assert len(answerer.got) == len(rude.refused()) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [(401, {}, PROBLEM), (404, {}, b"<html>"), (200, {}, b"ok"), (302, {"Location": "/x"}, b"")]
+)
+def test_other_refusals_are_kept_and_tried_once(rude: Sender, answerer: Answerer, reply: Reply) -> None:
+    """No redirection is followed: another address is to get neither the ticket nor its signature."""
+    answerer.replies(reply)
+    told = rude.send()
+    assert told.result == "failure"
+    assert f"{reply[0]} " in told.message
+    assert "mend " in told.message
+    assert KEPT in told.message
+    assert (len(answerer.got), len(rude.spooled()), rude.refused()) == (1, 1, [])
+
+
+def test_a_401_ends_the_run(rude: Sender, answerer: Answerer) -> None:
+    """All that waits has the same tenant and the same secret: a full spool is not a thousand refusals."""
+    answerer.replies((401, {}, PROBLEM))
+    for runs in (1, 2, 3):
+        assert rude.send().result == "failure"
+        assert len(answerer.got) == len(rude.spooled()) == runs
+
+
+def test_a_403_is_of_one_event(rude: Sender, answerer: Answerer) -> None:
+    """A firewall before the server may dislike its text."""
+    answerer.replies((403, {}, b""), ACCEPTED)
+    assert rude.send().result == "failure"
+    answerer.replies((403, {}, b""), ACCEPTED)
+    assert "1 delivered, 1 in the spool" in rude.send().message
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_what_may_pass_is_tried_again_under_the_same_id(rude: Sender, answerer: Answerer, status: int) -> None:
+    answerer.replies((status, {"Retry-After": "0"}, PROBLEM), (status, {}, b"no JSON"), ACCEPTED)
+    told = rude.send()
+    assert told.result == "success"
+    assert len(answerer.got) == 3
+    assert {(got.id, got.body) for got in answerer.got} == {(answerer.got[0].id, answerer.got[0].body)}
+    assert answerer.got[0].id in told.message
+
+
+@pytest.mark.parametrize("spelled", ["seconds", "date"])
+def test_retry_after_is_heeded(rude: Sender, answerer: Answerer, spelled: str) -> None:
+    """It is later than the run may last, so that there is no second try."""
+    hour = dt.timedelta(hours=1)
+    date = format_datetime(dt.datetime.now(dt.UTC) + hour, usegmt=True)
+    answerer.replies((503, {"Retry-After": date if spelled == "date" else "3600"}, PROBLEM))
+    told = rude.send()
+    assert told.result == "failure"
+    assert "503 as the problem says" in told.message
+    assert (len(answerer.got), len(rude.spooled())) == (1, 1)
+
+
+@pytest.mark.parametrize("after", ["soon", "-1", "Thu, 01 Jan 1970 00:00:00 GMT", "1e9", "²"])
+def test_a_retry_after_that_asks_for_nothing(rude: Sender, answerer: Answerer, after: str) -> None:
+    answerer.replies((503, {"Retry-After": after}, b""), ACCEPTED)
+    assert rude.send().result == "success"
+
+
+def test_one_event_that_always_fails_does_not_hold_up_the_others(rude: Sender, answerer: Answerer) -> None:
+    answerer.replies((500, {"Retry-After": "3600"}, b""))
+    assert rude.send().result == "failure"
+    [bad] = rude.spooled()
+    others: Iterator[Reply] = iter([(500, {}, b""), (422, {}, b"")])
+    answerer.reply = lambda got: next(others) if got.id == id_of(bad) else ACCEPTED
+    answerer.got.clear()
+    told = rude.send()
+    assert told.result == "success"
+    assert f"1 delivered, 0 in the spool; {id_of(bad)} is in refused/: 422" in told.message
+    assert [got.id == id_of(bad) for got in answerer.got] == [True, False, True]
+
+
+def test_no_answer_in_time(rude: Sender, answerer: Answerer) -> None:
+    go_on = answerer.hang()
+    rude.set(Budget=1, Try=1)
+    told = rude.send()
+    go_on.set()
+    assert told.result == "failure"
+    assert KEPT in told.message
+    assert len(rude.spooled()) == 1
+
+
+def test_what_was_not_answered_in_time_is_sent_again(rude: Sender, answerer: Answerer) -> None:
+    go_on = answerer.hang()
+    hanging = answerer.reply
+    answerer.reply = lambda got: hanging(got) if len(answerer.got) == 1 else ACCEPTED
+    rude.set(Try=1)
+    assert rude.send().result == "success"
+    go_on.set()
+    assert len({got.id for got in answerer.got}) == 1
+    assert len(answerer.got) > 1
+
+
+def test_killed_in_mid_send(rude: Sender, answerer: Answerer) -> None:
+    """It was in the spool before it was sent; what the dead script had in hand, the next one takes over."""
+    go_on = answerer.hang()
+    rude.set(Budget=60, Try=60)
+    process = rude.start(rude.file(resolved()))
+    assert answerer.arrived.acquire(timeout=30)
+    kill(process)
+    go_on.set()
+    [left] = rude.spooled()
+    answerer.replies(ACCEPTED)
+    assert rude.run("--flush")[:2] == ("success", "1 delivered, 0 in the spool; 202 Accepted")
+    first, second = answerer.got
+    assert first.id == second.id == id_of(left)
+    assert first.body == second.body
+
+
+def test_two_at_once_do_not_send_the_same(rude: Sender, answerer: Answerer) -> None:
+    go_on = answerer.hang()
+    rude.set(Budget=60, Try=60)
+    process = rude.start(rude.file(resolved()))
+    assert answerer.arrived.acquire(timeout=30)
+    told = rude.run("--flush")
+    assert told.result == "failure"
+    assert told.message == "0 delivered, 1 in the spool; nothing was sent"
+    go_on.set()
+    assert outcome(process).result == "success"
+    assert len(answerer.got) == 1
+    assert rude.spooled() == []
+
+
+def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
+    """What it cannot take is sent all the same, and first; the line says so."""
+    rude.set(SpoolLimit=2)
+    answerer.replies((503, {"Retry-After": "60"}, b""))
+    assert KEPT in rude.send().message
+    assert KEPT in rude.send().message
+    told = rude.send()
+    assert told.result == "failure"
+    assert "NOT KEPT" in told.message
+    assert "it holds 2 events" in told.message
+    assert len(rude.spooled()) == 2
+    answerer.replies(ACCEPTED)
+    answerer.got.clear()
+    oldest = rude.spooled()
+    told = rude.send()
+    assert told.result == "success"
+    assert "3 delivered, 0 in the spool" in told.message
+    assert "it holds 2 events" in told.message
+    assert [got.id for got in answerer.got][1:] == [id_of(path) for path in oldest]
+    assert answerer.got[0].id in told.message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a limit of the size of files is Unix's")
+def test_no_room_on_the_disk(rude: Sender, answerer: Answerer) -> None:
+    """The file is begun, and cannot be written: it does not stay."""
+    rude.program = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *rude.program]
+    told = rude.send()
+    assert told.result == "success"
+    assert "could not take it" in told.message
+    assert len(answerer.got) == 1
+    assert list(rude.spool.iterdir()) == []
+
+
+def test_no_folder_for_the_spool(rude: Sender, answerer: Answerer) -> None:
+    rude.spool.write_text("a file where the folder should be")
+    told = rude.send()
+    assert told.result == "success"
+    assert "could not take it" in told.message
+    answerer.replies((422, {}, PROBLEM))
+    told = rude.send()
+    assert told.result == "failure"
+    assert "NOT KEPT" in told.message
+
+
+def test_what_cannot_be_sent_now_is_kept_without_a_secret(rude: Sender, answerer: Answerer) -> None:
+    (rude.folder / "secret").unlink()
+    told = rude.send()
+    assert told.result == "failure"
+    assert "no secret" in told.message
+    assert KEPT in told.message
+    assert len(rude.spooled()) == 1
+    assert rude.run("--flush", TICKET_INBOX_SECRET="a-secret").result == "success"  # noqa: S106
+    [got] = answerer.got
+    assert got.headers[signature.HEADER.lower()] == signature.sign(b"a-secret", got.body)
+
+
+@pytest.mark.parametrize(
+    "content", [b"gr\xc3\xb6\xc3\x9fe\r\n", b"\xef\xbb\xbfgr\xc3\xb6\xc3\x9fe", "größe\r\n".encode("utf-16")]
+)
+def test_the_secret_as_windows_writes_it(rude: Sender, answerer: Answerer, content: bytes) -> None:
+    (rude.folder / "secret").write_bytes(content)
+    assert rude.send().result == "success"
+    [got] = answerer.got
+    assert got.headers[signature.HEADER.lower()] == signature.sign("größe".encode(), got.body)
+
+
+def test_a_secret_that_others_can_read_is_warned_of(tmp_path: Path, answerer: Answerer) -> None:
+    """Of Python's alone: on Windows the file's rights are not to be seen this way."""
+    sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
+    (sender.folder / "secret").chmod(0o644)
+    told = sender.send()
+    assert told.result == "success"
+    assert "WARNING: others can read" in told.message
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"[]", b"{}", b'{"request": []}', b"\xff\xfe\x00", b"[" * 100_000]
+)
+def test_what_is_no_request(rude: Sender, answerer: Answerer, content: bytes | None) -> None:
+    path = rude.folder / "document"
+    if content is not None:
+        path.write_bytes(content)
+    told = rude.run(path)
+    assert told.result == "failure"
+    assert told.message.startswith("nothing is sent")
+    assert not answerer.got
+    assert not rude.spooled()
+
+
+def test_no_argument_at_all(rude: Sender) -> None:
+    assert rude.run().result == "failure"
+
+
+def test_what_is_spooled_for_another_tenant_is_not_sent_under_this_ones_name(rude: Sender, answerer: Answerer) -> None:
+    answerer.replies((503, {"Retry-After": "60"}, b""))
+    assert rude.send(TICKET_INBOX_TENANT="globex").result == "failure"
+    answerer.replies(ACCEPTED)
+    assert "1 delivered, 1 in the spool" in rude.send().message
+    assert [json.loads(got.body)["tenant_id"] for got in answerer.got] == ["globex", "acme"]
+
+
+def test_a_signed_timestamp(
+    script: str, tmp_path: Path, start_server: Start, database: Database, secrets_key: str
+) -> None:
+    tenant = database.add_tenant(secrets_key)
+    server = start_server(SIGNED_TIMESTAMP_SECONDS="300")
+    sender = Sender(tmp_path / "scripts", script, tenant, server.url)
+    assert "401" in sender.send().message
+    assert "2 delivered" in sender.send(TICKET_INBOX_SIGNED_TIMESTAMP="1").message
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ticket-inbox of a test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(made.public_bytes(pem) + private)
+    return path
+
+
+def test_a_private_authority(tmp_path: Path, certificate: Path) -> None:
+    """A certificate that is not trusted ends the run at once, and nothing is sent; with CA_FILE it is delivered."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    with answering(tls) as answerer:
+        sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
+        for untrusted in ({}, {"TICKET_INBOX_CA_FILE": "/nowhere"}):
+            told = sender.send(**untrusted)
+            assert told.result == "failure"
+            assert "mend URL or CA_FILE" in told.message
+            assert KEPT in told.message
+        assert not answerer.got
+        assert "3 delivered" in sender.send(TICKET_INBOX_CA_FILE=str(certificate)).message
+
+
+VECTOR = (
+    b"sk_5Ow7B_4eC39H",
+    b"{Order ID: 0932, Currency: USD, Amount: 2500}",
+    "sha256=13721963e7ac439f5a2e63c261856393647f3f51b493beebf5919af4bc3de19c",
+)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("send_resolved", SENDERS / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_vendors_own_example_of_a_signature() -> None:
+    """The one that Zoho's documentation of hmacsha256 gives."""
+    key, data, signed = VECTOR
+    assert signature.sign(key, data) == signed
+    assert load("send_resolved.py").sign(key, data) == signed
+
+
+def test_a_python_of_2019_can_read_it() -> None:
+    ast.parse((SENDERS / "send_resolved.py").read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_pasted_is_short_enough_to_be_read(name: str) -> None:
+    assert len((SENDERS / name).read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", ["send_resolved.ps1", "send_resolved.dg"])
+def test_what_may_be_read_in_another_encoding_is_ascii(name: str) -> None:
+    """PowerShell 5.1 takes a script without a mark for the machine's own encoding."""
+    assert (SENDERS / name).read_text().isascii()
+
+
+def test_the_scripts_read_the_same_settings() -> None:
+    """But for a private authority, whom Windows trusts or not by itself."""
+    python, powershell = (set(re.findall(r"TICKET_INBOX_\w+", (SENDERS / name).read_text())) for name in PROGRAMS)
+    assert python - powershell == {"TICKET_INBOX_CA_FILE"}
+    assert powershell <= python
+
+
+def test_the_script_for_powershell_can_be_parsed() -> None:
+    """By a grammar, which is not PowerShell: it tells a slip of the pen, and no more."""
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    assert not parser.parse((SENDERS / "send_resolved.ps1").read_bytes()).root_node.has_error
+    assert parser.parse(b"function Send-Nothing { (").root_node.has_error

@@ -1,0 +1,1 @@
+"""What the tests drive: real processes, and fakes that speak the real protocol."""

@@ -1,0 +1,83 @@
+"""Bytes on a socket, and the answers that come back: what no HTTP client would send."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import NamedTuple, Self, cast
+from urllib.parse import urlsplit
+
+from tests.support.system import PATH, Server, Tenant
+
+PROBLEM = "application/problem+json"
+
+
+class Answer(NamedTuple):
+    """One answer as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Wire:
+    """A connection on which anything can be sent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._file = connection.makefile("rb")
+
+    @classmethod
+    @contextlib.contextmanager
+    def to(cls, server: Server, timeout: float = 10.0) -> Iterator[Self]:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=timeout) as connection:
+            wire = cls(connection)
+            with wire._file:
+                yield wire
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def answer(self) -> Answer:
+        """Read one answer. Raises HTTPException or OSError where there is none."""
+        response = HTTPResponse(cast("socket.socket", self))  # which it asks for makefile() alone
+        response.begin()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read())
+
+    def makefile(self, _mode: str) -> "Unclosed":
+        return Unclosed(self._file)
+
+    def is_closed(self) -> bool:
+        """Tell whether nothing more comes; waits for it."""
+        with contextlib.suppress(ConnectionResetError):
+            return self._file.read(1) == b""
+        return True
+
+
+class Unclosed:
+    """A file that one answer's reader does not close for the next."""
+
+    def __init__(self, file: object) -> None:
+        self._file = file
+
+    def close(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+
+def head(tenant: Tenant, body: bytes, *lines: str, version: str = "1.1", length: bool = True) -> bytes:
+    """Give the head of a signed webhook, with further `lines`."""
+    fields = [f"{name}: {value}" for name, value in tenant.headers(body).items()]
+    if length:
+        fields.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([f"POST {PATH} HTTP/{version}", "Host: x", *fields, *lines, "", ""]).encode()
+
+
+def chunked(body: bytes) -> bytes:
+    """Give a body in chunks of at most 100 bytes, and its end."""
+    parts = [body[start : start + 100] for start in range(0, len(body), 100)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"

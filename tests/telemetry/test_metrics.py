@@ -1,0 +1,167 @@
+"""What is counted, at /metrics of both processes and by OTLP, and that a scrape reads no table."""
+
+import re
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from otel import metrics
+from tests.support.otlp_receiver import receiving_http
+from tests.support.system import Database, Server, Tenant, Worker, run
+
+pytestmark = pytest.mark.one_postgres
+
+StartServer = Callable[..., Server]
+StartWorker = Callable[..., Worker]
+Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def values(text: str) -> Values:
+    """Give each sample's value by its name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scraped(server: Server) -> Values:
+    return values(server.client.get("/metrics").text)
+
+
+def webhooks(found: Values) -> dict[tuple[str, str], float]:
+    """Give the count of answered webhooks by outcome and tenant."""
+    return {
+        (dict(labels)["outcome"], dict(labels)["tenant_id"]): value
+        for (name, labels), value in found.items()
+        if name == "ticket_inbox_webhooks_total"
+    }
+
+
+def test_webhooks_are_counted_by_outcome_and_verified_ones_by_tenant(
+    database: Database, secrets_key: str, start_server: StartServer
+) -> None:
+    """A tenant that is only claimed makes no label."""
+    tenant = database.add_tenant(secrets_key, "acme")
+    server = start_server()
+    for _ in range(3):
+        server.send(tenant)
+    server.send(tenant, priority=7)
+    server.send(Tenant("claimed", "secret"))
+    server.client.post("/webhook/servicedesk/resolved-ticket", content=b"{}")
+    found = scraped(server)
+    assert webhooks(found) == {
+        ("accepted", "acme"): 3, ("invalid-event", "acme"): 1, ("signature", ""): 1, ("content-type", ""): 1,
+    }  # fmt: skip
+    labels = (
+        ("error_type", ""), ("http_request_method", "POST"), ("http_response_status_code", "202"),
+        ("http_route", "/webhook/servicedesk/resolved-ticket"),
+    )  # fmt: skip
+    assert found["http_server_request_duration_seconds_count", labels] == 3
+    assert 0 < found["http_server_request_duration_seconds_sum", labels] < 3
+    assert found["ticket_inbox_append_rows_count", ()] == found["ticket_inbox_append_rows_sum", ()] == 4
+
+
+def test_tenants_are_capped() -> None:
+    named = {metrics._named(f"tenant-{number}") for number in range(metrics.MOST_TENANTS * 3)}  # noqa: SLF001
+    assert len(named) <= metrics.MOST_TENANTS + 1
+    assert metrics.OTHER in named
+
+
+def test_exemplars_lead_to_the_trace(database: Database, secrets_key: str, start_server: StartServer) -> None:
+    """In OpenMetrics, which allows them, and of sampled webhooks alone."""
+    tenant = database.add_tenant(secrets_key)
+    with receiving_http() as receiver:
+        server = start_server(**receiver.environment)
+        answer = server.send(tenant)
+        [span, *_] = receiver.wait_for_spans(2, correlation_id=answer.json()["correlation_id"])
+    text = server.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}).text
+    families = open_metrics(text)  # type: ignore[no-untyped-call]
+    exemplars = [sample.exemplar for family in families for sample in family.samples if sample.exemplar]
+    assert [one.labels["trace_id"] for one in exemplars] == [span.trace_id]
+    assert "trace_id" not in server.client.get("/metrics").text
+
+
+def test_the_inbox_is_told_from_the_last_reading(
+    database: Database, secrets_key: str, start_server: StartServer
+) -> None:
+    """Counted every five seconds whatever the number of scrapes, to 100,000 and no further."""
+    tenant = database.add_tenant(secrets_key)
+    database.query(
+        "INSERT INTO inbox (tenant_id, correlation_id, payload, signature, status, received_at) "
+        "SELECT 'acme', 'c', '', 's', status, now() - interval '90 seconds' FROM (VALUES ('pending', 3), ('failed', 2), "
+        "('rejected', 100500), ('promoted', 9)) AS given (status, rows), generate_series(1, rows)"
+    )
+    server = start_server()
+    assert server.send(tenant).status_code == 202
+    asked = "SELECT coalesce(sum(idx_scan), 0)::int AS n FROM pg_stat_user_indexes WHERE relname = 'inbox'"
+    for _ in range(50):
+        found = scraped(server)
+    assert [found["ticket_inbox_rows", (("status", status),)] for status in ("pending", "failed", "rejected")] == [
+        3,
+        2,
+        100_000,
+    ]
+    assert 90 <= found["ticket_inbox_oldest_pending_seconds", ()] < 120
+    assert found["ticket_inbox_workers_alive", ()] == 0
+    database.wait_for(f"SELECT n < 50 FROM ({asked}) AS scans", wanted=True, within=5)
+
+
+def test_a_worker_has_metrics_of_its_own(database: Database, start_worker: StartWorker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    start_worker(WORKER_METRICS_PORT=str(port)).wait_for_line("worker_started")
+    acme = Tenant("acme", "secret")
+    good, damaged = database.deliver(acme.payload(ticket_id="1"), acme.payload(ticket_id="2"))
+    database.query("UPDATE inbox SET status = 'pending', payload = 'x' WHERE id = %s", damaged)
+    database.wait_for("SELECT count(*) FROM inbox WHERE status = 'pending'", 0, within=10)
+    found = values(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+    told = {
+        labels: value
+        for (name, labels), value in found.items()
+        if name.startswith("ticket_inbox_") and name.endswith("rows_total")
+    }
+    assert sum(told.values()) == 2
+    assert found["ticket_inbox_promoted_rows_total", (("action", "inserted"),)] >= 1
+    assert found["ticket_inbox_promotion_lag_seconds_count", ()] >= 1
+    assert good < damaged
+
+
+def test_a_workers_port_that_is_taken_is_one_line(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run(["worker"], {**environment, "WORKER_METRICS_PORT": port})
+    assert done.returncode == 1
+    assert re.fullmatch(rf"Error: cannot listen on 127.0.0.1:{port} .*WORKER_METRICS_PORT\n", done.stderr), done.stderr
+
+
+def test_metrics_go_out_by_otlp_with_the_same_values(
+    database: Database, secrets_key: str, start_server: StartServer, start_worker: StartWorker
+) -> None:
+    tenant = database.add_tenant(secrets_key)
+    with receiving_http() as receiver:
+        server = start_server(**receiver.environment)
+        start_worker(**receiver.environment)
+        assert server.send(tenant).status_code == 202
+        wanted = {
+            "http.server.request.duration",
+            "ticket_inbox.webhooks",
+            "ticket_inbox.promotion_lag",
+            "ticket_inbox.rows",
+        }
+        receiver.wait_until(lambda: wanted <= receiver.metric_names())
+        receiver.wait_until(lambda: any(point.count == 1 for point in receiver.points("http.server.request.duration")))
+    points = receiver.points("http.server.request.duration")
+    assert len(points[-1].bucket_counts) == len(points[-1].explicit_bounds) + 1
+    assert sum(points[-1].bucket_counts) == 1
+
+
+def test_the_content_type_names_its_charset_once(server: Server) -> None:
+    """Said twice, it is malformed, and Prometheus 3 takes no metrics of it."""
+    assert server.client.get("/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    assert server.client.get("/metrics", headers=accept).headers["content-type"].count("charset") == 1

@@ -1,0 +1,1 @@
+"""From a signed request to a committed row and its answer."""

@@ -1,0 +1,81 @@
+"""Every webhook costs the same HMAC work, whoever claims to send it: `python -m tests.bench.timing` measures the rest."""
+
+import asyncio
+import collections
+import hmac
+import itertools
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from app.event.rules import Rules
+from app.settings import Settings
+from app.webhook import endpoint, request_record, signature
+from app.webhook.fair_share import Shares
+from app.webhook.group_commit import SharedCommit
+from app.webhook.keyring import Keyring
+from app.webhook.problems import Refusal
+from app.webhook.tenant_rate import TenantRate
+from db import engine as engines
+from db.tenants import Secrets
+from otel import tracing
+from tests.support.system import Database
+
+pytestmark = pytest.mark.one_postgres
+
+COUNTED: dict[CodeType, str] = {hmac.digest.__code__: "hmac"}
+BODY = b'{"tenant_id": "x"}'
+HEADERS = (b"", b"sha256=zz", b"0" * 64, b"sha256=" + b"0" * 64, b"\xff", b"A" * 43 + b"=")
+
+
+def work(inlet: endpoint.Inlet, tenant_id: str, headers: dict[bytes, bytes]) -> collections.Counter[str]:
+    """Count the digests that are made, and the comparisons, while a signature is verified that is wrong."""
+    done: collections.Counter[str] = collections.Counter()
+
+    def count(frame: FrameType, event: str, called: Any) -> None:  # noqa: ANN401
+        if event == "call" and frame.f_code in COUNTED:
+            done[COUNTED[frame.f_code]] += 1
+        elif event == "c_call" and called is hmac.compare_digest:
+            done["compare"] += 1
+
+    place = tracing.place_of_request(None, "", {})
+    current = request_record.Exchange(headers, "c", place, 0.0, 0)
+    sys.setprofile(count)
+    try:
+        endpoint.verify(inlet, current, tenant_id, BODY)
+    except Refusal as refusal:
+        assert refusal.status == 401  # noqa: PT017
+    finally:
+        sys.setprofile(None)
+    return done
+
+
+@pytest.mark.parametrize("tolerance", [0, 300])
+def test_every_refusal_costs_two_digests_and_two_comparisons(
+    database: Database, secrets_key: str, tolerance: int
+) -> None:
+    """A tenant with one secret, with two, disabled or unknown; whatever the headers hold."""
+    one, two, disabled = (database.add_tenant(secrets_key) for _ in range(3))
+    database.query(
+        "UPDATE tenant_configs SET previous_secret = secret, previous_secret_ends_at = now() + '1 h' WHERE tenant_id = %s",
+        two.id,
+    )
+    database.query("UPDATE tenant_configs SET enabled = false WHERE tenant_id = %s", disabled.id)
+    inlet = asyncio.run(an_inlet(database, secrets_key, tolerance))
+    for tenant_id, header, timestamp in itertools.product(
+        (one.id, two.id, disabled.id, "unknown"), HEADERS, (b"", b"1", b"soon")
+    ):
+        given = {signature.HEADER_BYTES: header, signature.TIMESTAMP_HEADER_BYTES: timestamp}
+        assert work(inlet, tenant_id, given) == {"hmac": 2, "compare": 2}, (tenant_id, given)
+
+
+async def an_inlet(database: Database, secrets_key: str, tolerance: int) -> endpoint.Inlet:
+    """Make what the webhook verifies with, its tenants read from the database."""
+    engine = engines.create_engine(database.url, "test", 1, 30.0)
+    keyring = Keyring(engine, Secrets(secrets_key))
+    await keyring.refresh()
+    await engine.dispose()
+    commits = SharedCommit(engine, Shares(), rows=1, size=1, timeout=1.0)
+    return endpoint.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0), Rules())
