@@ -1,39 +1,57 @@
-"""How does an event that no webhook brought become a delivery? Read by the webhook's decoder, in a trace of its own."""
+"""How does an event become a delivery, the inbox's row? The one position that builds it, for webhook, file and API."""
 
-from app import event
+import msgspec
+
+from app import correlation, event
+from app.event import BrokenRule, Event, RejectedError
 from app.event.rules import Rules
-from app.webhook import request_record
 from db import inbox
 from otel import tracing
-from otel.tracing import Place
+from otel.tracing import SpanPosition
 
 
-def read(body: bytes, tenant_id: str, rules: Rules, place: Place | None = None) -> inbox.Delivery:
-    """Give the delivery of `body`, with a correlation id of its own; it is `rejected` where it breaks a rule.
+class Origin(msgspec.Struct, frozen=True):
+    """By what a delivery is found again: its correlation id, and the position in a trace where it came in."""
 
-    `place` is where its trace begins; without it, nothing of its way into the inbox leaves a span.
-    Raises MalformedError where it is no JSON object in UTF-8.
+    correlation_id: str
+    position: SpanPosition
+
+    @classmethod
+    def untraced(cls, correlation_id: str | None = None) -> "Origin":
+        """Return the origin of what leaves no span on its way into the inbox."""
+        return cls(correlation_id or correlation.new(), tracing.position_of_request(None, "read event", {}))
+
+
+def build(body: bytes, parsed: Event, tenant_id: str, origin: Origin, signature: str = "") -> inbox.Delivery:
+    """Return the delivery of `body`, byte for byte; it is `rejected` with its reasons where it breaks a rule.
+
+    `signature` is the header that verified it, "" where nobody signed it.
     """
-    ticket_id = error = None
-    try:
-        require_tenant(body, tenant_id)
-        ticket_id = event.check(body, rules)
-    except event.RejectedError as rejected:
-        ticket_id, error = rejected.ticket_id, str(rejected)
-    place = place or tracing.place_of_request(None, "read event", {})
     return inbox.Delivery(
         tenant_id=tenant_id,
-        ticket_id=ticket_id,
-        correlation_id=request_record.correlation_id_of(None),
-        traceparent=place.traceparent,
+        ticket_id=parsed.ticket_id,
+        correlation_id=origin.correlation_id,
+        traceparent=origin.position.traceparent,
         payload=body,
-        signature="",  # nobody signed it
-        status="rejected" if error else "pending",
-        error=error,
+        signature=signature,
+        status="rejected" if parsed.broken else "pending",
+        error=parsed.error,
     )
 
 
-def require_tenant(body: bytes, tenant_id: str) -> None:
-    """Raise RejectedError where `body` names another tenant, or none."""
-    if (named := event.tenant_of(body)) != tenant_id:
-        raise event.RejectedError([event.BrokenRule("tenant_id", f"must be {tenant_id!r}, not {named[:100]!r}")])
+def build_unsigned(body: bytes, tenant_id: str, rules: Rules, origin: Origin) -> inbox.Delivery:
+    """Return the delivery of a `body` that no webhook brought, which must name `tenant_id` as its tenant.
+
+    Raises MalformedError where `body` is no JSON object in UTF-8.
+    """
+    return build(body, _parse(body, tenant_id, rules), tenant_id, origin)
+
+
+def _parse(body: bytes, tenant_id: str, rules: Rules) -> Event:
+    try:
+        named = event.tenant_of(body)
+    except RejectedError as rejected:
+        return Event(None, rejected.broken)
+    if named != tenant_id:
+        return Event(None, [BrokenRule("tenant_id", f"must be {tenant_id!r}, not {named[:100]!r}")])
+    return event.check(body, rules)

@@ -4,34 +4,13 @@ from typing import Any
 
 from litestar import MediaType, Request, Response, get
 from litestar.datastructures import State
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.webhook import openapi, request_record
+from app.webhook import openapi
 from app.webhook.problems import Refusal
 from db import engine as database
 from db import schema
 from otel.metrics import exposition
-
-
-def correlated(app: ASGIApp) -> ASGIApp:
-    """Put a correlation id on what these routes answer, as on every answer."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope["headers"]).get(request_record.HEADER_BYTES)
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [
-                    *message["headers"],
-                    (request_record.HEADER_BYTES, request_record.correlation_id_of(given).encode()),
-                ]
-                message["headers"] = list(dict(reversed(headers)).items())
-            await send(message)
-
-        await app(scope, receive, named)
-
-    return answer
 
 
 @get("/health/live", sync_to_thread=False)

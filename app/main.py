@@ -9,18 +9,13 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import health
+from app import correlation, health
 from app import settings as environment
-from app.event.rules import Rules
-from app.server import deadlines
+from app.server import deadlines, shedding
 from app.settings import Settings
-from app.webhook import endpoint, inbox_watch, openapi, problems
-from app.webhook.fair_share import Shares
-from app.webhook.group_commit import SharedCommit
-from app.webhook.keyring import Keyring
-from app.webhook.tenant_rate import TenantRate
+from app.webhook import dependencies, endpoint, openapi, problems
 from db import engine as database
-from db import schema, tenants
+from db import schema
 from otel import export, logs
 
 OTHERS = [health.live, health.ready, health.metrics]
@@ -37,28 +32,19 @@ def create_app(settings: Settings | None = None) -> Litestar:
         export.check()
     except export.WrongTelemetryError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
+    others = Router("/", route_handlers=[*OTHERS, openapi.schema], middleware=[correlation.on_each_answer])
     return Litestar(
-        [
-            endpoint.resolved_ticket,
-            Router("/", route_handlers=[*OTHERS, openapi.schema], middleware=[health.correlated]),
-        ],
+        [endpoint.resolved_ticket, others],
         lifespan=[lambda app: _lifespan(app, settings)],
         exception_handlers={
             problems.Refusal: problems.on_refusal,
             HTTPException: problems.on_http_exception,
             Exception: problems.on_unforeseen,
         },
-        state=State({"document": openapi.document(OTHERS), "settings": settings}),
+        state=State({"document": openapi.document(OTHERS)}),
         openapi_config=None,
         logging_config=None,
     )
-
-
-def _spare_the_collector() -> None:
-    """Keep the garbage collector from going through all that was made at start, which took 50 ms every second."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
 
 
 @contextlib.asynccontextmanager
@@ -70,22 +56,19 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         settings.server_connections,
         settings.append_timeout_seconds,
     )
-    keyring = Keyring(engine, tenants.Secrets(settings.secrets_key))
-    shares = Shares()
-    commits = SharedCommit(
-        engine,
-        shares,
-        rows=settings.append_queue,
-        size=settings.append_queue_bytes,
-        timeout=settings.append_timeout_seconds,
-    )
-    inlet = endpoint.Inlet(settings, keyring, commits, TenantRate(settings.tenant_rate), Rules.of(settings))
-    app.state.update(inlet=inlet, engine=engine, schema_head=schema.head())
     try:
-        async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, shares.heed), deadlines.kept(settings):
-            _spare_the_collector()
-            yield
-        await commits.drained()  # those whose senders were answered 503 or hung up
+        async with dependencies.running(settings, engine) as made, deadlines.kept(settings):
+            app.state.update(dependencies=made, engine=engine, schema_head=schema.head())
+            with shedding.within(settings, made.admission):
+                _freeze_what_stays()
+                yield
     finally:
         await engine.dispose()
         await asyncio.to_thread(stop_exporting)
+
+
+def _freeze_what_stays() -> None:
+    """Keep the garbage collector from visiting all that was made at start, which took 50 ms every second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)

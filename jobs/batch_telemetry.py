@@ -14,15 +14,9 @@ from db import engine as database
 from db import queue
 from db.inbox import ClaimedRow, Outcome
 from otel import logs, metrics, tracing
-from otel.tracing import Place
+from otel.tracing import SpanPosition
 
 LINES = {"promoted": "ticket_promoted", "failed": "ticket_failed", "rejected": "ticket_rejected"}
-PROMOTION = {
-    "messaging.system": "procrastinate",
-    "messaging.operation.name": "promote",
-    "messaging.operation.type": "process",
-    "messaging.destination.name": "inbox",
-}
 _logger = logging.getLogger("ticket_inbox.promote")
 
 
@@ -61,29 +55,29 @@ class Batch:
         """Tell of every row what became of it."""
         claimed = {row.id: row for row in self.rows}
         seconds = time.perf_counter() - self._started
-        places = self._record({outcome.id: outcome for outcome in self.outcomes})
+        positions = self._record({outcome.id: outcome for outcome in self.outcomes})
         for outcome in self.outcomes:
-            self._log(claimed[outcome.id], outcome, places.get(outcome.id), seconds)
-        self._count(claimed, places)
+            self._log(claimed[outcome.id], outcome, positions.get(outcome.id), seconds)
+        self._count(claimed, positions)
 
     def _failed(self, error: str) -> None:
         """Tell that nothing became of the batch in this try."""
-        places = self._record({}, error)
-        if not places:
-            self._record_job(tracing.place_of_its_own(), error)
+        positions = self._record({}, error)
+        if not positions:
+            self._record_job(tracing.position_in_new_trace(), error)
 
-    def _record(self, outcomes: dict[int, Outcome], error: str | None = None) -> dict[int, Place]:
+    def _record(self, outcomes: dict[int, Outcome], error: str | None = None) -> dict[int, SpanPosition]:
         """Leave the spans of those rows whose traces are exported, and the job's if there is such a row."""
-        places = {row.id: tracing.place_below(context) for row, context in self._sampled()}
-        if not places:
-            return places
-        job = tracing.place_of_its_own()
+        positions = {row.id: tracing.position_below(context) for row, context in self._sampled()}
+        if not positions:
+            return positions
+        job = tracing.position_in_new_trace()
         self._record_job(job, error)
         for row in self.rows:
-            if place := places.get(row.id):
+            if position := positions.get(row.id):
                 outcome = outcomes.get(row.id)
                 tracing.record(
-                    place,
+                    position,
                     "promote inbox",
                     SpanKind.CONSUMER,
                     self._since,
@@ -91,27 +85,27 @@ class Batch:
                     links=(job.context,),
                     error=outcome.error if outcome else error,
                 )
-        return places
+        return positions
 
     def _sampled(self) -> Iterator[tuple[ClaimedRow, SpanContext]]:
         for row in self.rows:
             if context := tracing.context_of(row.traceparent):
                 yield row, context
 
-    def _record_job(self, place: Place, error: str | None) -> None:
+    def _record_job(self, position: SpanPosition, error: str | None) -> None:
         attributes = {
-            **PROMOTION,
+            **tracing.PROMOTING,
             "messaging.operation.name": self._job.task,
             "messaging.batch.message_count": len(self.rows),
             "job_id": self._job.id or 0,
             "attempt": self._job.tries,
         }
-        tracing.record(place, f"process {self._job.task}", SpanKind.CONSUMER, self._since, attributes, error=error)
+        tracing.record(position, f"process {self._job.task}", SpanKind.CONSUMER, self._since, attributes, error=error)
 
     def _attributes(self, row: ClaimedRow, outcome: Outcome | None) -> dict[str, str | int]:
         ticket_id = (outcome.ticket_id if outcome else None) or row.ticket_id
         known: dict[str, str | int] = {
-            **PROMOTION,
+            **tracing.PROMOTING,
             **tracing.identity(row.correlation_id, row.tenant_id, ticket_id),
             "inbox_id": row.id,
             "attempt": row.attempts + self._job.tries,
@@ -124,7 +118,7 @@ class Batch:
             known["error.type"] = outcome.status
         return known
 
-    def _log(self, row: ClaimedRow, outcome: Outcome, place: Place | None, seconds: float) -> None:
+    def _log(self, row: ClaimedRow, outcome: Outcome, position: SpanPosition | None, seconds: float) -> None:
         trace_id, span_id = tracing.ids_of(row.traceparent)
         logs.log(
             _logger,
@@ -132,7 +126,7 @@ class Batch:
             LINES[outcome.status],
             correlation_id=row.correlation_id,
             trace_id=trace_id,
-            span_id=f"{place.context.span_id:016x}" if place else span_id,
+            span_id=f"{position.context.span_id:016x}" if position else span_id,
             tenant_id=row.tenant_id,
             ticket_id=outcome.ticket_id,
             inbox_id=row.id,
@@ -143,13 +137,13 @@ class Batch:
             error=outcome.error,
         )
 
-    def _count(self, claimed: dict[int, ClaimedRow], places: dict[int, Place]) -> None:
+    def _count(self, claimed: dict[int, ClaimedRow], positions: dict[int, SpanPosition]) -> None:
         actions = collections.Counter(outcome.action for outcome in self.outcomes if outcome.action)
         refused = collections.Counter(outcome.status for outcome in self.outcomes if not outcome.action)
         metrics.rows_promoted(actions, refused)
         for outcome in self.outcomes:
             if outcome.action and claimed[outcome.id].status == "pending":  # a reprocessed one is as old as it is
-                metrics.promotion_lagged(_lag(claimed[outcome.id]), places.get(outcome.id))
+                metrics.promotion_lagged(_lag(claimed[outcome.id]), positions.get(outcome.id))
 
 
 def _lag(row: ClaimedRow) -> float:

@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from otel.tracing import Place
+from otel.tracing import SpanPosition
 
 MOST_TENANTS = 100  # named by a label of their own; the rest are OTHER
 OTHER = "other"
@@ -109,7 +109,7 @@ _outcomes: dict[tuple[str, str], Any] = {}
 
 
 def webhook_answered(
-    route: str, status: int, kind: str | None, seconds: float, tenant_id: str, place: Place | None
+    route: str, status: int, kind: str | None, seconds: float, tenant_id: str, position: SpanPosition | None
 ) -> None:
     """Count a webhook: `kind` of its refusal, or None; `tenant_id` where it verified, else an empty text."""
     outcome = (kind or "accepted", _named(tenant_id))
@@ -118,7 +118,7 @@ def webhook_answered(
     counter.inc()
     if (histogram := _answered.get((status, outcome[0]))) is None:
         histogram = _answered[status, outcome[0]] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
-    histogram.observe(seconds, _exemplar(place) if place and place.is_sampled else None)
+    histogram.observe(seconds, _exemplar(position) if position and position.is_sampled else None)
 
 
 def statement_ended(summary: str, kind: str, seconds: float) -> None:
@@ -134,9 +134,9 @@ def rows_promoted(actions: Mapping[str, int], refused: Mapping[str, int]) -> Non
         REFUSED_ROWS.labels(status).inc(count)
 
 
-def promotion_lagged(seconds: float, place: Place | None) -> None:
-    """Count how long a row took from its receipt until it was stored; `place` where its trace is exported."""
-    PROMOTION_LAG.observe(seconds, _exemplar(place) if place else None)
+def promotion_lagged(seconds: float, position: SpanPosition | None) -> None:
+    """Count how long a row took from its receipt until it was stored; `position` where its trace is exported."""
+    PROMOTION_LAG.observe(seconds, _exemplar(position) if position else None)
 
 
 def reconciled(tenant_id: str, counts: Mapping[str, int], *, is_complete: bool) -> None:
@@ -189,8 +189,8 @@ def _of_all_processes() -> CollectorRegistry:
     return registry
 
 
-def _exemplar(place: Place) -> dict[str, str]:
-    return {"trace_id": f"{place.context.trace_id:032x}", "span_id": f"{place.context.span_id:016x}"}
+def _exemplar(position: SpanPosition) -> dict[str, str]:
+    return {"trace_id": f"{position.context.trace_id:032x}", "span_id": f"{position.context.span_id:016x}"}
 
 
 def _named(tenant_id: str) -> str:

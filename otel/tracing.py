@@ -25,6 +25,11 @@ SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 REASON_CHARS = 200  # of an error in a span
 
+# What a delivery's spans say by OpenTelemetry's semantic conventions for messaging.
+_INBOX = {"messaging.system": "procrastinate", "messaging.destination.name": "inbox"}
+APPENDING = {**_INBOX, "messaging.operation.name": "append", "messaging.operation.type": "send"}
+PROMOTING = {**_INBOX, "messaging.operation.name": "promote", "messaging.operation.type": "process"}
+
 Attributes = Mapping[str, Any]
 _UNSET = Status(StatusCode.UNSET)
 _OURS = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
@@ -32,7 +37,7 @@ _w3c = TraceContextTextMapPropagator()
 _ids = RandomIdGenerator()
 
 
-class Place(msgspec.Struct, frozen=True):
+class SpanPosition(msgspec.Struct, frozen=True):
     """Where in which trace a span hangs."""
 
     context: SpanContext
@@ -45,7 +50,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def traceparent(self) -> str:
-        """The W3C header that names this place."""
+        """The W3C header that names this position."""
         context = self.context
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
@@ -68,7 +73,7 @@ class Recorder:
 
     def record(  # noqa: PLR0913  (what a span is)
         self,
-        place: Place,
+        position: SpanPosition,
         name: str,
         kind: SpanKind,
         started: int,
@@ -81,8 +86,8 @@ class Recorder:
         self._processor.on_end(
             ReadableSpan(
                 name,
-                place.context,
-                place.parent,
+                position.context,
+                position.parent,
                 self._resource,
                 attributes,
                 links=[Link(context) for context in links],
@@ -104,8 +109,8 @@ def use(recorder: Recorder | None) -> None:
     _recorder = recorder
 
 
-def place_of_request(header: str | None, name: str, attributes: Attributes) -> Place:
-    """Give the place of a request that came with the `traceparent` `header`: in that trace where it is valid.
+def position_of_request(header: str | None, name: str, attributes: Attributes) -> SpanPosition:
+    """Give the position of a request that came with the `traceparent` `header`: in that trace where it is valid.
 
     Where spans are exported the sampler decides whether this one is. Where not, the sender's own span stands for
     the request, so that a trace has no gap. Source: https://www.w3.org/TR/trace-context/
@@ -113,20 +118,22 @@ def place_of_request(header: str | None, name: str, attributes: Attributes) -> P
     parent = _parent(header) if header else None
     trace_id = parent.trace_id if parent else _ids.generate_trace_id()
     if _recorder is None:
-        return Place(parent or SpanContext(trace_id, _ids.generate_span_id(), is_remote=False))
+        return SpanPosition(parent or SpanContext(trace_id, _ids.generate_span_id(), is_remote=False))
     flags = SAMPLED if _recorder.samples(header, trace_id, name, attributes) else NOT_SAMPLED
-    return Place(SpanContext(trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=flags), parent)
+    return SpanPosition(SpanContext(trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=flags), parent)
 
 
-def place_of_its_own() -> Place:
+def position_in_new_trace() -> SpanPosition:
     """Begin a trace that is exported: of work that several webhooks share, one of which is."""
-    return Place(SpanContext(_ids.generate_trace_id(), _ids.generate_span_id(), is_remote=False, trace_flags=SAMPLED))
+    return SpanPosition(
+        SpanContext(_ids.generate_trace_id(), _ids.generate_span_id(), is_remote=False, trace_flags=SAMPLED)
+    )
 
 
-def place_below(parent: SpanContext) -> Place:
-    """Give the place of a span below `parent`, in the same trace and exported if that is."""
+def position_below(parent: SpanContext) -> SpanPosition:
+    """Give the position of a span below `parent`, in the same trace and exported if that is."""
     context = SpanContext(parent.trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=parent.trace_flags)
-    return Place(context, parent)
+    return SpanPosition(context, parent)
 
 
 def context_of(traceparent: str | None) -> SpanContext | None:
@@ -146,7 +153,7 @@ def identity(correlation_id: str | None, tenant_id: str | None, ticket_id: str |
 
 
 def record(  # noqa: PLR0913  (what a span is)
-    place: Place,
+    position: SpanPosition,
     name: str,
     kind: SpanKind,
     started: int,
@@ -159,8 +166,8 @@ def record(  # noqa: PLR0913  (what a span is)
 
     `error` is why it failed, in one line without ticket text.
     """
-    if _recorder and place.is_sampled:
-        _recorder.record(place, name, kind, started, attributes, links=links, error=error)
+    if _recorder and position.is_sampled:
+        _recorder.record(position, name, kind, started, attributes, links=links, error=error)
 
 
 def ids_of(traceparent: str | None) -> tuple[str | None, str | None]:

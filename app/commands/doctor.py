@@ -115,7 +115,7 @@ def of_address(url: str) -> Finding:
     """Does the webhook's address answer, as a sender finds it? It is asked without a signature, so nothing is kept."""
     import httpx  # noqa: PLC0415
 
-    from app.event import PATH  # noqa: PLC0415
+    from app.webhook import PATH  # noqa: PLC0415
 
     target = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
     try:

@@ -18,7 +18,7 @@ from app.commands.tenant import Duration
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from app.importing.append import Origin, Tally
+    from app.importing.append import ImportedFile, Tally
     from app.importing.ticket_file import Line, Lines
     from app.settings import Settings
     from db.inbox import Delivery
@@ -74,7 +74,7 @@ def import_(  # noqa: PLR0913  (one for each option)
     settings = environment.load_or_exit(secrets_key=not dry_run)
     tally = append.Tally(most_skipped=max_errors)
     with _told(tally):
-        where = append.origin(tenant_id, None if dry_run else ticket_file.fingerprint(file))
+        where = append.imported_file(tenant_id, None if dry_run else ticket_file.fingerprint(file))
         lines = ticket_file.Lines(file, settings.max_body_bytes)
         found = ticket_file.payloads(lines, form, tenant_id, settings.max_body_bytes)
         with Progress(file, lines, tally) as progress:
@@ -87,7 +87,7 @@ def import_(  # noqa: PLR0913  (one for each option)
 
 
 def _append(
-    where: "Origin", progress: "Progress", given: "Iterator[list[Delivery]]", *, again: bool, waits: bool
+    where: "ImportedFile", progress: "Progress", given: "Iterator[list[Delivery]]", *, again: bool, waits: bool
 ) -> None:
     from app.commands import on_database  # noqa: PLC0415
     from app.importing import append  # noqa: PLC0415

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from app import event
-from app.webhook import signature
+from app.event import flat
+from app.webhook import PATH, signature
 
 TIMEOUT = 40.0  # seconds; what ServiceDesk Plus' own invokeurl waits
 
@@ -29,7 +29,7 @@ class Answer(msgspec.Struct):
 def sample(tenant_id: str) -> dict[str, Any]:
     """Make a payload with a ticket id of its own."""
     return {
-        **event.EXAMPLE,
+        **flat.EXAMPLE,
         "tenant_id": tenant_id,
         "ticket_id": f"DEMO-{uuid.uuid4().hex[:8]}",
         "resolved_date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,7 +69,7 @@ def post(url: str, secret: str, body: bytes, timestamp: int | None = None) -> An
 
     Raises SendError unless it is accepted.
     """
-    target = url if urlsplit(url).path.strip("/") else url.rstrip("/") + event.PATH
+    target = url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH
     headers = {"Content-Type": "application/json", **signed(secret, body, timestamp)}
     try:
         response = httpx.post(target, content=body, headers=headers, timeout=TIMEOUT)

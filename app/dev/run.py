@@ -18,13 +18,13 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import event
 from app import settings as environment
 from app.commands import send
 from app.commands.database_errors import told
 from app.dev import children, embedded_postgres, waterfall
 from app.server import run as server
 from app.settings import Settings
+from app.webhook import PATH
 from db import engine as database
 from db import schema, tenants, ticket_history
 from otel import export
@@ -165,7 +165,7 @@ async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -
 
 async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child], *, timed: bool) -> str:
     ticket = send.sample(TENANT)
-    click.echo(f"\nwebhook sent   POST {address}{event.PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
+    click.echo(f"\nwebhook sent   POST {address}{PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
         answer = await asyncio.to_thread(send.post, address, secret, msgspec.json.encode(ticket), _time(timed))
     except send.SendError as error:
@@ -206,7 +206,7 @@ def _tell_next(address: str, secret: str, *, timed: bool) -> None:
     signed = send.signed(secret, body.encode(), _time(timed))
     headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in signed.items())
     click.echo("\nSend the next one, either way:\n")
-    click.echo(f"  curl -i {address}{event.PATH} \\")
+    click.echo(f"  curl -i {address}{PATH} \\")
     click.echo(f"    -H 'Content-Type: application/json' {headers} \\")
     click.echo(f"    --data-binary {shlex.quote(body)}\n")
     # In a checkout that uv made runnable, the command is on nobody's PATH.

@@ -1,26 +1,13 @@
-"""What does ServiceDesk Plus tell us of a resolved ticket? The one place that knows the wire format."""
+"""What does the flat payload hold? The members that the contract lists, beside each other."""
 
+import functools
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from app.event import native
-from app.event.rules import (
-    BrokenRule,
-    MalformedError,
-    RejectedError,
-    ResolvedTicket,
-    Rules,
-    broken_rules,
-    holds_nul,
-    members_of,
-)
-
-__all__ = ["BrokenRule", "MalformedError", "RejectedError", "ResolvedTicket"]  # which decode() gives and raises
-
-PATH = "/webhook/servicedesk/resolved-ticket"
+from app.event.rules import TENANT_RULE, TOO_DEEP, Event, Form, ResolvedTicket, Rules, explain, holds_nul
 
 EXAMPLE = {
     "tenant_id": "acme",
@@ -61,9 +48,8 @@ class ResolvedTicketPayload(msgspec.Struct, frozen=True):
     tags: Annotated[list[str], Meta(description="The ticket's tags.")] = []
 
 
-ANY = Rules()
 RULES = {
-    "tenant_id": "must be a string of 1 to 100 characters",
+    "tenant_id": TENANT_RULE,
     "ticket_id": "must be a string of 1 to 100 characters, not only white space",
     "subject": "must be a string of at most 1,000 characters",
     "description": "must be a string of at most {max_description_chars:,} characters",
@@ -73,49 +59,46 @@ RULES = {
     "priority": "must be a string",
     "tags": "must be an array of strings",
 }
-_NATIVE = b'"request"'
-
-
-class _TenantOnly(msgspec.Struct):
-    tenant_id: Any = None
-
-
-_tenant_decoder = msgspec.json.Decoder(_TenantOnly)
+FORM = Form(ResolvedTicketPayload, RULES, "ticket_id")
 _decoder = msgspec.json.Decoder(ResolvedTicketPayload)
 
 
-def tenant_of(body: bytes) -> str:
-    """Read just the `tenant_id` of `body`, whoever wrote it.
-
-    Raises MalformedError where there is no JSON object, RejectedError where it names no tenant.
-    """
+def parse(body: bytes, rules: Rules) -> Event:
+    """Return the event that `body` holds: a ticket, or every rule that it breaks."""
     try:
-        if not body.isascii():
-            body.decode()  # msgspec passes over the members it does not want without looking at their bytes
-        tenant_id = _tenant_decoder.decode(body).tenant_id
+        payload = _decoder.decode(body)
+        resolved_date = utc(payload.resolved_date)
+        _require_beyond_types(payload, body, rules)
     except RecursionError:
-        raise MalformedError("it is nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"it is not UTF-8 (byte {error.start})") from None
-    except msgspec.ValidationError:
-        raise MalformedError("it is not an object") from None
-    except msgspec.DecodeError as error:
-        # msgspec's own words mislead here: it looks for the partner in what comes next.
-        hint = r"; a \ud800 to \udfff escape must have its partner" if rb"\ud" in body.lower() else ""
-        raise MalformedError(f"it is not JSON ({error}){hint}") from None
-    if not isinstance(tenant_id, str):
-        raise RejectedError([BrokenRule("tenant_id", RULES["tenant_id"])])
-    return tenant_id
+        return TOO_DEEP
+    except (ValueError, OverflowError):
+        return explain(FORM, body, rules, functools.partial(_require_beyond_type, rules))
+    return Event(payload.ticket_id, make=functools.partial(_ticket, payload, resolved_date))
 
 
-def decode(body: bytes, rules: Rules = ANY) -> ResolvedTicket:
-    """Decode a `body` whose tenant_of() is known; long HTML takes a tenth of a second for each megabyte.
+def utc(text: str) -> datetime:
+    """Return the instant in UTC. Raises ValueError for no date, OverflowError where UTC would leave year 1 to 9999."""
+    instant: datetime = msgspec.convert(text, datetime)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
-    Raises RejectedError, which names every member that breaks its rule.
-    """
-    if _is_native(body):
-        return native.ticket(native.read(body, rules), rules)
-    payload, resolved_date = _read(body, rules)
+
+def _require_beyond_types(payload: ResolvedTicketPayload, body: bytes, rules: Rules) -> None:
+    """Raise ValueError where `payload` breaks a rule that its types cannot express."""
+    if rules.refuses_long and len(payload.description) > rules.max_description_chars:
+        raise ValueError
+    if rb"\u0000" in body and any(holds_nul(getattr(payload, name)) for name in payload.__struct_fields__):
+        raise ValueError
+
+
+def _require_beyond_type(rules: Rules, name: str, value: Any) -> None:  # noqa: ANN401  (a member's value)
+    """Raise ValueError or OverflowError where the member `name` breaks a rule that its type cannot express."""
+    if name == "resolved_date":
+        utc(value)
+    if name == "description" and rules.refuses_long and len(value) > rules.max_description_chars:
+        raise ValueError
+
+
+def _ticket(payload: ResolvedTicketPayload, resolved_date: datetime) -> ResolvedTicket:
     return ResolvedTicket(
         tenant_id=payload.tenant_id,
         ticket_id=payload.ticket_id,
@@ -125,51 +108,3 @@ def decode(body: bytes, rules: Rules = ANY) -> ResolvedTicket:
         priority=payload.priority,
         tags=payload.tags,
     )
-
-
-def check(body: bytes, rules: Rules) -> str:
-    """Give the ticket id of a `body` that decode() takes. Raises RejectedError as it does, and reads no HTML."""
-    return native.read(body, rules).request.id if _is_native(body) else _read(body, rules)[0].ticket_id
-
-
-def _is_native(body: bytes) -> bool:
-    """Tell which form it has: the member `request` decides."""
-    return _NATIVE in body and "request" in members_of(body)
-
-
-def _read(body: bytes, rules: Rules) -> tuple[ResolvedTicketPayload, datetime]:
-    try:
-        payload = _decoder.decode(body)
-        resolved_date = _utc(payload.resolved_date)
-    except RecursionError:
-        raise RejectedError([BrokenRule("(body)", "is nested too deeply")]) from None
-    except (ValueError, OverflowError):
-        raise _rejection(body, rules) from None
-    too_long = rules.refuses_long and len(payload.description) > rules.max_description_chars
-    if too_long or (rb"\u0000" in body and _has_nul(payload)):
-        raise _rejection(body, rules)
-    return payload, resolved_date
-
-
-def _utc(text: str) -> datetime:
-    """Give the instant in UTC. Raises ValueError for no date, OverflowError where UTC would leave year 1 to 9999."""
-    instant: datetime = msgspec.convert(text, datetime)
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-
-
-def _rejection(body: bytes, rules: Rules) -> RejectedError:
-    members = members_of(body)
-    words = {name: rule.format(max_description_chars=rules.max_description_chars) for name, rule in RULES.items()}
-
-    def breaks(name: str, value: str) -> bool:
-        if name == "resolved_date":
-            _utc(value)
-        return name == "description" and rules.refuses_long and len(value) > rules.max_description_chars
-
-    broken = broken_rules(ResolvedTicketPayload, members, words, breaks)
-    is_read = "ticket_id" in members and all(rule.field != "ticket_id" for rule in broken)
-    return RejectedError(broken, msgspec.json.decode(members["ticket_id"], type=str) if is_read else None)
-
-
-def _has_nul(payload: ResolvedTicketPayload) -> bool:
-    return any(holds_nul(getattr(payload, name)) for name in payload.__struct_fields__)

@@ -12,6 +12,7 @@ _GAP = re.compile(r"\n{3,}")
 _TAG = re.compile(
     r"<(/?)([uo]l|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u|option|optgroup)(?![^\s/>])", re.IGNORECASE
 )
+CUT = "\n[cut here: the text is longer than {:,} characters]"
 DEEPEST = 10  # lists in lists; resiliparse indents each line by its depth, so that 18 KB of them became 4 MB
 
 
@@ -44,3 +45,11 @@ def _flattened(html: str) -> str:
         return f"<{slash}div" if is_deep else found[0]
 
     return _TAG.sub(renamed, html)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return `text`, or where it is longer its beginning and a mark that says so, `limit` characters in all."""
+    if len(text) <= limit:
+        return text
+    mark = CUT.format(limit)
+    return text[: max(limit - len(mark), 0)] + mark[:limit]

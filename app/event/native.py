@@ -1,21 +1,20 @@
-"""What does a request of ServiceDesk Plus' API V3 tell? It is what a sender has anyway: `request` as SDP wrote it.
+"""What does a request of ServiceDesk Plus' API V3 hold? It is what a sender has anyway: `request` as SDP wrote it.
 
 Members and their shapes are those of the vendor's documentation and of captures in public clients; a live ServiceDesk
 Plus was never asked. Source: https://www.manageengine.com/products/service-desk/sdpod-v3-api/requests/request.html
 """
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from app.event.html_text import text_of
-from app.event.rules import BrokenRule, RejectedError, ResolvedTicket, Rules, broken_rules, holds_nul, members_of
+from app.event.html_text import cut, text_of
+from app.event.rules import TOO_DEEP, BrokenRule, Event, Form, ResolvedTicket, Rules, explain
 
 MAX_SUBJECT_CHARS = 1000
-MAX_TENANT_CHARS = 100
-CUT = "\n[cut here: the text is longer than {:,} characters]"
 EXAMPLE = {
     "tenant_id": "acme",
     "request": {
@@ -88,76 +87,61 @@ NOT_RESOLVED = (
     "becomes one of them"
 )
 NO_TIME = "is null, and completed_time too: a resolved request has one of them"
+FORM = Form(Request, RULES, "id", "request", "must be an object: a request of API V3")
 _decoder = msgspec.json.Decoder(NativePayload)
 
 
-def read(body: bytes, rules: Rules) -> NativePayload:
-    """Read a payload with the member `request`, by its types and `rules`. Raises RejectedError."""
+def parse(body: bytes, rules: Rules) -> Event:
+    """Return the event that `body`, whose member `request` is of API V3, holds: a ticket, or every rule that it breaks.
+
+    The ticket's texts are cut, with a mark, where they are over their limits.
+    """
     try:
         payload = _decoder.decode(body)
     except RecursionError:
-        raise RejectedError([BrokenRule("(body)", "is nested too deeply")]) from None
+        return TOO_DEEP
     except ValueError:
-        raise RejectedError(_broken(body), _id_of(body)) from None
-    if broken := _broken_beyond_types(payload.request, rules):
-        raise RejectedError(broken, None if holds_nul(payload.request.id) else payload.request.id)
-    return payload
+        return explain(FORM, body, rules)
+    return _event(payload, rules)
 
 
-def ticket(payload: NativePayload, rules: Rules) -> ResolvedTicket:
-    """Give the ticket that `payload`, which read() gave, tells of. A text over its limit is cut, with a mark."""
+def _event(payload: NativePayload, rules: Rules) -> Event:
+    """Return the event of a payload that is right by its types."""
     request = payload.request
-    subject = _cut(_clean(request.subject), MAX_SUBJECT_CHARS)
-    description = _cut(text_of(_clean(request.description)), rules.max_description_chars)
+    is_storable = "\0" not in request.id
+    broken = [] if is_storable else [BrokenRule("request.id", RULES["id"])]
+    known = {name.casefold() for name in rules.resolved_statuses}
+    if known and (request.status.name or "").strip().casefold() not in known:
+        broken.append(BrokenRule("request.status", NOT_RESOLVED.format(", ".join(rules.resolved_statuses))))
+    try:
+        resolved_date = _resolved(request)
+    except ValueError:
+        broken.append(BrokenRule("request.resolved_time", NO_TIME))
+    except OverflowError:
+        broken.append(BrokenRule("request.resolved_time", _WHEN))
+    if broken:
+        return Event(request.id if is_storable else None, broken)
+    return Event(request.id, make=functools.partial(_ticket, payload, resolved_date, rules))
+
+
+def _ticket(payload: NativePayload, resolved_date: datetime, rules: Rules) -> ResolvedTicket:
+    request = payload.request
+    resolution = _clean(request.resolution.content if request.resolution else None)
+    subject = cut(_clean(request.subject), MAX_SUBJECT_CHARS)
+    description = text_of(_clean(request.description))
     return ResolvedTicket(
         tenant_id=payload.tenant_id,
         ticket_id=request.id,
-        description=f"{subject}\n\n{description}",
-        resolution=text_of(_clean(request.resolution.content if request.resolution else None)),
-        resolved_date=_resolved(request),
+        description=f"{subject}\n\n{cut(description, rules.max_description_chars)}",
+        resolution=text_of(resolution),
+        resolved_date=resolved_date,
         priority=_clean(request.priority.name if request.priority else None),
         tags=[_clean(name) for name in map(_name, request.tags or []) if name],
     )
 
 
-def _broken(body: bytes) -> list[BrokenRule]:
-    members = members_of(body)
-    broken = []
-    if not 1 <= len(msgspec.json.decode(members["tenant_id"], type=str)) <= MAX_TENANT_CHARS:
-        broken.append(BrokenRule("tenant_id", f"must be a string of 1 to {MAX_TENANT_CHARS} characters"))
-    try:
-        request = members_of(members["request"])
-    except ValueError:
-        return [*broken, BrokenRule("request", "must be an object: a request of API V3")]
-    found = broken_rules(Request, request, RULES, lambda _name, _value: False)
-    return broken + [BrokenRule(f"request.{one.field}", one.message) for one in found]
-
-
-def _id_of(body: bytes) -> str | None:
-    try:
-        raw = members_of(members_of(body)["request"])["id"]
-        given: str = msgspec.json.decode(raw, type=Request.__annotations__["id"])
-    except (KeyError, ValueError):
-        return None
-    return None if holds_nul(given) else given
-
-
-def _broken_beyond_types(request: Request, rules: Rules) -> list[BrokenRule]:
-    broken = [BrokenRule("request.id", RULES["id"])] if holds_nul(request.id) else []
-    known = {name.casefold() for name in rules.resolved_statuses}
-    if known and (request.status.name or "").strip().casefold() not in known:
-        broken.append(BrokenRule("request.status", NOT_RESOLVED.format(", ".join(rules.resolved_statuses))))
-    try:
-        _resolved(request)
-    except ValueError:
-        broken.append(BrokenRule("request.resolved_time", NO_TIME))
-    except OverflowError:
-        broken.append(BrokenRule("request.resolved_time", _WHEN))
-    return broken
-
-
 def _resolved(request: Request) -> datetime:
-    """Give when it was resolved. Raises ValueError where it does not say, OverflowError past the year 9999."""
+    """Return when it was resolved. Raises ValueError where it does not say, OverflowError past the year 9999."""
     moment = request.resolved_time or request.completed_time
     if moment is None:
         raise ValueError
@@ -165,18 +149,11 @@ def _resolved(request: Request) -> datetime:
 
 
 def _name(tag: object) -> str | None:
-    """Give a tag's name; how tags look is not confirmed, and one of another shape is no reason to lose the ticket."""
+    """Return a tag's name; nobody confirmed how tags look, and one of another shape is no reason to lose the ticket."""
     name = tag.get("name") if isinstance(tag, dict) else tag
     return name if isinstance(name, str) else None
 
 
 def _clean(text: str | None) -> str:
-    """Give a text that Postgres can store."""
+    """Return a text that Postgres can store."""
     return (text or "").replace("\0", "\ufffd")
-
-
-def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    mark = CUT.format(limit)
-    return text[: max(limit - len(mark), 0)] + mark[:limit]

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import delivery as deliveries
 from app import event
+from app.delivery import Origin
 from app.event.rules import Rules
 from app.importing.ticket_file import Line
 from db import imports, inbox, queue
@@ -92,24 +93,24 @@ class Tally(msgspec.Struct):
         return self.most_skipped is not None and self.skipped > self.most_skipped
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """Whose tickets these are, and of which file."""
+class ImportedFile(msgspec.Struct, frozen=True):
+    """Which file of which tenant is imported."""
 
     tenant_id: str
     fingerprint: str
 
     def correlation_id(self, number: int) -> str:
-        """Name the row that line `number` becomes."""
+        """Return the correlation id of the row that line `number` becomes."""
         return f"import-{self.fingerprint}-{number:0{DIGITS}}"
 
 
-def origin(tenant_id: str, fingerprint: str | None) -> Origin:
-    """Make the origin of a file; what comes through a pipe cannot be known again."""
-    return Origin(tenant_id, fingerprint or secrets.token_hex(8))
+def imported_file(tenant_id: str, fingerprint: str | None) -> ImportedFile:
+    """Return a tenant's file; one that comes through a pipe has no fingerprint, and is not recognized next time."""
+    return ImportedFile(tenant_id, fingerprint or secrets.token_hex(8))
 
 
 def batches(
-    lines: Iterable[Line], where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
+    lines: Iterable[Line], file: ImportedFile, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
 ) -> Iterator[list[Delivery]]:
     """Give the deliveries of `lines`, and count them; `tell` is called for each line that is bad.
 
@@ -118,7 +119,7 @@ def batches(
     batch: list[Delivery] = []
     size = count = 0
     for line in lines:
-        if (delivery := _delivery(line, where, tally, rules, tell)) is not None:
+        if (delivery := _delivery(line, file, tally, rules, tell)) is not None:
             batch.append(delivery)
             size += len(delivery.payload)
         count += 1
@@ -131,14 +132,15 @@ def batches(
 
 
 def _delivery(
-    line: Line, where: Origin, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
+    line: Line, file: ImportedFile, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
 ) -> Delivery | None:
     """Read one line as a webhook is read; None for one that is bad."""
     tally.read += 1
     error = line.error
     if error is None:
         try:
-            delivery = deliveries.read(line.payload, where.tenant_id, rules)
+            origin = Origin.untraced(file.correlation_id(line.number))
+            delivery = deliveries.build_unsigned(line.payload, file.tenant_id, rules, origin)
             error = delivery.error
         except event.MalformedError as malformed:
             error = str(malformed)
@@ -146,15 +148,15 @@ def _delivery(
         tally.skipped += 1
         tell(line, error)
         return None
-    return msgspec.structs.replace(delivery, correlation_id=where.correlation_id(line.number))
+    return delivery
 
 
-async def is_known(connection: AsyncConnection, where: Origin) -> bool:
+async def is_known(connection: AsyncConnection, file: ImportedFile) -> bool:
     """Tell whether the inbox has anything of the file. Raises UnknownTenantError."""
-    if not await imports.is_tenant(connection, where.tenant_id):
+    if not await imports.is_tenant(connection, file.tenant_id):
         raise UnknownTenantError
-    first, last = where.correlation_id(0), where.correlation_id(10**DIGITS - 1)
-    return await imports.is_known(connection, where.tenant_id, first, last)
+    first, last = file.correlation_id(0), file.correlation_id(10**DIGITS - 1)
+    return await imports.is_known(connection, file.tenant_id, first, last)
 
 
 async def append(

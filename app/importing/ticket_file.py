@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from app import event
-from app.event import ResolvedTicketPayload
+from app.event.flat import ResolvedTicketPayload
 
 JSONL, CSV = FORMATS = ("jsonl", "csv")
 ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV}

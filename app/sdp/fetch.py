@@ -6,15 +6,15 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry.trace import SpanKind
 
+from app import correlation
 from app import delivery as deliveries
+from app.delivery import Origin
 from app.event.rules import Rules
 from app.sdp import answers
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
-from app.webhook import request_record
 from db.inbox import Delivery
 from otel import tracing
-from otel.tracing import Place
 
 SPAN = "GET /api/v3/requests/{id}"
 ATTRIBUTES = {"http.request.method": "GET", "url.template": "/api/v3/requests/{id}"}
@@ -25,26 +25,25 @@ class Fetched(msgspec.Struct, frozen=True):
 
     times: answers.Times
     body: bytes  # the event that it makes
-    correlation_id: str
-    place: Place
+    origin: Origin
 
 
 async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
     """Fetch a ticket. Raises GoneError where there is none, SdpError where it cannot be had."""
-    place, since = tracing.place_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
-    correlation_id = request_record.correlation_id_of(None)
-    known = tracing.identity(correlation_id, tenant_id, ticket_id)
+    position, since = tracing.position_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
+    origin = Origin(correlation.new(), position)
+    known = tracing.identity(origin.correlation_id, tenant_id, ticket_id)
     attributes = {**ATTRIBUTES, "server.address": urlsplit(client.base_url).hostname or "", **known}
     try:
         request = await client.ticket(ticket_id)
         times = _times(request, ticket_id)
     except SdpError as error:
         attributes["error.type"] = type(error).__name__
-        tracing.record(place, SPAN, SpanKind.CLIENT, since, attributes, error=str(error))
+        tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes, error=str(error))
         raise
-    tracing.record(place, SPAN, SpanKind.CLIENT, since, attributes)
+    tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes)
     body = msgspec.json.encode({"tenant_id": tenant_id, "request": request})
-    return Fetched(times, body, correlation_id, place)
+    return Fetched(times, body, origin)
 
 
 def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
@@ -55,8 +54,6 @@ def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
 
 
 def delivery(fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
-    """Give the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
-    read = deliveries.read(fetched.body, tenant_id, rules, fetched.place)
-    return msgspec.structs.replace(
-        read, correlation_id=fetched.correlation_id, ticket_id=read.ticket_id or fetched.times.id
-    )
+    """Return the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
+    built = deliveries.build_unsigned(fetched.body, tenant_id, rules, fetched.origin)
+    return msgspec.structs.replace(built, ticket_id=built.ticket_id or fetched.times.id)

@@ -23,12 +23,6 @@ from otel import logs, tracing
 SECOND = 1_000  # milliseconds
 MOST_FAILING = 100  # tickets; with more of them it is no longer the tickets' own fault
 APPEND_SPAN = "append inbox"
-APPEND = {
-    "messaging.system": "procrastinate",
-    "messaging.operation.name": "append",
-    "messaging.operation.type": "send",
-    "messaging.destination.name": "inbox",
-}
 _logger = logging.getLogger("ticket_inbox.sdp")
 
 
@@ -159,8 +153,10 @@ class Run:
             self.connection, [delivery], over_share=[self._tenant_id], source=self._plan.source
         )
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
-        place = tracing.place_below(fetched.place.context)
-        tracing.record(place, APPEND_SPAN, SpanKind.PRODUCER, since, {**APPEND, **known, "inbox_id": inbox_id})
+        position = tracing.position_below(fetched.origin.position.context)
+        tracing.record(
+            position, APPEND_SPAN, SpanKind.PRODUCER, since, {**tracing.APPENDING, **known, "inbox_id": inbox_id}
+        )
         return inbox_id
 
     def _is_resolved(self, status: Named | None) -> bool:

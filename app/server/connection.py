@@ -1,28 +1,61 @@
-"""How much, for how long and from how many at once do we listen? uvicorn's HTTP within limits (docs/decisions/0023)."""
+"""How much, for how long and from how many does the server read? uvicorn's HTTP within limits (docs/decisions/0023)."""
 
 import asyncio
+import enum
+import logging
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.server.buffered_transport import CorkedTransport
-from app.settings import Settings  # noqa: TC001  (as everywhere here)
-from app.webhook import problems, request_record
+from app import correlation
+from app.server.buffered_transport import BufferedTransport
+from app.server.plain_http import PlainHttp
+from app.settings import Settings
+from app.webhook import problems
 from app.webhook.problems import Refusal
+from otel import logs
 
-OPEN: set["Connection"] = set()  # all of this process; app/server/deadlines.py looks after them
-LINGER_SECONDS = 5.0  # so long a peer may send on after its last answer, without being heard
+LINGER_SECONDS = 5.0  # after its last answer, for which a peer may send on without being read
 READ = 256 * 1024  # bytes: at most so many come at once
 CHUNKED = 8  # times: a body in chunks of one byte each is six times as long on its way
-OURS = math.inf  # due while it is our turn
+NEVER = math.inf
+_logger = logging.getLogger("ticket_inbox.server")
 
 
-class Connection(HttpToolsProtocol):
-    """One connection, and by when its peer is `due` to have sent what we wait for."""
+class State(enum.Enum):
+    """What the connection does with the newest request on it; `Connection` draws how they follow each other."""
+
+    IDLE = enum.auto()
+    READING = enum.auto()
+    ANSWERING = enum.auto()
+    REFUSING = enum.auto()
+    LINGERING = enum.auto()
+
+
+class Connection(PlainHttp):
+    """One connection. Its peer must send what we wait for by `read_by`, and take what we write by `write_by`.
+
+    ::
+
+              first bytes            last bytes             answered
+        IDLE ─────────────► READING ────────────► ANSWERING ─────────► IDLE
+          │ no room for it     │ too late, too large, not HTTP
+          └─────────┬──────────┘
+                    ▼
+                REFUSING: reads no more; answers what came before, then refuses
+                    │ the last answer is sent
+                    ▼
+                LINGERING: drops what comes, until the peer closes or LINGER_SECONDS are over
+
+    We wait for the peer in IDLE, READING and LINGERING, the peer waits for us in ANSWERING and REFUSING. A pipelining
+    peer sends its next request while we answer: the state is that of the newest one.
+    """
+
+    settings: ClassVar[Settings]  # handed in by shedding.within
+    open: ClassVar[set["Connection"]] = set()  # all of this process
 
     def __init__(
         self,
@@ -33,47 +66,39 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.transport: Any
-        self.settings: Settings = config.loaded_app.state.settings
-        self.due = OURS
-        self.stuck = OURS  # by when it must have taken what we write
-        self.is_lingering = False
-        self.is_half = False  # a request has begun and is not whole
-        self._gathered = 0  # bytes of that request, and of those that it came together with
-        self._keeps_alive = False  # whether it may be followed by another, once it is whole
-        self._last: Refusal | None = None  # what ends the connection after the answers that are due
+        self.state = State.IDLE
+        self.read_by = self.write_by = NEVER  # by the loop's clock
+        self._gathered = 0  # bytes of the request that is being read, and of those that it came together with
+        self._stays_open = False  # after that request, once it is whole
+        self._refusal: Refusal | None = None  # of the request that is being refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
-        self.due = self.loop.time() + self.settings.request_timeout_seconds
-        OPEN.add(self)
-        if len(OPEN) > self.settings.max_connections:
+        super().connection_made(BufferedTransport(transport, self.loop))  # type: ignore[arg-type]
+        self.read_by = self.loop.time() + self.settings.request_timeout_seconds
+        self.open.add(self)
+        if len(self.open) > self.settings.max_connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        OPEN.discard(self)
+        self.open.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came. Once we have said the last word, whatever comes is dropped."""
-        if self.is_half and (self._last or self.transport.is_closing()):
+        """Read what came, unless the last answer is sent or due."""
+        if self._is_deaf():
             return
         before = self.scope
         self._gathered += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline(offer, memoryview(data))
+            self.feed(data)
         except httptools.HttpParserError as error:
-            self._misread(error)
-        if self._last or self.scope is None:  # so far, there may be nothing but line ends
+            self._refuse_unread(error)
+        if self._refusal or self.scope is None:  # so far, there may be nothing but line ends
             return
-        cycle = self.cycle
-        if cycle is None or cycle.scope is not self.scope or cycle.more_body:
-            self._wait(began=self.scope is not before)
-        elif self.is_half or self.scope is not before:
-            self.due, self._gathered = OURS, 0
-            if self.is_half:
-                self._go_on()
+        if self._is_partial():
+            self._on_partial(is_new=self.scope is not before)
+        elif self.state is State.READING or self.scope is not before:
+            self._on_whole()
 
     def on_headers_complete(self) -> None:
         if self._gathered > self.settings.max_header_bytes:
@@ -86,90 +111,85 @@ class Connection(HttpToolsProtocol):
         self.headers = []  # for fields that follow the body: they are no headers, and must not sign it
 
     def on_response_complete(self) -> None:
-        """Turn to the next request. uvicorn would start a timer for each answer; here `due` is enough."""
+        """Turn to the next request. uvicorn would start a timer for each answer; here `read_by` is enough."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self._last:
-            self._say_last(self._last)
-        elif not self.is_half:
-            self.due = self.loop.time() + self.settings.idle_timeout_seconds
+        elif self._refusal:
+            self._send_refusal(self._refusal)
+        elif self.state is not State.READING:
+            self._enter(State.IDLE, self.settings.idle_timeout_seconds)
 
     def shutdown(self) -> None:
         """Finish what has begun. A request that is not whole has half of the time for that, so that it is answered."""
         super().shutdown()
-        self._keeps_alive = False
-        if self.due < OURS or self.is_half:
-            self.due = min(self.due, self.loop.time() + self.settings.shutdown_timeout_seconds / 2)
+        self._stays_open = False
+        if self.state is not State.ANSWERING:
+            self.read_by = min(self.read_by, self.loop.time() + self.settings.shutdown_timeout_seconds / 2)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.stuck = self.loop.time() + self.settings.request_timeout_seconds
+        self.write_by = self.loop.time() + self.settings.request_timeout_seconds
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.stuck = OURS
+        self.write_by = NEVER
 
     def refuse(self, refusal: Refusal) -> None:
-        """Refuse the request that is not whole, after the answers that are due, and listen no more."""
-        self._last, self.due = refusal, OURS
-        self.is_half = self.transport.peer_sends = True
+        """Read no more of the request that is not whole, and refuse it after the answers that are due."""
+        self._refusal = refusal
+        self._enter(State.REFUSING)
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope and cycle.more_body:
-            cycle.keep_alive = self._keeps_alive = False
+            cycle.keep_alive = self._stays_open = False
             self.scope["cut_short"] = refusal  # type: ignore[typeddict-unknown-key]
             cycle.message_event.set()  # the application answers, as it does every request whose head it has
         elif cycle is None or cycle.response_complete:
-            self._say_last(refusal)
+            self._send_refusal(refusal)
 
     def forget(self) -> None:
         """Leave a request that is whole and was answered without ever reaching the application."""
         self.scope = None  # type: ignore[assignment]
-        self.is_half = self.transport.peer_sends = False
+        self._enter(State.ANSWERING)
         self._gathered = 0
 
+    def linger(self) -> None:
+        """Read no more after an answer that ended the connection, and give the peer a while to close it."""
+        is_sent_early = self.state in (State.READING, State.REFUSING)
+        patience = LINGER_SECONDS if is_sent_early else self.settings.request_timeout_seconds
+        self.state, self.read_by = State.LINGERING, min(self.read_by, self.loop.time() + patience)
+
     def expire(self) -> None:
-        """Give up waiting for the peer."""
+        """Give up waiting for the peer: refuse a request whose head is whole, else close."""
         cycle = self.cycle
-        if self.is_half and not self.transport.is_closing() and cycle is not None and cycle.scope is self.scope:
+        has_head = cycle is not None and cycle.scope is self.scope
+        if self.state in (State.READING, State.REFUSING) and not self.transport.is_closing() and has_head:
             seconds = self.settings.request_timeout_seconds
             self.refuse(Refusal(408, f"The body did not arrive within {seconds:g} seconds (REQUEST_TIMEOUT_SECONDS)."))
         else:
-            OPEN.discard(self)
+            self.open.discard(self)
             self.transport.abort()
 
-    def _should_upgrade(self) -> bool:
-        return True  # uvicorn leaves it to us, and we decline
+    def _enter(self, state: State, seconds: float = NEVER) -> None:
+        """Change the state; in the new one we wait `seconds` for the peer."""
+        self.state, self.read_by = state, self.loop.time() + seconds
+        self.transport.peer_sends = state in (State.READING, State.REFUSING)
 
-    def _decline(self, offer: Exception, data: memoryview) -> None:
-        """Read a request that offers another protocol as if it did not (RFC 9110, 7.8); Java's HttpClient always does.
+    def _is_deaf(self) -> bool:
+        if self.state in (State.REFUSING, State.LINGERING):
+            return True
+        return self.state is State.READING and bool(self.transport.is_closing())  # answered before it was whole
 
-        The parser takes no body for such a request, and what follows for anything but HTTP (uvicorn's issue 2722).
-        """
-        try:
-            while offer:
-                self._read_plainly()
-                data, offer = data[offer.args[0] :], None  # type: ignore[assignment]
-                try:
-                    self.parser.feed_data(data)
-                except httptools.HttpParserUpgrade as another:
-                    offer = another
-        except httptools.HttpParserError as error:
-            self._misread(error)
+    def _is_partial(self) -> bool:
+        """Return whether the newest request is not whole yet."""
+        cycle = self.cycle
+        return cycle is None or cycle.scope is not self.scope or cycle.more_body
 
-    def _read_plainly(self) -> None:
-        if self.scope["method"] == "CONNECT":
-            raise httptools.HttpParserError("CONNECT asks for a tunnel")
-        line = [self.scope["method"].encode(), b" ", self.url, b" HTTP/", self.scope["http_version"].encode(), b"\r\n"]
-        fields = [b"%b: %b\r\n" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.parser.feed_data(b"".join([*line, *fields, b"\r\n"]))
-
-    def _misread(self, error: httptools.HttpParserError) -> None:
+    def _refuse_unread(self, error: httptools.HttpParserError) -> None:
+        """Refuse what the parser cannot read."""
         known = error.__context__ if isinstance(error.__context__, Refusal) else None
         # An error of a callback of ours, of which the target is the only cause that we know.
         words = "its target is no path" if isinstance(error, httptools.HttpParserCallbackError) else error
@@ -182,42 +202,47 @@ class Connection(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > most:
             raise _head_too_long(most)
 
-    def _wait(self, *, began: bool) -> None:
-        """Wait for the rest of a request, until it is due or too long."""
-        if began:
-            self.due = self.loop.time() + self.settings.request_timeout_seconds
-        self.is_half = self.transport.peer_sends = True
+    def _on_partial(self, *, is_new: bool) -> None:
+        """Wait for the rest of a request, unless it is too long already; a new one has its time from now on."""
+        read_by = self.loop.time() + self.settings.request_timeout_seconds if is_new else self.read_by
+        self._enter(State.READING)
+        self.read_by = read_by
         cycle, most = self.cycle, self.settings.max_header_bytes
         if cycle is None or cycle.scope is not self.scope:
             if self._gathered > most + READ:
                 self.refuse(_head_too_long(most))
             return
-        # What is answered before it is whole is the last on its connection: nobody knows where the next would begin.
-        self._keeps_alive = self._keeps_alive or cycle.keep_alive
+        # If it is answered before it is whole, the connection ends: nobody knows where the next request would begin.
+        self._stays_open = self._stays_open or cycle.keep_alive
         cycle.keep_alive = False
         if self._gathered > most + CHUNKED * self.settings.max_body_bytes + READ:
             self.refuse(problems.too_long(self.settings.max_body_bytes))
 
-    def _go_on(self) -> None:
-        """What was half is whole."""
-        self.is_half = self.transport.peer_sends = False
-        if not self.cycle.response_started:
-            self.cycle.keep_alive = self._keeps_alive
-        self._keeps_alive = False
+    def _on_whole(self) -> None:
+        """Answer a request that is whole."""
+        if self.state is State.READING:
+            if not self.cycle.response_started:
+                self.cycle.keep_alive = self._stays_open
+            self._stays_open = False
+        self._enter(State.ANSWERING)
+        self._gathered = 0
 
     def _make_room(self) -> None:
-        """Drop whom we have waited for longest; where all wait for us, refuse the newcomer."""
-        owing = [one for one in OPEN if one.due < OURS and one is not self]
+        """Close the connection that we have waited for longest; where none keeps us waiting, refuse this new one."""
+        owing = [one for one in self.open if one.read_by < NEVER and one is not self]
         if owing:
-            min(owing, key=lambda one: one.due).expire()
+            min(owing, key=lambda one: one.read_by).expire()
         else:
             self.refuse(Refusal(503, "Too many connections are open (MAX_CONNECTIONS); send it again."))
 
-    def _say_last(self, refusal: Refusal) -> None:
-        given = dict(reversed(self.headers or [])).get(request_record.HEADER_BYTES)
-        self.transport.write(problems.unread(refusal, request_record.correlation_id_of(given)))
+    def _send_refusal(self, refusal: Refusal) -> None:
+        """Send the last answer of this connection, to a request that never reached a route, and log it."""
+        correlation_id = correlation.of_headers(self.headers or [])
+        fields = {"correlation_id": correlation_id, "status": refusal.status, "error": refusal.cause}
+        logs.log(_logger, logging.WARNING, "request_refused", **fields)
+        self.transport.write(problems.on_wire(problems.answer(refusal, correlation_id), stays=False))
         self.transport.close()
-        self.due, self.is_lingering = self.loop.time() + LINGER_SECONDS, True
+        self.state, self.read_by = State.LINGERING, self.loop.time() + LINGER_SECONDS
 
 
 def _head_too_long(most: int) -> Refusal:

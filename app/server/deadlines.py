@@ -1,4 +1,4 @@
-"""Who has kept us waiting too long? One look a moment at every connection, instead of a timer for each request."""
+"""Which peers are past their deadline? One sweep twice a second closes them, instead of a timer for each request."""
 
 import asyncio
 import contextlib
@@ -7,27 +7,27 @@ import resource
 from collections.abc import AsyncIterator
 
 from app import background
-from app.server.connection import LINGER_SECONDS, OPEN, OURS, Connection
+from app.server.connection import NEVER, Connection, State
 from app.settings import Settings
 from otel import logs
 
-LOOK_SECONDS = 0.5
-OTHER_FILES = 100  # what a server process has open beside its connections
+SWEEP_SECONDS = 0.5
+OTHER_FILES = 100  # that a server process has open beside its connections
 _logger = logging.getLogger("ticket_inbox.server")
 
 
 @contextlib.asynccontextmanager
 async def kept(settings: Settings) -> AsyncIterator[None]:
-    """Close connections that are overdue, until the block ends."""
+    """Close connections whose peers are past their deadline, until the block ends."""
     allow_files(settings.max_connections + settings.server_connections + OTHER_FILES)
-    async with background.running(_look_again_and_again()):
+    async with background.running(_sweep_forever()):
         yield
 
 
 def allow_files(needed: int) -> None:
-    """Raise how many files this process may have open; say where that is not allowed.
+    """Raise how many files this process may have open; log a warning where the system does not allow as many.
 
-    With none left, a connection is closed as it comes, and no session of Postgres can be begun.
+    With none left, the kernel closes a connection as it comes, and no session of Postgres can be begun.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
@@ -42,28 +42,27 @@ def allow_files(needed: int) -> None:
         logs.log(_logger, logging.WARNING, "files_limited", error=error)
 
 
-async def _look_again_and_again() -> None:
+async def _sweep_forever() -> None:
     loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(SWEEP_SECONDS)
         now = loop.time()
-        late = sum(look(one, now) for one in tuple(OPEN))
+        late = sum(close_overdue(one, now) for one in tuple(Connection.open))
         if late:
             logs.log(
                 _logger, logging.WARNING, "connections_dropped", connections=late, error="no whole request in time"
             )
 
 
-def look(one: Connection, now: float) -> bool:
-    """Close a connection that is overdue; tell whether it was in the middle of a request."""
-    if one.transport.is_closing() and not one.is_lingering:
-        one.is_lingering = True
-        one.due = min(one.due, now + (LINGER_SECONDS if one.is_half else one.settings.request_timeout_seconds))
-    if now <= min(one.due, one.stuck):
+def close_overdue(one: Connection, now: float) -> bool:
+    """Close a connection that is past its deadline; return True if it was in the middle of a request."""
+    if one.transport.is_closing() and one.state is not State.LINGERING:
+        one.linger()
+    if now <= min(one.read_by, one.write_by):
         return False
-    was_half = one.is_half and not one.is_lingering
-    if one.stuck < OURS:
+    was_partial = one.state in (State.READING, State.REFUSING)
+    if one.write_by < NEVER:
         one.transport.abort()
     else:
         one.expire()
-    return was_half
+    return was_partial

@@ -6,20 +6,20 @@ value took about as long as all that is done here (docs/decisions/0018).
 
 import re
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 from litestar import asgi
 from litestar.types import HTTPScope, Receive, Send
 
-from app import event
-from app.event.rules import Rules
-from app.settings import Settings
-from app.webhook import problems, request_record, signature
-from app.webhook.group_commit import FULL, QueueFullError, SharedCommit
-from app.webhook.keyring import Keyring
+from app import correlation, event
+from app import delivery as deliveries
+from app.webhook import PATH, problems, request_record, signature
+from app.webhook.dependencies import Dependencies
+from app.webhook.group_commit import FULL, GroupCommit, QueueFullError
 from app.webhook.problems import Refusal
-from app.webhook.request_record import Exchange
+from app.webhook.request_record import RequestRecord
 from app.webhook.tenant_rate import TenantRate
 from db import engine as database
 from db import inbox
@@ -36,14 +36,16 @@ SIGNED = (
 _encode = msgspec.json.Encoder().encode
 
 
-class Inlet(msgspec.Struct, frozen=True):
-    """What the webhook works with, made at start."""
+class Request(msgspec.Struct, frozen=True):
+    """One webhook as it comes in: its scope and body by ASGI, and the first header of each name, in lower case."""
 
-    settings: Settings
-    keyring: Keyring
-    commits: SharedCommit
-    rate: TenantRate
-    rules: Rules
+    scope: HTTPScope
+    receive: Receive
+    headers: Mapping[bytes, bytes]
+
+    def header(self, name: bytes) -> bytes:
+        """Return the header `name`; an empty one where there is none."""
+        return self.headers.get(name, b"")
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,39 +55,67 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str
 
 
-@asgi(event.PATH, copy_scope=False)
+@asgi(PATH, copy_scope=False)
 async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> None:
     """Take in one resolved ticket."""
-    current = request_record.of_webhook(scope["headers"])
-    inlet: Inlet = scope["litestar_app"].state.inlet
+    headers = dict(reversed(list(scope["headers"])))
+    record = request_record.begin(PATH, headers)
+    dependencies: Dependencies = scope["litestar_app"].state.dependencies
     try:
-        await accept(scope, current, inlet, receive)
+        await accept(Request(scope, receive, headers), dependencies, record)
     except Refusal as refusal:
-        await problems.send(current, refusal, send)
-    except Exception as error:  # noqa: BLE001  (whatever it is: it is in the log, and never in the answer)
-        await problems.send(current, problems.unforeseen(error), send)
+        await refuse(refusal, record, send)
+    except Exception as error:  # noqa: BLE001  (whatever it is: the log has it, and the answer never)
+        await refuse(problems.unforeseen(error), record, send)
     else:
-        accepted = _encode(Accepted(correlation_id=current.correlation_id))
-        await request_record.answer(current, 202, [(b"content-type", b"application/json")], accepted, send)
+        body = _encode(Accepted(correlation_id=record.origin.correlation_id))
+        told = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (correlation.HEADER_BYTES, record.origin.correlation_id.encode()),
+        ]
+        await respond(202, told, body, record, send)
 
 
-async def accept(scope: HTTPScope, current: Exchange, inlet: Inlet, receive: Receive) -> None:
-    """Commit the event and its job. Raises Refusal."""
-    if scope["method"] != "POST":
-        raise Refusal(405, "Only POST is allowed here.")
-    require_json(current.header(b"content-type"))
-    body = await read_body(scope, receive, current.header(b"content-length"), inlet.settings.max_body_bytes)
-    tenant_id = read_tenant_id(body, current)
-    signed = verify(inlet, current, tenant_id, body)
-    current.is_verified = True
-    require_allowance(inlet.rate, tenant_id)
-    try:
-        current.ticket_id = event.check(body, inlet.rules)
-    except event.RejectedError as rejected:
-        current.ticket_id = rejected.ticket_id
-        await append(inlet.commits, current, body, signed, rejected)
-        raise Refusal(422, f"The event breaks its schema: {rejected}.", errors=rejected.broken) from None
-    await append(inlet.commits, current, body, signed)
+async def refuse(refusal: Refusal, record: RequestRecord, send: Send) -> None:
+    """Answer a webhook that is refused, and record why."""
+    record.kind, record.error = refusal.kind, refusal.cause
+    answer = problems.answer(refusal, record.origin.correlation_id)
+    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
+    await respond(answer.status, headers, answer.body, record, send)
+
+
+async def respond(
+    status: int, headers: list[tuple[bytes, bytes]], body: bytes, record: RequestRecord, send: Send
+) -> None:
+    """Send the answer, and end the record."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+    request_record.end(record, status)
+
+
+async def accept(request: Request, dependencies: Dependencies, record: RequestRecord) -> None:
+    """Commit the event and its job, and note in `record` what becomes known. Raises Refusal."""
+    require_post(request.scope["method"])
+    require_json(request.header(b"content-type"))
+    body = await read_body(request, dependencies.settings.max_body_bytes)
+    tenant_id = read_tenant_id(body)
+    record.tenant_id = tenant_id[:100]
+    signed = verify(request, dependencies, tenant_id, body)
+    record.is_verified = True
+    require_allowance(dependencies.rate, tenant_id)
+    parsed = event.check(body, dependencies.rules)
+    record.ticket_id = parsed.ticket_id
+    delivery = deliveries.build(body, parsed, tenant_id, record.origin, signed)
+    record.inbox_id = await append(dependencies.commits, delivery, record.origin)
+    if parsed.broken:
+        raise Refusal(422, f"The event breaks its schema: {parsed.error}.", errors=parsed.broken)
+
+
+def require_post(method: str) -> None:
+    """Refuse every other method."""
+    if method != "POST":
+        raise Refusal(405, "Only POST is allowed here.", headers={"Allow": "POST"})
 
 
 def require_json(content_type: bytes) -> None:
@@ -98,16 +128,17 @@ def require_json(content_type: bytes) -> None:
         )
 
 
-async def read_body(scope: HTTPScope, receive: Receive, declared: bytes, limit: int) -> bytes:
-    """Give the exact bytes; refuse a body that is longer than `limit`, whether or not it says so.
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the exact bytes; refuse a body that is longer than `limit`, whether or not it declares its length.
 
-    Of a body that is cut short on its way (too slow, no HTTP), `scope` says why: see app/server/connection.py.
+    Where a body is cut short on its way (too slow, not HTTP), the scope says why: see app/server/connection.py.
     """
+    declared = request.header(b"content-length")
     if declared.isdigit() and int(declared) > limit:
         raise problems.too_long(limit)
     parts, size = [], 0
     while True:
-        message = await receive()
+        message = await request.receive()
         if message["type"] != "http.request":
             raise Refusal(400, "The body cannot be read: it ended early.")
         parts.append(message["body"])
@@ -116,62 +147,48 @@ async def read_body(scope: HTTPScope, receive: Receive, declared: bytes, limit: 
             raise problems.too_long(limit)
         if not message["more_body"]:
             return parts[0] if len(parts) == 1 else b"".join(parts)
-        cut_short = scope.get("cut_short")
+        cut_short = request.scope.get("cut_short")
         if isinstance(cut_short, Refusal):
             raise cut_short
 
 
-def read_tenant_id(body: bytes, current: Exchange) -> str:
-    """Give the tenant that the body claims to be of."""
+def read_tenant_id(body: bytes) -> str:
+    """Return the tenant that the body names; it is not verified yet."""
     try:
-        tenant_id = event.tenant_of(body)
+        return event.tenant_of(body)
     except event.MalformedError as malformed:
         raise Refusal(400, f"The body must be a JSON object in UTF-8, but {malformed}.") from None
     except event.RejectedError as rejected:
         raise Refusal(422, f"Nothing to verify the body with: {rejected}.", errors=rejected.broken) from None
-    current.tenant_id = tenant_id[:100]
-    return tenant_id
 
 
-def verify(inlet: Inlet, current: Exchange, tenant_id: str, body: bytes) -> str:
-    """Give what the inbox keeps of the signature; refuse all else alike, whether tenant, signature or time is wrong."""
-    header = current.header(signature.HEADER_BYTES).decode("latin-1")
-    secrets = inlet.keyring.secrets_of(tenant_id)
-    if tolerance := inlet.settings.signed_timestamp_seconds:
-        timestamp = current.header(signature.TIMESTAMP_HEADER_BYTES)
+def verify(request: Request, dependencies: Dependencies, tenant_id: str, body: bytes) -> str:
+    """Return what the inbox keeps of the signature; refuse alike whether tenant, signature or time is wrong."""
+    header = request.header(signature.HEADER_BYTES).decode("latin-1")
+    secrets = dependencies.keyring.secrets_of(tenant_id)
+    if tolerance := dependencies.settings.signed_timestamp_seconds:
+        timestamp = request.header(signature.TIMESTAMP_HEADER_BYTES)
         # Signature first and in any case, so that all refusals take the same time.
         verified = signature.verify(secrets, signature.timed(timestamp, body), header)
         if verified and signature.is_fresh(timestamp, time.time(), tolerance):
             return f"t={timestamp.decode()},{header}"
     elif signature.verify(secrets, body, header):
         return header
-    if not inlet.keyring.loaded or tenant_id in inlet.keyring.unreadable:
+    if not dependencies.keyring.loaded or tenant_id in dependencies.keyring.unreadable:
         raise Refusal(503, "The tenants' secrets cannot be read now; send it again.")
-    raise Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]))
+    raise Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]), headers=signature.CHALLENGE)
 
 
 def require_allowance(rate: TenantRate, tenant_id: str) -> None:
-    """Refuse what a tenant sends beyond its rate. Once it is verified, so that nobody spends what is another's."""
+    """Refuse what a tenant sends beyond its rate: after it is verified, so that nobody spends another's."""
     if seconds := rate.spend(tenant_id, time.monotonic()):
         raise Refusal(429, "This tenant sends more than it may (TENANT_RATE); send it again.", retry_after=seconds)
 
 
-async def append(
-    commits: SharedCommit, current: Exchange, body: bytes, signed: str, rejected: event.RejectedError | None = None
-) -> None:
-    """Commit the delivery and its job, or refuse with 503; a sender that hangs up stops nothing."""
-    delivery = inbox.Delivery(
-        tenant_id=current.tenant_id or "",
-        ticket_id=current.ticket_id,
-        correlation_id=current.correlation_id,
-        traceparent=current.place.traceparent,
-        payload=body,
-        signature=signed,
-        status="rejected" if rejected else "pending",
-        error=str(rejected) if rejected else None,
-    )
+async def append(commits: GroupCommit, delivery: inbox.Delivery, origin: deliveries.Origin) -> int:
+    """Commit the delivery and its job, and return its inbox id; a sender that hangs up stops nothing."""
     try:
-        current.inbox_id = await commits.append(delivery, current.place)
+        return await commits.append(delivery, origin.position)
     except QueueFullError:
         raise Refusal(503, FULL) from None
     except TimeoutError:

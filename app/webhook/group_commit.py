@@ -13,17 +13,15 @@ import msgspec
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.webhook.admission import Room
-from app.webhook.fair_share import Shares
+from app.webhook.admission import Admission
+from app.webhook.fair_share import FairShare
 from db import engine as database
 from db import inbox, queue
 from otel import metrics, tracing
-from otel.tracing import Place
+from otel.tracing import SpanPosition
 
 STATEMENTS = 2  # under way at once, so that one that hangs does not hold up all; 1 and 3 were within a few per cent
 BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
-
-
 FULL = "Too many webhooks are waiting for Postgres; send it again."
 
 
@@ -35,136 +33,148 @@ class Waiting(msgspec.Struct, eq=False):
     """A delivery that waits for its commit."""
 
     delivery: inbox.Delivery
-    place: Place
+    position: SpanPosition
     inbox_id: asyncio.Future[int]
-    deadline: float  # by the loop's clock
+    entered: float  # by the loop's clock
     since: int  # nanoseconds since 1970
 
 
-class SharedCommit:
-    """Appends deliveries to the inbox, as many in one commit as are there when the one before is done."""
+class GroupCommit:
+    """Appends deliveries to the inbox: one commit for all that wait when the commit before it is done."""
 
-    def __init__(self, engine: AsyncEngine, shares: Shares, *, rows: int, size: int, timeout: float) -> None:
-        self._engine, self._shares, self._timeout = engine, shares, timeout
-        self.room = Room(rows, size)
+    def __init__(self, engine: AsyncEngine, fair_share: FairShare, admission: Admission, timeout: float) -> None:
+        self._engine, self._fair_share, self._admission = engine, fair_share, admission
+        self._timeout = timeout  # seconds until a webhook is answered without its commit
         self._waiting: deque[Waiting] = deque()
-        self._unanswered: deque[Waiting] = deque()  # in order of their deadlines
-        self._at_work = 0  # statements
+        self._unanswered: deque[Waiting] = deque()  # the longest waiting first
+        self._running = 0  # statements
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def append(self, delivery: inbox.Delivery, place: Place) -> asyncio.Future[int]:
-        """Give the future inbox id of `delivery`: known once it and its job are committed.
+    def append(self, delivery: inbox.Delivery, position: SpanPosition) -> asyncio.Future[int]:
+        """Return the future inbox id of `delivery`: known once it and its job are committed.
 
         Raises QueueFullError now; the future raises a database error, or TimeoutError. Then it may still be kept.
         """
         self._forget_answered()
-        if not self.room.has_place(delivery.tenant_id, len(delivery.payload)):
+        if not self._admission.has_place(delivery.tenant_id, len(delivery.payload)):
             raise QueueFullError
+        self._admission.enter(delivery.tenant_id, len(delivery.payload))
+        self._fair_share.count(delivery.tenant_id)
         loop = asyncio.get_running_loop()
-        one = Waiting(delivery, place, loop.create_future(), loop.time() + self._timeout, time.time_ns())
-        self.room.enter(delivery.tenant_id, len(delivery.payload))
-        self._shares.count(delivery.tenant_id)
+        one = Waiting(delivery, position, loop.create_future(), loop.time(), time.time_ns())
         self._waiting.append(one)
         self._unanswered.append(one)
         if self._timer is None:
-            self._timer = loop.call_at(one.deadline, self._expire)
-        if self._at_work < STATEMENTS:
-            self._at_work += 1
-            task = loop.create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._timer = loop.call_at(one.entered + self._timeout, self._expire)
+        if self._running < STATEMENTS:
+            self._start()
         return one.inbox_id
 
     async def drained(self) -> None:
-        """Wait until nothing is under way any more; it takes two time limits at most."""
+        """Wait until no statement is under way any more; it takes two time limits at most."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _work(self) -> None:
+    def _start(self) -> None:
+        self._running += 1
+        task = asyncio.get_running_loop().create_task(self._commit_all())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit_all(self) -> None:
+        """Commit batch after batch until nothing waits."""
         try:
             while batch := self._take():
                 try:
-                    await self._append(batch)
+                    await self._commit(batch)
                 finally:
-                    self._let_go(batch)
+                    self._release(batch)
         finally:
-            # In the very turn that finds nothing left: who arrives after it must find a place free.
-            self._at_work -= 1
+            # In the very turn of the loop that finds nothing left, so that the next to arrive starts a statement.
+            self._running -= 1
 
     def _take(self) -> list[Waiting]:
-        """Take the next batch out of the queue, without those that nobody waits for any more."""
+        """Take the next batch out of the queue, without those that were answered already."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < queue.JOB_ROWS and size < BATCH_BYTES:
             one = self._waiting.popleft()
             if one.inbox_id.done():
-                self.room.leave(one.delivery.tenant_id, len(one.delivery.payload))
+                self._admission.leave(one.delivery.tenant_id, len(one.delivery.payload))
                 continue
             batch.append(one)
             size += len(one.delivery.payload)
         return batch
 
-    def _let_go(self, batch: Sequence[Waiting]) -> None:
-        """Make room where `batch` was, and learn from how long it took."""
+    def _release(self, batch: Sequence[Waiting]) -> None:
+        """Free the places of `batch`, and have the admission learn how long its first one waited."""
         for one in batch:
-            self.room.leave(one.delivery.tenant_id, len(one.delivery.payload))
+            self._admission.leave(one.delivery.tenant_id, len(one.delivery.payload))
         now = asyncio.get_running_loop().time()
-        self.room.learn(len(batch), now - (batch[0].deadline - self._timeout), now)
+        self._admission.limit.learn(len(batch), now - batch[0].entered, now)
 
-    async def _append(self, batch: Sequence[Waiting]) -> None:
-        """Append `batch` in one statement. What Postgres has against one row is not the others' fault."""
+    async def _commit(self, batch: Sequence[Waiting]) -> None:
+        """Append `batch` in one statement, or one by one where Postgres refuses a value in one of its rows."""
         statement = Statement(batch)
         try:
-            async with database.connection(self._engine) as connection:
-                deliveries = [one.delivery for one in batch]
-                over_share = self._shares.over(delivery.tenant_id for delivery in deliveries)
-                ids = await inbox.append(connection, deliveries, over_share)
-        except Exception as error:  # noqa: BLE001  (whatever it is: nobody may wait in vain)
-            statement.ended(database.reason(error))
+            ids = await self._append(batch)
+        except Exception as error:  # noqa: BLE001  (whatever it is: each sender gets an answer)
+            statement.end(database.reason(error))
             if len(batch) > 1 and database.is_fault_of_a_value(error):
                 for one in batch:
-                    await self._append([one])
-                return
-            for one in batch:
+                    await self._commit([one])
+            else:
+                _fail(batch, error)
+        else:
+            statement.end(None)
+            for one, inbox_id in zip(batch, ids, strict=True):
                 if not one.inbox_id.done():
-                    # Without its traceback, whose frames hold the batch, and that the future: the payloads would stay.
-                    one.inbox_id.set_exception(error.with_traceback(None))
-            return
-        statement.ended(None)
-        for one, inbox_id in zip(batch, ids, strict=True):
-            if not one.inbox_id.done():
-                one.inbox_id.set_result(inbox_id)
+                    one.inbox_id.set_result(inbox_id)
+
+    async def _append(self, batch: Sequence[Waiting]) -> list[int]:
+        async with database.connection(self._engine) as connection:
+            deliveries = [one.delivery for one in batch]
+            over_share = self._fair_share.over(delivery.tenant_id for delivery in deliveries)
+            return await inbox.append(connection, deliveries, over_share)
 
     def _forget_answered(self) -> None:
         while self._unanswered and self._unanswered[0].inbox_id.done():
             self._unanswered.popleft()
 
     def _expire(self) -> None:
-        """Let go of those whose time is up, and look again when the next one's is."""
+        """Time out those that have waited too long, and set the timer for the next one."""
         loop = asyncio.get_running_loop()
         self._forget_answered()
-        while self._unanswered and self._unanswered[0].deadline <= loop.time():
+        while self._unanswered and self._unanswered[0].entered + self._timeout <= loop.time():
             self._unanswered.popleft().inbox_id.set_exception(TimeoutError())
             self._forget_answered()
-        self._timer = loop.call_at(self._unanswered[0].deadline, self._expire) if self._unanswered else None
+        first = self._unanswered[0] if self._unanswered else None
+        self._timer = loop.call_at(first.entered + self._timeout, self._expire) if first else None
+
+
+def _fail(batch: Sequence[Waiting], error: Exception) -> None:
+    for one in batch:
+        if not one.inbox_id.done():
+            # Without its traceback, whose frames hold the batch, and that the future: the payloads would stay.
+            one.inbox_id.set_exception(error.with_traceback(None))
 
 
 class Statement:
-    """What is seen of one shared statement: a span of its own, and one in each webhook's trace that is linked to it."""
+    """The span of one shared statement, and one in each webhook's trace that is linked to it."""
 
     def __init__(self, batch: Sequence[Waiting]) -> None:
         self._batch = batch
-        self._sampled = [one for one in batch if one.place.is_sampled]
-        self._place = tracing.place_of_its_own() if self._sampled else None
+        self._sampled = [one for one in batch if one.position.is_sampled]
+        self._position = tracing.position_in_new_trace() if self._sampled else None
         self._started = time.time_ns()
 
-    def ended(self, error: str | None) -> None:
-        """Tell that it committed, or why it did not."""
+    def end(self, error: str | None) -> None:
+        """Count the statement and record its spans; `error` is why it did not commit."""
         seconds = (time.time_ns() - self._started) / 1e9
         metrics.statement_ended(inbox.APPEND_SUMMARY, "postgres" if error else "", seconds)
         metrics.APPENDED_ROWS.observe(len(self._batch))
-        if self._place is None:
+        if self._position is None:
             return
         operation, table = inbox.APPEND_SUMMARY.split()
         attributes = {
@@ -174,24 +184,19 @@ class Statement:
             "db.query.summary": inbox.APPEND_SUMMARY,
             "db.operation.batch.size": len(self._batch),
         }
-        tracing.record(self._place, inbox.APPEND_SUMMARY, SpanKind.CLIENT, self._started, attributes, error=error)
+        tracing.record(self._position, inbox.APPEND_SUMMARY, SpanKind.CLIENT, self._started, attributes, error=error)
         for one in self._sampled:
-            tracing.record(
-                tracing.place_below(one.place.context),
-                "append inbox",
-                SpanKind.PRODUCER,
-                one.since,
-                _attributes(one.delivery),
-                links=(self._place.context,),
-                error=error,
-            )
+            self._record_append(one, self._position, error)
 
-
-def _attributes(delivery: inbox.Delivery) -> dict[str, str]:
-    return {
-        "messaging.system": "procrastinate",
-        "messaging.operation.name": "append",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": "inbox",
-        **tracing.identity(delivery.correlation_id, delivery.tenant_id, delivery.ticket_id),
-    }
+    def _record_append(self, one: Waiting, statement: SpanPosition, error: str | None) -> None:
+        delivery = one.delivery
+        known = tracing.identity(delivery.correlation_id, delivery.tenant_id, delivery.ticket_id)
+        tracing.record(
+            tracing.position_below(one.position.context),
+            "append inbox",
+            SpanKind.PRODUCER,
+            one.since,
+            {**tracing.APPENDING, **known},
+            links=(statement.context,),
+            error=error,
+        )

@@ -18,24 +18,24 @@ _logger = logging.getLogger("ticket_inbox.metrics")
 
 
 @contextlib.asynccontextmanager
-async def kept_fresh(engine: AsyncEngine, heed: Callable[[dict[str, float]], None]) -> AsyncIterator[None]:
-    """Keep the inbox's gauges fresh until the block ends, and give each reading to `heed`.
+async def kept_fresh(engine: AsyncEngine, on_gauges: Callable[[dict[str, float]], None]) -> AsyncIterator[None]:
+    """Keep the inbox's gauges fresh until the block ends, and call `on_gauges` with each reading.
 
     Without Postgres they grow old, and are then left out.
     """
-    async with background.running(_read_again_and_again(engine, heed)):
+    async with background.running(_read_forever(engine, on_gauges)):
         yield
 
 
-async def _read_again_and_again(engine: AsyncEngine, heed: Callable[[dict[str, float]], None]) -> None:
+async def _read_forever(engine: AsyncEngine, on_gauges: Callable[[dict[str, float]], None]) -> None:
     while True:
         try:
             async with database.connection(engine) as connection:
                 gauges = await inspection.read_gauges(connection)
             inbox_gauges.set(gauges)
-            heed(gauges)
+            on_gauges(gauges)
         except Exception as error:  # noqa: BLE001  (whatever it is: the next reading may succeed)
-            # That Postgres is away the keyring says, which asks more often.
+            # That Postgres is away the keyring logs, which reads more often.
             if database.sqlstate(error) or not isinstance(error, database.DatabaseError):
                 logs.log(_logger, logging.WARNING, "inbox_not_read", error=database.reason(error))
         await asyncio.sleep(POLL_SECONDS)

@@ -23,12 +23,12 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from app import event
-from app.event import native
-from app.webhook import problems, request_record, signature
+from app import correlation
+from app.event import BrokenRule, flat, native
+from app.webhook import PATH, problems, signature
 from app.webhook.endpoint import Accepted
 
-_ERRORS = (event.BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
+_ERRORS = (BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
 _TEXT = Schema(type=OpenAPIType.STRING)
 _WHEN = {
     400: "The body is not JSON, not UTF-8, or not an object.",
@@ -87,7 +87,7 @@ class WebhookOperation(Operation):
         accepted.examples = _example({"status": "accepted", "correlation_id": "c0ffee"})
 
 
-@post(event.PATH, status_code=202, operation_class=WebhookOperation, responses=REFUSALS, sync_to_thread=False)
+@post(PATH, status_code=202, operation_class=WebhookOperation, responses=REFUSALS, sync_to_thread=False)
 def _documented() -> Accepted:
     """Stand for the webhook in the document; Litestar describes no ASGI handler."""
     raise AssertionError("it is described and never called")
@@ -122,7 +122,7 @@ def _parameters() -> list[Parameter | Reference]:
     return [
         _header(signature.HEADER, signed, "sha256=" + 64 * "0", required=True),
         _header(signature.TIMESTAMP_HEADER, timed, "1769851800"),
-        _header(request_record.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
+        _header(correlation.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
         _header("traceparent", continued, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]
 
@@ -132,7 +132,7 @@ def _header(name: str, what: str, example: str, schema: Schema = _TEXT, *, requi
 
 
 def _headers(status: str) -> dict[str, OpenAPIHeader]:
-    headers = {request_record.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
+    headers = {correlation.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
     if status == "401":
         headers["WWW-Authenticate"] = OpenAPIHeader(schema=_TEXT, description="The header that must sign the body.")
     if status in {"429", "503"}:
@@ -146,12 +146,12 @@ def _example(value: dict[str, Any]) -> dict[str, Example | Reference]:
 
 def _payload_examples() -> dict[str, Example | Reference]:
     native_one = Example(summary="A request of ServiceDesk Plus' API V3, as it is", value=native.EXAMPLE)
-    return {"example": Example(summary="The members alone", value=event.EXAMPLE), "native": native_one}
+    return {"example": Example(summary="The members alone", value=flat.EXAMPLE), "native": native_one}
 
 
 def _payload_schema() -> Schema:
     """Give the schemas of both payloads as msgspec tells them, in Litestar's words."""
-    kinds = [event.ResolvedTicketPayload, native.NativePayload]
+    kinds = [flat.ResolvedTicketPayload, native.NativePayload]
     told, components = msgspec.json.schema_components(kinds, ref_template="{name}")
     forms = [_schema(one, components) for one in told]
     members = {name: schema for form in forms for name, schema in (form.properties or {}).items()}

@@ -2,22 +2,21 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import Send
 
+from app import correlation
 from app.event import BrokenRule
-from app.webhook import request_record, signature
-from app.webhook.request_record import Exchange, Headers
 from otel import logs
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = "5"  # seconds: longer than a Postgres restart takes, shorter than anybody waits
+RETRY_AFTER = 5  # seconds: longer than a Postgres restart takes, shorter than anybody waits
 
 _logger = logging.getLogger("ticket_inbox.server")
 
@@ -35,10 +34,6 @@ KINDS = {
     500: ("unforeseen", "Something went wrong on our side"),
     503: ("unavailable", "The event cannot be taken now"),
 }
-HEADERS = {
-    401: {"WWW-Authenticate": f'HMAC-SHA256 header="{signature.HEADER}"'},
-    503: {"Retry-After": RETRY_AFTER},
-}
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,7 +48,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(Exception):  # noqa: N818  (an answer, not an error)
-    """A request answered with `status` and `detail`; `cause` is for the log alone, `retry_after` in seconds."""
+    """A request answered with `status` and `detail`; `cause` is for the log alone.
+
+    `headers` are sent with it, besides Retry-After where `retry_after` (seconds) says when to send it again.
+    """
 
     def __init__(
         self,
@@ -62,95 +60,73 @@ class Refusal(Exception):  # noqa: N818  (an answer, not an error)
         *,
         errors: Sequence[BrokenRule] = (),
         cause: BaseException | str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
         retry_after: float = 0,
     ) -> None:
         super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.errors = errors
+        self.status, self.detail, self.errors = status, detail, errors
+        self.kind, self.title = KINDS[status]
         self.cause = cause or detail
-        self._retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Give the headers that go with what the answer says."""
-        own = {"Retry-After": str(math.ceil(self._retry_after))} if self._retry_after else {}
-        return HEADERS.get(self.status, {}) | own
-
-    def problem(self, correlation_id: str) -> Problem:
-        """Give what the answer says."""
-        slug, title = KINDS[self.status]
-        kind = f"urn:ticket-inbox:problem:{slug}"
-        return Problem(kind, title, self.status, self.detail, correlation_id, self.errors)
+        waits = math.ceil(retry_after) or (RETRY_AFTER if status == 503 else 0)  # noqa: PLR2004
+        self.headers = {**headers, "Retry-After": str(waits)} if waits else dict(headers)
 
 
-async def send(current: Exchange, refusal: Refusal, send: Send) -> None:
-    """Answer a webhook that is refused."""
-    headers, body = answer(current, refusal)
-    await request_record.answer(current, refusal.status, headers, body, send)
+class Answer(msgspec.Struct, frozen=True):
+    """What is sent for a refusal."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
 
 
-def answer(current: Exchange, refusal: Refusal) -> tuple[Headers, bytes]:
-    """Give the answer to a webhook that is refused, and note why it is."""
-    current.kind, current.error = KINDS[refusal.status][0], refusal.cause
-    headers = [(b"content-type", MEDIA_TYPE.encode())]
-    if refusal.status == 405:  # noqa: PLR2004
-        headers.append((b"allow", b"POST"))
-    headers += [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
-    return headers, msgspec.json.encode(refusal.problem(current.correlation_id))
+def answer(refusal: Refusal, correlation_id: str) -> Answer:
+    """Build the answer to a refused request, whichever way it is then sent: the one place where that is done."""
+    problem = Problem(
+        type=f"urn:ticket-inbox:problem:{refusal.kind}",
+        title=refusal.title,
+        status=refusal.status,
+        detail=refusal.detail,
+        correlation_id=correlation_id,
+        errors=refusal.errors,
+    )
+    body = msgspec.json.encode(problem)
+    about = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), correlation.HEADER: correlation_id}
+    return Answer(refusal.status, {**about, **refusal.headers}, body)
+
+
+def on_wire(answered: Answer, *, stays: bool) -> bytes:
+    """Return an answer as HTTP/1.1 has it; the connection `stays` open after it or not."""
+    headers = answered.headers if stays else {**answered.headers, "connection": "close"}
+    lines = [f"HTTP/1.1 {answered.status} {HTTPStatus(answered.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + answered.body
 
 
 def too_long(limit: int) -> Refusal:
-    """Give the refusal of a body over `limit` bytes."""
+    """Return the refusal of a body over `limit` bytes."""
     return Refusal(413, f"The body is longer than {limit:,} bytes (MAX_BODY_BYTES).")
 
 
-def unread(refusal: Refusal, correlation_id: str) -> bytes:
-    """Give the whole answer to a request that never reached a route, the last of its connection; log its line."""
-    told = {"correlation_id": correlation_id, "status": refusal.status, "error": refusal.cause}
-    logs.log(_logger, logging.WARNING, "request_refused", **told)
-    return whole(refusal, correlation_id, stays=False)
-
-
-def whole(refusal: Refusal, correlation_id: str, *, stays: bool) -> bytes:
-    """Give an answer as it goes over the wire; the connection `stays` open after it or not."""
-    body = msgspec.json.encode(refusal.problem(correlation_id))
-    headers = {
-        "content-type": MEDIA_TYPE,
-        "content-length": len(body),
-        request_record.HEADER: correlation_id,
-        **({} if stays else {"connection": "close"}),
-        **refusal.headers,
-    }
-    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
 def unforeseen(error: Exception) -> Refusal:
-    """Give the answer to what nobody foresaw; what happened is in the log, under the correlation id."""
+    """Return the refusal for an error that nobody foresaw; the log has it, under the correlation id."""
     return Refusal(500, "Send it again later; the log has the reason under this correlation id.", cause=error)
 
 
-def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
-    """Answer a refusal of any other route."""
-    correlation_id = request_record.correlation_id_of(request.headers.get(request_record.HEADER, "").encode("latin-1"))
-    headers = refusal.headers | {request_record.HEADER: correlation_id}
-    problem = refusal.problem(correlation_id)
-    return Response(problem, status_code=refusal.status, media_type=MEDIA_TYPE, headers=headers)
+def on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
+    """Answer a refusal that a route of Litestar's raised."""
+    answered = answer(refusal, correlation.of_headers(request.scope["headers"]))
+    return Response(answered.body, status_code=answered.status, media_type=MEDIA_TYPE, headers=answered.headers)
 
 
-def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer 500 for any other route, and log what happened."""
+def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer 500 for an error that nobody foresaw, and log it."""
     response = on_refusal(request, unforeseen(error))
-    correlation_id = response.headers[request_record.HEADER]
+    correlation_id = response.headers[correlation.HEADER]
     logs.log(_logger, logging.ERROR, "request_failed", correlation_id=correlation_id, error=error)
     return response
 
 
-def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
-    """Answer what Litestar refuses by itself: no such path, no such method, a request it cannot read."""
+def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Answer what Litestar refuses by itself: no such path, no such method, a request that it cannot read."""
     status = error.status_code if error.status_code in KINDS else 400
-    response = on_refusal(request, Refusal(status, error.detail))
-    response.headers.update(error.headers or {})
-    return response
+    return on_refusal(request, Refusal(status, error.detail, headers=error.headers or {}))

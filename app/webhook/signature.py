@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 HEADER = "X-ServiceDesk-Signature"
 HEADER_BYTES = HEADER.lower().encode()
+CHALLENGE = {"WWW-Authenticate": f'HMAC-SHA256 header="{HEADER}"'}  # what a 401 asks for
 TIMESTAMP_HEADER = "X-ServiceDesk-Timestamp"
 TIMESTAMP_HEADER_BYTES = TIMESTAMP_HEADER.lower().encode()
 _PREFIX = "sha256="

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from app import event
-from app.webhook import signature
+from app.event import flat
+from app.webhook import PATH, signature
 from tests.bench import workbench
 from tests.support.system import JSON, Database, Server, Tenant
 
@@ -53,7 +53,7 @@ def kinds(database: Database, tenant: Tenant) -> dict[str, tuple[bytes, dict[str
 
 
 def body(tenant_id: str) -> bytes:
-    whole = {**event.EXAMPLE, "tenant_id": tenant_id, "ticket_id": "timing", "description": "x" * 1000}
+    whole = {**flat.EXAMPLE, "tenant_id": tenant_id, "ticket_id": "timing", "description": "x" * 1000}
     return json.dumps(whole).encode()
 
 
@@ -66,7 +66,7 @@ def measured(server: Server, requests: dict[str, tuple[bytes, dict[str, str]]], 
         for kind in random.sample(list(requests), len(requests)):
             content, headers = requests[kind]
             began = time.perf_counter_ns()
-            connection.request("POST", event.PATH, content, headers)
+            connection.request("POST", PATH, content, headers)
             answer = connection.getresponse()
             answer.read()
             if number >= WARM_UP:

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from app.dev.embedded_postgres import EmbeddedPostgres
+from app.webhook import PATH
 from app.webhook.keyring import Keyring
 from db import engine as engines
 from db.tenants import Secrets
-from tests.support.system import PATH, Database, Server, Tenant, Worker
+from tests.support.system import Database, Server, Tenant, Worker
 
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]

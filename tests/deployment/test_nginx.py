@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.webhook import PATH
 from tests import ROOT
 from tests.support.raw_http import head
-from tests.support.system import PATH, Database, Server, Tenant
+from tests.support.system import Database, Server, Tenant
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 CURL = shutil.which("curl")

@@ -13,12 +13,12 @@ from litestar.testing import TestClient
 
 from app import main
 from app import settings as environments
-from app.webhook import signature
+from app.webhook import PATH, signature
 from db import engine as engines
 from db import tenants
 from tests.commands.test_tenant import Environment, invoke
 from tests.support.otlp_receiver import receiving_http
-from tests.support.system import JSON, PATH, Database, Process, Server, Tenant, Worker
+from tests.support.system import JSON, Database, Process, Server, Tenant, Worker
 
 pytestmark = pytest.mark.one_postgres
 
@@ -122,11 +122,11 @@ def test_no_secret_is_in_what_nobody_foresaw(
     assert invoke(environment, "tenant", "add", "acme", "--secret", SECOND).exit_code == 0
     app, tenant = main.create_app(settings), Tenant("acme", SECOND)
     with TestClient(app, raise_server_exceptions=False) as client:
-        inlet = app.state.inlet
-        inlet.keyring._known["acme"] = (SECOND, SECOND)  # noqa: SLF001  (texts, not bytes)
+        dependencies = app.state.dependencies
+        dependencies.keyring._known["acme"] = (SECOND, SECOND)  # noqa: SLF001  (texts, not bytes)
         body = tenant.body(description=TEXT)
         answer = client.post(PATH, content=body, headers=tenant.headers(body))
-        objects = [settings, inlet, inlet.keyring, inlet.commits, app.state, app.state.engine, app]
+        objects = [settings, dependencies, dependencies.keyring, dependencies.commits, app.state, app.state.engine, app]
         seen = [answer.text, str(answer.headers), *map(repr, objects), *map(str, objects)]
     assert answer.status_code == 500
     log = capfd.readouterr().err

@@ -8,11 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app import event
+from app.event import flat
 from app.event.rules import Rules
 
 pytestmark = pytest.mark.one_postgres
 
-GOOD = {**event.EXAMPLE, "tenant_id": "acme"}
+GOOD = {**flat.EXAMPLE, "tenant_id": "acme"}
 LIMIT = 10_000
 RULES = Rules(LIMIT)
 
@@ -191,7 +192,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(list(event.RULES)), json_values | st.text(max_size=3)))
+@given(st.dictionaries(st.sampled_from(list(flat.RULES)), json_values | st.text(max_size=3)))
 @example({"resolved_date": "0001-01-01T00:00:00+01:00"})
 def test_decode_gives_a_ticket_or_names_what_is_wrong(members: dict[str, Any]) -> None:
     """Whatever the members hold: the quick decoder and the one that explains never disagree."""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import httpx
 import msgspec
 
-from tests.support.system import PATH, Tenant
+from app.webhook import PATH
+from tests.support.system import Tenant
 
 PATIENCE = 12.0  # seconds that a sender waits for an answer, more than APPEND_TIMEOUT_SECONDS
 TRIES = 4

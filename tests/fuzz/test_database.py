@@ -10,6 +10,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from app import event
+from app.event import flat
 from app.event.rules import Rules
 from app.webhook import signature
 from db import engine as engines
@@ -29,7 +30,7 @@ CHARACTERS = st.one_of(
 TEXT = st.text(CHARACTERS, max_size=120)
 DATES = st.one_of(
     st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.isoformat()),
-    st.from_regex(event.RFC_3339),
+    st.from_regex(flat.RFC_3339),
     st.sampled_from(
         ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999Z", "2016-12-31T23:59:60Z", "2024-02-29T00:00:00+23:59"]
     ),
@@ -43,7 +44,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
     """Make a body: a payload, written in one of JSON's ways, with a few bytes changed or not."""
-    payload = {**event.EXAMPLE, "tenant_id": "acme", **draw(st.fixed_dictionaries({}, optional=MEMBERS))}
+    payload = {**flat.EXAMPLE, "tenant_id": "acme", **draw(st.fixed_dictionaries({}, optional=MEMBERS))}
     body = bytearray(json.dumps(payload, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass"))
     for place, byte in draw(
         st.lists(
@@ -97,7 +98,7 @@ def test_what_is_accepted_is_stored(database: Database) -> None:
 async def store(engine: Any, body: bytes, ticket: event.ResolvedTicket) -> None:  # noqa: ANN401
     delivery = Delivery(
         tenant_id=ticket.tenant_id, ticket_id=ticket.ticket_id, correlation_id="c",
-        traceparent=tracing.place_of_request(None, "", {}).traceparent, payload=body, signature="signed",
+        traceparent=tracing.position_of_request(None, "", {}).traceparent, payload=body, signature="signed",
     )  # fmt: skip
     async with engines.connection(engine) as connection:
         await connection.exec_driver_sql("DELETE FROM ticket_history")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 
-from app.webhook import signature
-from tests.support.system import PATH, Server, Tenant
+from app.webhook import PATH, signature
+from tests.support.system import Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 

@@ -70,7 +70,7 @@ def read(content: bytes, form: str, limit: int = 1024 * 1024) -> tuple[list[byte
     lines = ticket_file.Lines(io.BufferedReader(io.BytesIO(content)), limit)
     told: list[str] = []
     given = appending.batches(
-        ticket_file.payloads(lines, form, "acme", limit), appending.origin("acme", None), Tally(), Rules(10_000),
+        ticket_file.payloads(lines, form, "acme", limit), appending.imported_file("acme", None), Tally(), Rules(10_000),
         lambda line, error: told.append(f"{line.number} to {line.last}: {error}"),
     )  # fmt: skip
     return [delivery.payload for batch in given for delivery in batch], told
@@ -461,7 +461,7 @@ def test_it_says_where_promotion_does_not_catch_up(
     """And goes on once there is room."""
     monkeypatch.setattr(appending, "STUCK", 0)
     database.query(waiting(appending.AHEAD))
-    where, tally, told = appending.origin(acme.id, None), Tally(), []
+    where, tally, told = appending.imported_file(acme.id, None), Tally(), []
     given = appending.batches([Line(1, 1, acme.body())], where, tally, Rules(), lambda *_: None)
 
     def tell(rows: int) -> None:
@@ -486,5 +486,5 @@ def test_no_more_than_a_batch_is_in_memory() -> None:
     for resolution, rows in (("short", queue.JOB_ROWS), ("x" * 1024 * 1024, queue.JOB_BYTES // (1024 * 1024))):
         payload = ACME.body(resolution=resolution)
         lines = (Line(number, number, payload) for number in itertools.count(1))
-        given = appending.batches(lines, appending.origin("acme", "0"), Tally(), Rules(), lambda *_: None)
+        given = appending.batches(lines, appending.imported_file("acme", "0"), Tally(), Rules(), lambda *_: None)
         assert [len(next(given)) for _ in range(3)] == [rows] * 3

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import psycopg
 
-from app.webhook.fair_share import LEAST, Shares
-from app.webhook.group_commit import SharedCommit
+from app.webhook.admission import Admission
+from app.webhook.fair_share import LEAST, FairShare
+from app.webhook.group_commit import GroupCommit
 from db import engine as engines
 from db import queue
 from db.inbox import Delivery
@@ -14,7 +15,7 @@ from jobs import promote
 from otel import tracing
 from tests.support.system import Database, Tenant, Worker
 
-PLACE = tracing.place_of_request(None, "", {})
+PLACE = tracing.position_of_request(None, "", {})
 BACKLOG = 2000
 JOBS = "SELECT priority, sum(jsonb_array_length(args->'inbox_ids')) AS rows FROM procrastinate_jobs WHERE task_name = 'promote' GROUP BY 1 ORDER BY 1"
 
@@ -32,7 +33,7 @@ def append(database: Database, *tenant_ids: str) -> None:
     async def run() -> None:
         engine = engines.create_engine(database.url, "test", 4, 30.0)
         try:
-            commits = SharedCommit(engine, Shares(), rows=100_000, size=10**9, timeout=30)
+            commits = GroupCommit(engine, FairShare(), Admission(100_000, 10**9), 30)
             for start in range(0, len(deliveries), 100):
                 await asyncio.gather(*(commits.append(one, PLACE) for one in deliveries[start : start + 100]))
         finally:
@@ -112,14 +113,14 @@ def test_nobody_waits_for_ever(database: Database, start_worker: Callable[..., W
 
 
 def test_who_made_a_backlog_is_known_as_long_as_it_waits() -> None:
-    shares = Shares()
+    shares = FairShare()
     for _ in range(LEAST):
         shares.count("noisy")
     shares.count("quiet")
     for _ in range(5):
-        shares.heed({"oldest_pending_seconds": 60.0})
+        shares.on_gauges({"oldest_pending_seconds": 60.0})
     assert shares.over(["noisy", "quiet", "unknown"]) == ["noisy"]
-    shares.heed({"oldest_pending_seconds": 0.1})
+    shares.on_gauges({"oldest_pending_seconds": 0.1})
     assert shares.over(["noisy", "quiet"]) == []
 
 

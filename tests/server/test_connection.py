@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from app.webhook import PATH
 from tests.conftest import clean_environment
 from tests.support.raw_http import PROBLEM, Answer, Wire, chunked, head
-from tests.support.system import PATH, Database, Server, Tenant, running_server
+from tests.support.system import Database, Server, Tenant, running_server
 
 pytestmark = pytest.mark.one_postgres
 

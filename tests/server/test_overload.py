@@ -1,4 +1,4 @@
-"""More than there is room for: refused at once and cheaply, by one's share, and what was accepted is stored."""
+"""More than there is admission for: refused at once and cheaply, by one's share, and what was accepted is stored."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,9 @@ import uvloop
 
 from app.server import run as servers
 from app.server.refusal_log import EACH
-from app.webhook.admission import CALM, FALL, LEAST, PERIOD, TARGET, Room
-from tests.support.system import JSON, PATH, Database, Server, Tenant, Worker
+from app.webhook import PATH
+from app.webhook.admission import CALM, FALL, LEAST, PERIOD, TARGET, Admission
+from tests.support.system import JSON, Database, Server, Tenant, Worker
 
 pytestmark = pytest.mark.one_postgres
 
@@ -72,7 +73,7 @@ async def answered(tasks: list[asyncio.Task[httpx.Response]], count: int) -> lis
     return [task.result() for task in tasks if task.done()]
 
 
-def test_what_finds_no_room_is_refused_at_once_and_what_was_accepted_is_stored(
+def test_what_finds_no_admission_is_refused_at_once_and_what_was_accepted_is_stored(
     small: Server, noisy: Tenant, database: Database, start_worker: Callable[..., Worker]
 ) -> None:
     """Each refusal as any other: a problem, its correlation id, its line, its count; and the connection goes on."""
@@ -129,7 +130,7 @@ def test_of_many_refusals_the_first_leave_a_line_each_and_the_rest_one_together(
 def test_a_refusal_costs_no_signature_and_reads_what_it_was_sent(
     small: Server, noisy: Tenant, database: Database
 ) -> None:
-    """What is in no need of room, or is not told from other requests at a glance, gets the answer that it always gets."""
+    """What is in no need of admission, or is not told from other requests at a glance, gets the answer that it always gets."""
     with held_up(database), filled(small, noisy):
         unsigned = small.post(noisy.body(), {**JSON, "X-ServiceDesk-Signature": "nonsense"})
         assert unsigned.status_code == 503
@@ -181,12 +182,12 @@ def test_a_tenant_that_fills_the_queue_does_not_keep_the_others_out(
 
 
 def test_a_queue_that_makes_all_wait_grows_shorter_and_one_stall_does_not() -> None:
-    room = crowded_room(1000)
+    admission = crowded_admission(1000)
 
     def learn(waited: float, now: float) -> int:
-        assert not room.has_place("a", 1)
-        room.learn(500, waited, now)
-        return room.limit
+        assert not admission.has_place("a", 1)
+        admission.limit.learn(500, waited, now)
+        return int(admission.limit.rows)
 
     assert learn(TARGET / 2, 0) == 1000
     once = learn(5.0, 5.0)
@@ -200,33 +201,33 @@ def test_a_queue_that_makes_all_wait_grows_shorter_and_one_stall_does_not() -> N
 
 
 def test_when_the_crowd_has_gone_for_a_while_the_next_burst_finds_all_of_the_room() -> None:
-    room = crowded_room(1000)
+    admission = crowded_admission(1000)
     for number in range(10):
-        room.has_place("a", 1)
-        room.learn(500, 5.0, float(number))
-    assert room.limit == LEAST
-    room.learn(1, TARGET / 2, 9.0 + CALM - 0.1)
-    assert room.limit < 2 * LEAST
-    room.learn(1, TARGET / 2, 9.0 + CALM + 0.1)
-    assert room.limit == 1000
+        admission.has_place("a", 1)
+        admission.limit.learn(500, 5.0, float(number))
+    assert admission.limit.rows == LEAST
+    admission.limit.learn(1, TARGET / 2, 9.0 + CALM - 0.1)
+    assert admission.limit.rows < 2 * LEAST
+    admission.limit.learn(1, TARGET / 2, 9.0 + CALM + 0.1)
+    assert admission.limit.rows == 1000
 
 
-def crowded_room(rows: int) -> Room:
-    room = Room(rows, 10**9)
+def crowded_admission(rows: int) -> Admission:
+    admission = Admission(rows, 10**9)
     for _ in range(2 * rows):
-        room.enter("a", 1)
-    return room
+        admission.enter("a", 1)
+    return admission
 
 
 def test_however_many_tenants_come_the_queue_ends() -> None:
-    room = Room(100, 10**9)
+    admission = Admission(100, 10**9)
     taken = 0
     for tenant in range(500):
-        while room.has_place(str(tenant), 1):
-            room.enter(str(tenant), 1)
+        while admission.has_place(str(tenant), 1):
+            admission.enter(str(tenant), 1)
             taken += 1
     assert 100 < taken <= 200
-    assert not any(room.has_place(str(tenant), 1) for tenant in range(1000))
+    assert not any(admission.has_place(str(tenant), 1) for tenant in range(1000))
 
 
 def test_a_turn_of_a_busy_loop_takes_in_many_connections() -> None:

@@ -20,8 +20,9 @@ import psycopg
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
+from app.webhook import PATH
 from tests.support.otlp_receiver import receiving_http
-from tests.support.system import PATH, Database, Process, Server, Tenant, run
+from tests.support.system import Database, Process, Server, Tenant, run
 from tests.telemetry.test_metrics import Values, values, webhooks
 
 pytestmark = pytest.mark.one_postgres

@@ -7,7 +7,8 @@ from http.client import HTTPResponse
 from typing import NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
-from tests.support.system import PATH, Server, Tenant
+from app.webhook import PATH
+from tests.support.system import Server, Tenant
 
 PROBLEM = "application/problem+json"
 

@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.webhook import PATH
 from tests import ROOT
 from tests.conftest import clean_environment
-from tests.support.system import PATH, Tenant
+from tests.support.system import Tenant
 
 SENDERS = ROOT / "docs/webhooks/senders"
 PWSH = shutil.which("pwsh") or shutil.which("powershell")

@@ -17,16 +17,15 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from app import event
 from app.dev.embedded_postgres import end_with_parent
-from app.webhook import signature
+from app.event import flat
+from app.webhook import PATH, signature
 from db import engine as engines
 from db import inbox
 from db.inbox import Delivery
 from db.tenants import Secrets
 from otel import tracing
 
-PATH = event.PATH
 JSON = {"Content-Type": "application/json"}
 
 
@@ -39,7 +38,7 @@ class Tenant:
 
     def payload(self, **members: object) -> dict[str, Any]:
         """Make a good payload with `members` in it; one that is ... is left out."""
-        whole = {**event.EXAMPLE, "tenant_id": self.id, "ticket_id": uuid.uuid4().hex, **members}
+        whole = {**flat.EXAMPLE, "tenant_id": self.id, "ticket_id": uuid.uuid4().hex, **members}
         return {name: value for name, value in whole.items() if value is not ...}
 
     def body(self, **members: object) -> bytes:
@@ -78,7 +77,7 @@ class Database:
         deliveries = [
             Delivery(
                 tenant_id=payload["tenant_id"], ticket_id=payload["ticket_id"], correlation_id=uuid.uuid4().hex,
-                traceparent=tracing.place_of_request(None, "", {}).traceparent, payload=json.dumps(payload).encode(), signature="signed",
+                traceparent=tracing.position_of_request(None, "", {}).traceparent, payload=json.dumps(payload).encode(), signature="signed",
             )
             for payload in payloads
         ]  # fmt: skip

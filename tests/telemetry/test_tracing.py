@@ -300,9 +300,9 @@ def test_spans_are_written_as_the_library_writes_them() -> None:
     keeping = Keeping(ConsoleSpanExporter())
     provider = TracerProvider(resource=Resource({"service.name": "x"}), shutdown_on_exit=False)
     recorder = tracing.Recorder(provider, keeping)
-    root = tracing.place_of_its_own()
+    root = tracing.position_in_new_trace()
     remote = SpanContext(root.context.trace_id, 7, is_remote=True, trace_flags=tracing.SAMPLED)
-    for place in (root, tracing.place_below(root.context), tracing.place_below(remote)):
+    for place in (root, tracing.position_below(root.context), tracing.position_below(remote)):
         for error in (None, "weil es so ist — 🖨"):
             for text in ("", "é", "x" * 127, "x" * 128, "y" * 70_000):
                 for number in (0, 1, 127, 128, 2**31, 2**62):

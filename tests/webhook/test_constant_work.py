@@ -12,15 +12,16 @@ import pytest
 
 from app.event.rules import Rules
 from app.settings import Settings
-from app.webhook import endpoint, request_record, signature
-from app.webhook.fair_share import Shares
-from app.webhook.group_commit import SharedCommit
+from app.webhook import endpoint, signature
+from app.webhook.admission import Admission
+from app.webhook.dependencies import Dependencies
+from app.webhook.fair_share import FairShare
+from app.webhook.group_commit import GroupCommit
 from app.webhook.keyring import Keyring
 from app.webhook.problems import Refusal
 from app.webhook.tenant_rate import TenantRate
 from db import engine as engines
 from db.tenants import Secrets
-from otel import tracing
 from tests.support.system import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -30,7 +31,7 @@ BODY = b'{"tenant_id": "x"}'
 HEADERS = (b"", b"sha256=zz", b"0" * 64, b"sha256=" + b"0" * 64, b"\xff", b"A" * 43 + b"=")
 
 
-def work(inlet: endpoint.Inlet, tenant_id: str, headers: dict[bytes, bytes]) -> collections.Counter[str]:
+def work(dependencies: Dependencies, tenant_id: str, headers: dict[bytes, bytes]) -> collections.Counter[str]:
     """Count the digests that are made, and the comparisons, while a signature is verified that is wrong."""
     done: collections.Counter[str] = collections.Counter()
 
@@ -40,11 +41,10 @@ def work(inlet: endpoint.Inlet, tenant_id: str, headers: dict[bytes, bytes]) -> 
         elif event == "c_call" and called is hmac.compare_digest:
             done["compare"] += 1
 
-    place = tracing.place_of_request(None, "", {})
-    current = request_record.Exchange(headers, "c", place, 0.0, 0)
+    request = endpoint.Request({"type": "http"}, asyncio.Queue().get, headers)  # type: ignore[typeddict-item]
     sys.setprofile(count)
     try:
-        endpoint.verify(inlet, current, tenant_id, BODY)
+        endpoint.verify(request, dependencies, tenant_id, BODY)
     except Refusal as refusal:
         assert refusal.status == 401  # noqa: PT017
     finally:
@@ -63,19 +63,21 @@ def test_every_refusal_costs_two_digests_and_two_comparisons(
         two.id,
     )
     database.query("UPDATE tenant_configs SET enabled = false WHERE tenant_id = %s", disabled.id)
-    inlet = asyncio.run(an_inlet(database, secrets_key, tolerance))
+    dependencies = asyncio.run(made(database, secrets_key, tolerance))
     for tenant_id, header, timestamp in itertools.product(
         (one.id, two.id, disabled.id, "unknown"), HEADERS, (b"", b"1", b"soon")
     ):
         given = {signature.HEADER_BYTES: header, signature.TIMESTAMP_HEADER_BYTES: timestamp}
-        assert work(inlet, tenant_id, given) == {"hmac": 2, "compare": 2}, (tenant_id, given)
+        assert work(dependencies, tenant_id, given) == {"hmac": 2, "compare": 2}, (tenant_id, given)
 
 
-async def an_inlet(database: Database, secrets_key: str, tolerance: int) -> endpoint.Inlet:
+async def made(database: Database, secrets_key: str, tolerance: int) -> Dependencies:
     """Make what the webhook verifies with, its tenants read from the database."""
     engine = engines.create_engine(database.url, "test", 1, 30.0)
     keyring = Keyring(engine, Secrets(secrets_key))
     await keyring.refresh()
     await engine.dispose()
-    commits = SharedCommit(engine, Shares(), rows=1, size=1, timeout=1.0)
-    return endpoint.Inlet(Settings(signed_timestamp_seconds=tolerance), keyring, commits, TenantRate(0), Rules())
+    admission = Admission(1, 1)
+    commits = GroupCommit(engine, FairShare(), admission, 1.0)
+    settings = Settings(signed_timestamp_seconds=tolerance)
+    return Dependencies(settings, keyring, admission, commits, TenantRate(0), Rules())

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.support.system import JSON, PATH, Database, Server, Tenant
+from app.webhook import PATH
+from tests.support.system import JSON, Database, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 

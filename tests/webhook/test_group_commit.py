@@ -8,14 +8,15 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.webhook.fair_share import Shares
-from app.webhook.group_commit import QueueFullError, SharedCommit
+from app.webhook.admission import Admission
+from app.webhook.fair_share import FairShare
+from app.webhook.group_commit import GroupCommit, QueueFullError
 from db import engine as engines
 from db.inbox import Delivery
 from otel import tracing
 from tests.support.system import Database
 
-PLACE = tracing.place_of_request(None, "", {})
+PLACE = tracing.position_of_request(None, "", {})
 
 
 def delivery(number: int, status: str = "pending", payload: bytes = b"{}") -> Delivery:
@@ -25,15 +26,14 @@ def delivery(number: int, status: str = "pending", payload: bytes = b"{}") -> De
     )  # fmt: skip
 
 
-def run(database: Database, act: Callable[[SharedCommit], Awaitable[None]], **limits: float) -> None:
+def run(database: Database, act: Callable[[GroupCommit], Awaitable[None]], **limits: float) -> None:
     """Run `act` with a shared commit on the test's database."""
 
     async def on_engine() -> None:
         engine = engines.create_engine(database.url, "test", 4, 5.0)
         bounds = {"rows": 1000, "size": 1_000_000, "timeout": 5.0, **limits}
-        commits = SharedCommit(
-            engine, Shares(), rows=int(bounds["rows"]), size=int(bounds["size"]), timeout=bounds["timeout"]
-        )
+        admission = Admission(int(bounds["rows"]), int(bounds["size"]))
+        commits = GroupCommit(engine, FairShare(), admission, bounds["timeout"])
         try:
             await act(commits)
             await commits.drained()
@@ -46,7 +46,7 @@ def run(database: Database, act: Callable[[SharedCommit], Awaitable[None]], **li
 def test_a_burst_shares_statements_and_jobs(database: Database) -> None:
     """Each gets the id of its own row."""
 
-    async def act(commits: SharedCommit) -> None:
+    async def act(commits: GroupCommit) -> None:
         futures = [commits.append(delivery(number), PLACE) for number in range(600)]
         ids = await asyncio.gather(*futures)
         kept = {row["id"]: int(row["ticket_id"]) for row in database.query("SELECT id, ticket_id FROM inbox")}
@@ -59,7 +59,7 @@ def test_a_burst_shares_statements_and_jobs(database: Database) -> None:
 
 
 def test_one_bad_row_does_not_fail_the_others(database: Database) -> None:
-    async def act(commits: SharedCommit) -> None:
+    async def act(commits: GroupCommit) -> None:
         statuses = ["pending", "pending", "nonsense", "pending"]
         futures = [commits.append(delivery(number, status), PLACE) for number, status in enumerate(statuses)]
         found = await asyncio.gather(*futures, return_exceptions=True)
@@ -73,7 +73,7 @@ def test_one_bad_row_does_not_fail_the_others(database: Database) -> None:
 
 @pytest.mark.parametrize("limits", [{"rows": 3}, {"size": 3 * 100 + 50}])
 def test_a_full_queue_says_so_at_once_and_empties(database: Database, limits: dict[str, float]) -> None:
-    async def act(commits: SharedCommit) -> None:
+    async def act(commits: GroupCommit) -> None:
         for _ in range(2):
             futures = [commits.append(delivery(number, payload=b"x" * 100), PLACE) for number in range(3)]
             with pytest.raises(QueueFullError):
@@ -87,7 +87,7 @@ def test_a_full_queue_says_so_at_once_and_empties(database: Database, limits: di
 def test_whose_time_is_up_is_let_go_and_who_came_later_is_not(database: Database) -> None:
     """Behind a lock: the first are under way and may be kept; one whose time was up while it waited is not."""
 
-    async def act(commits: SharedCommit) -> None:
+    async def act(commits: GroupCommit) -> None:
         with psycopg.connect(database.url) as holder:
             holder.execute("LOCK inbox IN ACCESS EXCLUSIVE MODE")
             first = commits.append(delivery(1), PLACE)
@@ -108,7 +108,7 @@ def test_whose_time_is_up_is_let_go_and_who_came_later_is_not(database: Database
 
 
 def test_a_sender_that_hangs_up_stops_nothing(database: Database) -> None:
-    async def act(commits: SharedCommit) -> None:
+    async def act(commits: GroupCommit) -> None:
         gone, there = commits.append(delivery(1), PLACE), commits.append(delivery(2), PLACE)
         await asyncio.sleep(0)
         gone.cancel()
@@ -126,7 +126,7 @@ def test_whoever_comes_as_two_statements_end_together_is_served(database: Databa
             time.sleep(0.01)  # noqa: ASYNC251  (the loop is to be held up)
             await asyncio.sleep(0)
 
-    async def act(commits: SharedCommit) -> None:
+    async def act(commits: GroupCommit) -> None:
         slow = asyncio.create_task(slow_down())
         for number in range(20):
             first = commits.append(delivery(number), PLACE)
@@ -144,12 +144,12 @@ def test_whoever_comes_as_two_statements_end_together_is_served(database: Databa
 def test_what_nobody_foresaw_reaches_everybody_who_waits(database: Database) -> None:
     """A fault that is none of Postgres' own kinds, from a connection that cannot be made."""
 
-    async def act(_: SharedCommit) -> None:
+    async def act(_: GroupCommit) -> None:
         async def broken() -> object:
             raise ZeroDivisionError
 
         engine = create_async_engine("postgresql+asyncpg://", async_creator=broken)
-        commits = SharedCommit(engine, Shares(), rows=10, size=1000, timeout=5.0)
+        commits = GroupCommit(engine, FairShare(), Admission(10, 1000), 5.0)
         found = await asyncio.gather(*(commits.append(delivery(n), PLACE) for n in range(3)), return_exceptions=True)
         assert {type(one) for one in found} == {ZeroDivisionError}
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.webhook import problems
-from tests.support.system import PATH, Server, Tenant
+from app.webhook import PATH, problems
+from tests.support.system import Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 

@@ -9,7 +9,8 @@ from litestar.testing import TestClient
 
 from app import main
 from app.settings import Settings
-from tests.support.system import JSON, PATH, Database, Server, run
+from app.webhook import PATH
+from tests.support.system import JSON, Database, Server, run
 
 pytestmark = pytest.mark.one_postgres
 
@@ -20,7 +21,7 @@ def test_500_has_no_traceback_and_the_log_has(
     """In the real application, one of whose parts is missing; it is a webhook, so it leaves its one line."""
     app = main.create_app(Settings(database_url=database.url, secrets_key=secrets_key))
     with TestClient(app, raise_server_exceptions=False) as client:
-        app.state.inlet = None
+        app.state.dependencies = None
         answer = client.post(PATH, headers={**JSON, "X-Correlation-ID": "kept"})
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"] == "kept"
