@@ -74,39 +74,9 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
     `name` is what pg_stat_activity shows. `timeout` bounds, in seconds, the wait for a free connection
     and each statement. Statements commit by themselves, but in `engine.begin()`.
     """
-    dsn, hosts = asyncpg_url(url), hosts_of(url)
-
-    async def connect() -> Any:  # noqa: ANN401  (asyncpg has no types)
-        for place in list(hosts):
-            try:
-                connected = await connect_to(*place)
-            except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError) as error:
-                failed = error
-            else:
-                hosts.sort(key=place.__ne__)  # the next one begins where this one succeeded
-                return connected
-        raise failed
-
-    async def connect_to(host: str | None, port: int | None) -> Any:  # noqa: ANN401
-        return await asyncpg.connect(
-            dsn,
-            host=host,
-            port=port,
-            # asyncpg's is for all hosts together: one that is silent would use up the time of the next.
-            timeout=min(timeout, CONNECT_TIMEOUT) / len(hosts),
-            command_timeout=timeout,
-            server_settings={
-                "application_name": name,
-                "statement_timeout": str(int(timeout * 1000)),
-                # A process that hangs in mid-transaction must not hold its rows for ever.
-                "idle_in_transaction_session_timeout": "60s",
-                **PLANS,
-            },
-        )
-
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=Connector(url, name, timeout).connect,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeout,
@@ -115,6 +85,44 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
     )
     sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+class Connector:
+    """Opens the sessions of one pool: it asks the hosts of the URL in turn, first the one that answered last."""
+
+    def __init__(self, url: str, name: str, timeout: float) -> None:
+        self._dsn, self._hosts = asyncpg_url(url), hosts_of(url)
+        self._timeout = timeout
+        self._settings = {
+            "application_name": name,
+            "statement_timeout": str(int(timeout * 1000)),
+            # A process that hangs in mid-transaction must not hold its rows for ever.
+            "idle_in_transaction_session_timeout": "60s",
+            **PLANS,
+        }
+
+    async def connect(self) -> Any:  # noqa: ANN401  (asyncpg has no types)
+        """Open a session. Raises what the last host raised where none takes it."""
+        for place in list(self._hosts):
+            try:
+                session = await self._connect_to(*place)
+            except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError) as error:
+                failed = error
+            else:
+                self._hosts.sort(key=place.__ne__)  # the next one begins where this one succeeded
+                return session
+        raise failed
+
+    async def _connect_to(self, host: str | None, port: int | None) -> Any:  # noqa: ANN401
+        return await asyncpg.connect(
+            self._dsn,
+            host=host,
+            port=port,
+            # asyncpg's limit is for all hosts together: one that is silent would use up the time of the next.
+            timeout=min(self._timeout, CONNECT_TIMEOUT) / len(self._hosts),
+            command_timeout=self._timeout,
+            server_settings=self._settings,
+        )
 
 
 def hosts_of(url: str) -> list[tuple[str | None, int | None]]:

@@ -25,11 +25,12 @@ JOB_BYTES = 8 * 1024 * 1024  # most payload that one takes over
 JOB_ROWS = 500  # most inbox rows of one job
 
 
-class Others(msgspec.Struct):
-    """The promote jobs that wait behind one that runs: those of its `priority` after the id `after`, which moves on."""
+class TakeOverCursor(msgspec.Struct):
+    """How far a running promote job has taken over those of its `priority` that wait: up to the job with id `after`."""
 
     after: int
     priority: int = 0
+    taken: int = 0  # inbox rows, the last time
 
 
 # Defers one promote job for those rows of a CTE `appended(id, status, tenant_id)` that are pending, and a second one
@@ -215,11 +216,12 @@ async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int
     return int(found.rows), list(found.job_ids or [])
 
 
-async def take_over(connection: AsyncConnection, others: Others, rows: int) -> list[int]:
-    """Delete promote jobs that wait, as many as `rows` of the inbox make, and give the ids of those rows."""
-    bounds = {"after": others.after, "priority": others.priority, "rows": rows}
+async def take_over(connection: AsyncConnection, cursor: TakeOverCursor, rows: int) -> list[int]:
+    """Delete promote jobs that wait, as many as hold at most `rows` inbox rows, and return the ids of those rows."""
+    bounds = {"after": cursor.after, "priority": cursor.priority, "rows": rows}
     taken = (await connection.execute(TAKE_OVER, bounds)).all()
-    others.after = max((row.job_id for row in taken), default=others.after)
+    cursor.taken = len(taken)
+    cursor.after = max((row.job_id for row in taken), default=cursor.after)
     return [row.inbox_id for row in taken]
 
 

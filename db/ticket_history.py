@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -41,7 +42,13 @@ ticket_history = sa.Table(
 )
 
 Key = tuple[str, str]  # tenant_id, ticket_id
-Standing = tuple[datetime, int]  # resolved_date and inbox id (0 for none) of the delivery whose values stand
+
+
+class Standing(NamedTuple):
+    """The delivery whose values stand for a ticket; the larger of two is the newer."""
+
+    resolved_date: datetime
+    inbox_id: int  # 0 for none
 
 
 class Winner(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +134,7 @@ async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[K
         return {}
     tenant_ids, ticket_ids = zip(*keys, strict=True)
     found = await connection.execute(STANDING, {"tenant_ids": tenant_ids, "ticket_ids": ticket_ids})
-    return {(row.tenant_id, row.ticket_id): (row.resolved_date, row.inbox_id) for row in found}
+    return {(row.tenant_id, row.ticket_id): Standing(row.resolved_date, row.inbox_id) for row in found}
 
 
 async def read(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> sa.RowMapping | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from app.sdp import reconcile as run
+from app.sdp import reconcile as runs
 from app.sdp.summary import Summary
 from db import engine as database
 from db import queue, sdp
@@ -19,6 +19,7 @@ SECONDS = 60.0  # of one tenant's run; the next one goes on from there
 AT_ONCE = 8  # tenants; most of a run is waiting
 NO_KEY = "SECRETS_KEY is not set in this worker's environment, and the credentials are encrypted with it"
 _logger = logging.getLogger("ticket_inbox.sdp")
+_memory = runs.Memory()  # of this worker
 
 
 class Arguments(arguments.Arguments, frozen=True, kw_only=True):
@@ -61,10 +62,12 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
     async with room:
         metrics.reconciled(tenant_id, Summary().counts(), is_complete=False)
         try:
-            summary = await run.reconcile(settings, tenant_id, since=since, seconds=None if since else SECONDS)
-        except run.BusyError:
+            summary = await runs.reconcile(
+                settings, tenant_id, since=since, seconds=None if since else SECONDS, memory=_memory
+            )
+        except runs.BusyError:
             return  # whose run it is tells
-        except run.NotReconciledError as error:
+        except runs.NotReconciledError as error:
             _failed(tenant_id, str(error))
         except database.DatabaseError as error:
             _failed(tenant_id, database.reason(error))

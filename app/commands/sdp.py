@@ -128,21 +128,23 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
     Workers do so every five minutes. Exits 1 when it ends before its end.
     """
     settings = environment.load_or_exit(secrets_key=True)
-    from app.sdp import reconcile as run  # noqa: PLC0415
+    from app.sdp import reconcile as runs  # noqa: PLC0415
 
     begin = datetime.now(UTC) - since if since is not None else None
-    with _told(), progress() as heed:
-        summary = asyncio.run(run.reconcile(settings, tenant_id, since=begin, is_dry=dry_run, heed=heed))
+    with _told(), progress() as on_progress:
+        summary = asyncio.run(runs.reconcile(settings, tenant_id, since=begin, is_dry=dry_run, on_progress=on_progress))
     tell(summary, is_dry=dry_run)
 
 
 def import_since(tenant_id: str, since: timedelta) -> None:
     """Append the tickets that ServiceDesk Plus has updated since so long ago, and print what came of it."""
     settings = environment.load_or_exit(secrets_key=True)
-    from app.sdp import reconcile as run  # noqa: PLC0415
+    from app.sdp import reconcile as runs  # noqa: PLC0415
 
-    with _told(), progress() as heed:
-        summary = asyncio.run(run.import_since(settings, tenant_id, datetime.now(UTC) - since, heed=heed))
+    with _told(), progress() as on_progress:
+        summary = asyncio.run(
+            runs.import_since(settings, tenant_id, datetime.now(UTC) - since, on_progress=on_progress)
+        )
     tell(summary)
 
 
@@ -160,11 +162,11 @@ def progress() -> Iterator[Callable[["Summary"], None]]:
     """Show on a terminal's standard error how far a run has come; give what is to be told of it."""
     with click.progressbar(length=0, label="Tickets", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
-        def heed(summary: "Summary") -> None:
+        def on_progress(summary: "Summary") -> None:
             bar.length = max(summary.total, summary.listed)
             bar.update(summary.listed - bar.pos)
 
-        yield heed
+        yield on_progress
 
 
 @contextlib.contextmanager

@@ -4,37 +4,53 @@ The cursor is a time by ServiceDesk Plus' own clock. It moves only past tickets 
 gone, or are kept to be asked for again, since they could not be had while others could.
 """
 
+import functools
 from collections import defaultdict
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.event.rules import Rules
 from app.sdp import account as accounts
+from app.sdp import epoch
 from app.sdp.client import Client
 from app.sdp.errors import SdpError
 from app.sdp.summary import Summary
-from app.sdp.tenant_run import Plan, Run
+from app.sdp.tenant_run import OVERLAP, Begin, Plan, TenantRun
 from app.settings import Settings
 from db import engine as database
 from db import inbox, sdp, tenants
 
-# A ticket may become visible a while after the time that it bears: its transaction took long, or another node's clock
-# is behind. Ten minutes are read again each time; what is there already costs a row of a list.
-OVERLAP = timedelta(minutes=10)
 BEFORE = timedelta(days=1)  # the first run begins this long before the config: whoever sets it has just lost something
 STATEMENT_TIMEOUT = 30.0  # seconds
 
-# What the runs of this process have dealt with, by tenant, address and source: tickets, and when they had been updated.
-# It spares questions alone: in another process they are asked again, and nothing is appended twice.
-_known: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-
-Heed = Callable[[Summary], None]  # is told how far it has come, after each page
+OnProgress = Callable[[Summary], None]  # is called after each page
 
 
-def nobody(_summary: Summary) -> None:
-    """Take no heed."""
+def ignore_progress(_summary: Summary) -> None:
+    """Do nothing."""
+
+
+class Memory:
+    """What the runs of one process have dealt with: tickets, and when they had been updated.
+
+    It spares questions alone. A process without it asks again, and appends nothing twice.
+    """
+
+    def __init__(self) -> None:
+        self._looked_at: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+
+    def since(self, begin: datetime, config: sdp.Config, plan: Plan) -> dict[str, int]:
+        """Return, by reference, what was dealt with of a tenant's tickets; forget those before `begin`: none returns.
+
+        A ticket that was edited after it was resolved looks new for as long as runs meet it.
+        """
+        looked_at = self._looked_at[config.tenant_id, config.base_url, plan.source]
+        first = epoch.milliseconds(begin)
+        for ticket_id in [ticket_id for ticket_id, updated in looked_at.items() if updated < first]:
+            del looked_at[ticket_id]
+        return looked_at
 
 
 class NotReconciledError(Exception):
@@ -45,32 +61,35 @@ class BusyError(NotReconciledError):
     """Another run of this tenant's is under way."""
 
 
-async def reconcile(
+async def reconcile(  # noqa: PLR0913  (what a run may be told)
     settings: Settings,
     tenant_id: str,
     *,
     since: datetime | None = None,
     seconds: float | None = None,
     is_dry: bool = False,
-    heed: Heed = nobody,
+    on_progress: OnProgress = ignore_progress,
+    memory: Memory | None = None,
 ) -> Summary:
     """Append a tenant's resolved tickets that ticket_history lacks or has older, from where the last run ended.
 
-    With `since` from there on, and the cursor is left where it is. Ends after about `seconds`. `is_dry` only asks.
-    What ServiceDesk Plus has against it is in the summary. Raises NotReconciledError, or a database error.
+    With `since` from there on, and the cursor stays where it is. Ends after about `seconds`. `is_dry` only asks. Give
+    the runs of one process the same `memory`. The summary says what ServiceDesk Plus refused. Raises
+    NotReconciledError, or a database error.
     """
-    moves_cursor = since is None and not is_dry
-    plan = Plan(since=since, seconds=seconds, is_dry=is_dry, moves_cursor=moves_cursor)
-    return await _run(settings, tenant_id, plan, heed)
+    plan = Plan(since=since, seconds=seconds, is_dry=is_dry, moves_cursor=since is None and not is_dry)
+    return await _run(settings, tenant_id, plan, on_progress, memory or Memory())
 
 
-async def import_since(settings: Settings, tenant_id: str, since: datetime, *, heed: Heed = nobody) -> Summary:
+async def import_since(
+    settings: Settings, tenant_id: str, since: datetime, *, on_progress: OnProgress = ignore_progress
+) -> Summary:
     """Append a tenant's resolved tickets that were last updated since then, and that ticket_history lacks or has older.
 
-    Goes on where it was interrupted, unless it is to begin earlier than it did. What ServiceDesk Plus has against it
-    is in the summary. Raises NotReconciledError, or a database error.
+    Goes on where it was interrupted, unless `since` is before where it began. The summary says what ServiceDesk Plus
+    refused. Raises NotReconciledError, or a database error.
     """
-    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), heed)
+    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, Memory())
 
 
 async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
@@ -80,46 +99,50 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
         await client.check()
 
 
-async def _run(settings: Settings, tenant_id: str, plan: Plan, heed: Heed) -> Summary:
-    """Run on one connection of its own: the lock is the session's, so who has lost it cannot write either."""
+async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, memory: Memory) -> Summary:
+    """Run on one connection of its own: the lock is the session's, so a run that lost it cannot write either."""
     engine = database.create_engine(settings.database_url, "ticket-inbox reconcile", 1, STATEMENT_TIMEOUT)
     try:
         async with database.connection(engine) as connection:
             config = await _config(connection, tenant_id)
             if not await sdp.try_lock(connection, tenant_id, plan.source):
                 raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
+            begin = await _begin(connection, config, plan, memory)
             async with _client(_account(config, settings), settings) as client:
-                return await _go(Run(connection, client, Rules.of(settings), tenant_id, plan), config, plan, heed)
+                run = TenantRun(connection, client, Rules.of(settings), config, plan)
+                return await _complete(run, begin, on_progress, functools.partial(_save, connection, config, plan, run))
     finally:
         await engine.dispose()
 
 
-async def _go(run: Run, config: sdp.Config, plan: Plan, heed: Heed) -> Summary:
-    """Go through the tickets, page by page, and keep how far that was."""
-    begin = await _begin(run, config, plan)
+async def _complete(
+    run: TenantRun, begin: Begin, on_progress: OnProgress, save: Callable[[str | None], Awaitable[None]]
+) -> Summary:
+    """Go through the tickets, and save after each page, and at the end, how far that was."""
     try:
-        async for _ in run.pages(milliseconds(begin - OVERLAP), milliseconds(begin)):
-            heed(run.summary)
-            if plan.moves_cursor:
-                await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, None)
+        async for summary in run.pages(begin):
+            on_progress(summary)
+            await save(None)
     except SdpError as error:
         run.summary.error = str(error)
     if run.failing and not run.summary.error:
         run.summary.error = f"tickets that could not be had yet: {len(run.failing)}; next is {run.failing[0]}"
-    if plan.moves_cursor:
-        await sdp.move(run.connection, config.tenant_id, plan.source, run.position, run.failing, run.summary.error)
+    await save(run.summary.error)
     return run.summary
 
 
-def _looked_at(config: sdp.Config, plan: Plan, begin: int) -> dict[str, int]:
-    """Give what earlier runs of this process have dealt with, without what is before `begin` and never met again.
+async def _save(connection: AsyncConnection, config: sdp.Config, plan: Plan, run: TenantRun, error: str | None) -> None:
+    if plan.moves_cursor:
+        await sdp.move(connection, config.tenant_id, plan.source, run.position, run.failing, error)
 
-    A ticket that was edited after it was resolved looks as if it were new for as long as it is met.
-    """
-    known = _known[config.tenant_id, config.base_url, plan.source]
-    for ticket_id in [ticket_id for ticket_id, updated in known.items() if updated < begin]:
-        del known[ticket_id]
-    return known
+
+async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan, memory: Memory) -> Begin:
+    since = plan.since or config.created_at - BEFORE
+    if not plan.moves_cursor:
+        found = {cursor.source: cursor.position for cursor in await sdp.cursors(connection, config.tenant_id)}
+        return Begin(plan.since or found.get(plan.source, since))
+    cursor = await sdp.begin(connection, config.tenant_id, plan.source, since)
+    return Begin(cursor.position, cursor.failing, memory.since(cursor.position - OVERLAP, config, plan))
 
 
 async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
@@ -147,20 +170,3 @@ def _account(config: sdp.Config, settings: Settings) -> accounts.Account:
         ) from None
     except accounts.WrongAccountError as wrong:
         raise NotReconciledError(f"tenant {config.tenant_id!r}: {wrong}") from None
-
-
-async def _begin(run: Run, config: sdp.Config, plan: Plan) -> datetime:
-    """Give the time to begin at, and the run what earlier ones have left."""
-    since = plan.since or config.created_at - BEFORE
-    if not plan.moves_cursor:
-        found = {cursor.source: cursor.position for cursor in await sdp.cursors(run.connection, config.tenant_id)}
-        return plan.since or found.get(plan.source, since)
-    cursor = await sdp.begin(run.connection, config.tenant_id, plan.source, since)
-    run.failing = list(cursor.failing)
-    run.looked_at = _looked_at(config, plan, milliseconds(cursor.position - OVERLAP))
-    return cursor.position
-
-
-def milliseconds(moment: datetime) -> int:
-    """Give a time as ServiceDesk Plus does, 0 for all before 1970."""
-    return max(int((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1)), 0)

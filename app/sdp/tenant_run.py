@@ -1,16 +1,16 @@
-"""What is done with each ticket that a run meets? What is there is passed; what is not is fetched and appended."""
+"""What does a run do with each ticket that it meets? It passes what is there, and fetches and appends what is not."""
 
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.event.rules import Rules
-from app.sdp import fetch, pages
+from app.sdp import epoch, fetch, pages
 from app.sdp.answers import Named, Row
 from app.sdp.client import Client
 from app.sdp.errors import GoneError, SdpError
@@ -18,8 +18,12 @@ from app.sdp.fetch import Fetched
 from app.sdp.summary import Summary
 from db import inbox, ticket_history
 from db.inbox import Delivery
+from db.sdp import Config
 from otel import logs, tracing
 
+# A ticket may become visible a while after the time that it bears: its transaction took long, or another node's clock
+# is behind. Each run reads ten minutes again; what is there already costs a row of a list.
+OVERLAP = timedelta(minutes=10)
 SECOND = 1_000  # milliseconds
 MOST_FAILING = 100  # tickets; with more of them it is no longer the tickets' own fault
 APPEND_SPAN = "append inbox"
@@ -36,63 +40,86 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     moves_cursor: bool = True
 
 
-class Run:
-    """One run for one tenant. Before `position` every ticket has been dealt with, but for those that are `failing`."""
+class Begin(msgspec.Struct, frozen=True):
+    """Where a run begins: the cursor, and what earlier runs left behind."""
 
-    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, tenant_id: str, plan: Plan) -> None:
-        self.connection, self._client, self._rules = connection, client, rules
-        self._tenant_id, self._plan = tenant_id, plan
-        self._ends = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
+    position: datetime
+    failing: Sequence[str] = ()  # tickets that could not be had
+    looked_at: dict[str, int] = {}  # tickets that were dealt with, and when they had been updated; the run adds to it
+
+
+class TenantRun:
+    """One run for one tenant.
+
+    Every ticket before `position` has been dealt with, but for those that are `failing`; `summary` counts them.
+    """
+
+    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, config: Config, plan: Plan) -> None:
+        self._connection, self._client, self._rules = connection, client, rules
+        self._tenant_id, self._plan = config.tenant_id, plan
+        self._deadline = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
         self._resolved = {name.casefold() for name in rules.resolved_statuses}
+        self._tried: set[str] = set()
+        self._looked_at: dict[str, int] = {}
         self.summary = Summary()
         self.position: datetime | None = None
         self.failing: list[str] = []
-        self.looked_at: dict[str, int] = {}  # tickets that were dealt with, and when they had been updated
-        self._tried: set[str] = set()
 
-    async def pages(self, begin: int, reached: int) -> AsyncIterator[None]:
-        """Deal with the tickets that were last updated at `begin` (milliseconds) or later, a page at a time.
+    async def pages(self, begin: Begin) -> AsyncIterator[Summary]:
+        """Deal with the tickets that were updated since `begin`, and return the summary after each page.
 
-        Ends when its time is up, but not before it is past what earlier runs had `reached`: each would end there.
-        Raises SdpError, or a database error.
+        Ends when its time is up, but not before it is past where earlier runs ended: each would end there. Raises
+        SdpError, or a database error.
         """
-        async for page in pages.updated_from(self._client, begin):
+        self.failing, self._looked_at = list(begin.failing), begin.looked_at
+        reached = epoch.milliseconds(begin.position)
+        async for page in pages.updated_from(self._client, max(epoch.milliseconds(begin.position - OVERLAP), 0)):
             self.summary.total = page.total or self.summary.total
-            stored = await self._stored([row.id for row in page.rows if self._is_resolved(row.status)])
-            for row in page.rows:
-                if time.monotonic() > self._ends and row.updated > reached:
-                    return
-                await self._meet(row, stored.get(row.id))
-                self.summary.listed += 1
-                self.position = _moment(row.updated)
-            yield
-        for ticket_id in [one for one in self.failing if one not in self._tried]:
-            if time.monotonic() > self._ends:
+            if not await self._meet_all(page.rows, reached):
                 return
+            yield self.summary
+        self.summary.is_complete = await self._retry_failing()
+
+    async def _meet_all(self, rows: Sequence[Row], reached: int) -> bool:
+        """Deal with the tickets of a page; False where the time is up, and the page is past `reached`."""
+        stored = await self._stored([row.id for row in rows if self._is_resolved(row.status)])
+        for row in rows:
+            if time.monotonic() > self._deadline and row.updated > reached:
+                return False
+            await self._meet(row, stored.get(row.id))
+            self.summary.listed += 1
+            self.position = epoch.moment(row.updated)
+        return True
+
+    async def _retry_failing(self) -> bool:
+        """Ask once more for what earlier runs could not have, after all else: it may take all the time that is left."""
+        for ticket_id in [one for one in self.failing if one not in self._tried]:
+            if time.monotonic() > self._deadline:
+                return False
             self.summary.seen += 1
             await self._attempt(ticket_id)
-        self.summary.is_complete = True
+        return True
 
     async def _stored(self, ticket_ids: Sequence[str]) -> dict[str, int]:
         """Read when those of the tickets that are known were resolved, in milliseconds."""
         keys = [(self._tenant_id, ticket_id) for ticket_id in ticket_ids]
-        found = await ticket_history.standing(self.connection, keys)
-        return {ticket_id: _milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
+        found = await ticket_history.standing(self._connection, keys)
+        return {ticket_id: epoch.milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
 
     async def _meet(self, row: Row, stored: int | None) -> None:
         """Deal with one ticket."""
         if not self._is_resolved(row.status):
             return
         if row.id in self.failing and row.id not in self._tried:
-            return  # earlier runs could not have it, and it comes last: it may take all the time
+            return  # earlier runs could not have it, so it is asked for last
         self.summary.seen += 1
         # One that was not updated later was not resolved later either.
-        if not _is_later(row.updated, stored) or self.looked_at.get(row.id) == row.updated:
+        if not _is_later(row.updated, stored) or self._looked_at.get(row.id) == row.updated:
             self.summary.already_there += 1
             return
         await self._attempt(row.id)
         if row.id not in self.failing:
-            self.looked_at[row.id] = row.updated
+            self._looked_at[row.id] = row.updated
 
     async def _attempt(self, ticket_id: str) -> None:
         """Fetch a ticket; where it cannot be had, later runs will."""
@@ -135,7 +162,7 @@ class Run:
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""
         delivery = fetch.delivery(fetched, self._tenant_id, self._rules)
-        if await inbox.holds(self.connection, delivery, self._plan.source):
+        if await inbox.holds(self._connection, delivery, self._plan.source):
             self.summary.already_there += 1
             return
         inbox_id = None if self._plan.is_dry else await self._write(delivery, fetched)
@@ -150,7 +177,7 @@ class Run:
         """Write it, and the job that promotes it after what webhooks brought."""
         since = time.time_ns()
         [inbox_id] = await inbox.append(
-            self.connection, [delivery], over_share=[self._tenant_id], source=self._plan.source
+            self._connection, [delivery], over_share=[self._tenant_id], source=self._plan.source
         )
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
         position = tracing.position_below(fetched.origin.position.context)
@@ -168,14 +195,6 @@ def _is_later(milliseconds: int | None, stored: int | None) -> bool:
     if stored is None or milliseconds is None:
         return stored is None
     return (milliseconds - milliseconds % SECOND if stored % SECOND == 0 else milliseconds) > stored
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - _moment(0)) // timedelta(milliseconds=1)
 
 
 def _log(delivery: Delivery, inbox_id: int, source: str) -> None:

@@ -72,10 +72,10 @@ def test_a_job_gives_way_to_one_of_a_higher_priority(database: Database) -> None
 
     async def taken() -> int:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
-        others = queue.Others(0, queue.OVER_SHARE_PRIORITY)
+        cursor = queue.TakeOverCursor(0, queue.OVER_SHARE_PRIORITY)
         try:
             async with engines.transaction(engine) as connection:
-                rows = len(await queue.take_over(connection, others, queue.JOB_ROWS))
+                rows = len(await queue.take_over(connection, cursor, queue.JOB_ROWS))
                 await connection.rollback()
             return rows
         finally:
@@ -133,7 +133,7 @@ def test_what_was_deferred_with_a_priority_of_its_own_is_left_alone(database: Da
     async def run() -> int:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
         try:
-            return len(await promote.promote_batch(engine, [first], others=queue.Others(0, 0)))
+            return len(await promote.promote_batch(engine, [first], cursor=queue.TakeOverCursor(0, 0)))
         finally:
             await engine.dispose()
 

@@ -23,7 +23,7 @@ def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> b
     async def run() -> bool:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
         try:
-            outcomes = await promote.promote_batch(engine, inbox_ids, Job(job_id, tries), queue.Others(job_id))
+            outcomes = await promote.promote_batch(engine, inbox_ids, Job(job_id, tries), queue.TakeOverCursor(job_id))
             return len(outcomes) > len(inbox_ids)
         finally:
             await engine.dispose()
@@ -51,12 +51,12 @@ def test_it_does_not_look_at_the_jobs_before_it(database: Database) -> None:
 
     async def run() -> list[int]:
         engine = engines.create_engine(database.url, "test", 1, 5.0)
-        others = queue.Others(
+        cursor = queue.TakeOverCursor(
             database.value("SELECT id FROM procrastinate_jobs WHERE args->'inbox_ids' = %s::jsonb", str(second))
         )
         try:
-            taken = [len(await promote.promote_batch(engine, [], Job(), others)) for _ in range(2)]
-            return [*taken, others.after]
+            taken = [len(await promote.promote_batch(engine, [], Job(), cursor)) for _ in range(2)]
+            return [*taken, cursor.after]
         finally:
             await engine.dispose()
 

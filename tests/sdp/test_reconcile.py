@@ -17,7 +17,7 @@ import jobs.reconcile
 from app import settings as environments
 from app.dev.embedded_postgres import end_with_parent
 from app.sdp import client as clients
-from app.sdp import reconcile as run
+from app.sdp import reconcile as runs
 from app.sdp.client import Patience
 from app.sdp.summary import Summary
 from app.sdp.tenant_run import MOST_FAILING
@@ -40,13 +40,14 @@ class Place:
 
     def __init__(self, database: Database, sdp: FakeSdp, tenant: Tenant, environment: dict[str, str]) -> None:
         self.database, self.sdp, self.tenant, self.environment = database, sdp, tenant, environment
+        self.memory = runs.Memory()
         self.settings = environments.load({**environment, "SDP_REQUESTS_PER_MINUTE": "6000"})
 
     def run(self, **options: Any) -> Summary:  # noqa: ANN401
-        return asyncio.run(run.reconcile(self.settings, self.tenant.id, **options))
+        return asyncio.run(runs.reconcile(self.settings, self.tenant.id, memory=self.memory, **options))
 
     def import_since(self, since: datetime) -> Summary:
-        return asyncio.run(run.import_since(self.settings, self.tenant.id, since))
+        return asyncio.run(runs.import_since(self.settings, self.tenant.id, since))
 
     def counts(self, **options: Any) -> dict[str, int]:  # noqa: ANN401
         """Run, which must go well, and give what was counted, but for what was not."""
@@ -342,7 +343,7 @@ def test_many_tickets_that_were_edited_after_they_were_resolved_do_not_take_all_
         place.store(ticket_id, int(place.sdp.ticket(ticket_id)["resolved_time"]["value"]))
         place.sdp.edit(ticket_id)
     assert place.counts() == {"seen": 20, "already_there": 20}
-    run._known.clear()  # noqa: SLF001  (as in another worker)
+    place.memory = runs.Memory()  # as in another worker
     assert place.run(seconds=0).is_complete
     asked = len(place.sdp.fetched())
     [new] = place.sdp.add_resolved()
@@ -426,8 +427,8 @@ def test_two_runs_at_once_are_one(place: Place) -> None:
     ids = place.sdp.add_resolved(10)
 
     async def both_runs() -> list[Any]:
-        runs = [run.reconcile(place.settings, place.tenant.id) for _ in range(2)]
-        return await asyncio.gather(*runs, return_exceptions=True)
+        both = [runs.reconcile(place.settings, place.tenant.id) for _ in range(2)]
+        return await asyncio.gather(*both, return_exceptions=True)
 
     results = asyncio.run(both_runs())
     assert sorted(type(one).__name__ for one in results) == ["BusyError", "Summary"]
@@ -485,7 +486,6 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     assert place.appended() == ids[:3]
     place.sdp.heal()
     place.sdp.asked.clear()
-    run._known.clear()  # noqa: SLF001  (the command that goes on is another process)
     assert place.import_since(since + timedelta(seconds=5)).appended == 3
     assert place.sdp.fetched() == ids[2:], "what came before the last minutes is not even listed"
     assert place.appended() == ids
@@ -498,8 +498,8 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
 
 def test_who_is_no_tenant_of_ours_or_has_no_config(place: Place) -> None:
     for tenant_id in ("nobody", place.database.add_tenant(place.settings.secrets_key).id):
-        with pytest.raises(run.NotReconciledError, match="no ServiceDesk Plus is known"):
-            asyncio.run(run.reconcile(place.settings, tenant_id))
+        with pytest.raises(runs.NotReconciledError, match="no ServiceDesk Plus is known"):
+            asyncio.run(runs.reconcile(place.settings, tenant_id))
 
 
 def test_workers_reconcile_all_tenants_whatever_ails_one(

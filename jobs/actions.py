@@ -1,0 +1,25 @@
+"""What did each of a ticket's events in a batch do: insert it, update it, or nothing, because it is stale?"""
+
+from collections.abc import Iterator, Sequence
+
+from db.inbox import Outcome
+from db.ticket_history import Standing
+from jobs.decode import ClaimedEvent
+
+
+def outcomes(group: Sequence[ClaimedEvent], before: Standing | None, written: str | None) -> Iterator[Outcome]:
+    """Return the outcome of each of a ticket's events, in order of id, as if they had been promoted one by one.
+
+    `before` is what stood in ticket_history, None where nothing did or nobody had to look. `written` is what the batch
+    did to the ticket as a whole: `inserted`, `updated`, or None where something newer stands.
+    """
+    stands = None if written == "inserted" else before
+    for one in group:
+        if written is None:
+            action = "stale"
+        elif stands is None or one.age > stands or one.row.id == stands.inbox_id:
+            action = "inserted" if written == "inserted" and one is group[0] else "updated"
+            stands = one.age
+        else:
+            action = "stale"
+        yield Outcome(id=one.row.id, status="promoted", ticket_id=one.ticket.ticket_id, action=action)

@@ -1,0 +1,49 @@
+"""How are the events of a batch stored, one of which Postgres may refuse?"""
+
+import itertools
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import engine as database
+from db import ticket_history
+from db.inbox import Outcome
+from jobs import actions, merge
+from jobs.decode import ClaimedEvent
+
+
+async def store(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> list[Outcome]:
+    """Upsert `events`, which are sorted by key and id, and return what became of each.
+
+    Where Postgres refuses a value the batch is halved until the event that holds it is alone, and fails alone. Raises
+    what Postgres raises for reasons of its own.
+    """
+    outcomes: list[Outcome] = []
+    parts = [events] if events else []
+    while parts:
+        part = parts.pop()
+        try:
+            async with connection.begin_nested():
+                outcomes += await _upsert(connection, part)
+        except DBAPIError as error:
+            if not database.is_fault_of_a_value(error):
+                raise
+            if len(part) > 1:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+                continue
+            [one] = part
+            refused = f"Postgres refuses it: {database.reason(error)}"
+            outcomes.append(Outcome(id=one.row.id, status="failed", ticket_id=one.ticket.ticket_id, error=refused))
+    return outcomes
+
+
+async def _upsert(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> list[Outcome]:
+    tickets = {key: list(group) for key, group in itertools.groupby(events, key=lambda one: one.key)}
+    winners = [merge.winner(group) for group in tickets.values()]
+    # Only where a ticket has several events here does what each did depend on what stood before.
+    before = await ticket_history.standing(connection, [key for key, group in tickets.items() if len(group) > 1])
+    written = await ticket_history.upsert(connection, winners, [one.row.id for one in events])
+    found = (actions.outcomes(group, before.get(key), written.get(key)) for key, group in tickets.items())
+    return list(itertools.chain.from_iterable(found))
