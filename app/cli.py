@@ -66,14 +66,16 @@ def serve(*, count: int) -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(secrets_key=True)
     _check_telemetry()
-    from app.server import processes, run  # noqa: PLC0415
+    from app.server import ports, processes, run  # noqa: PLC0415
 
     try:
-        if count == 1:
-            run.serve(settings)
-        else:
+        if count > 1:
             processes.serve(settings, count)
-    except run.ListenError as error:
+            return
+        from app.main import create_app  # noqa: PLC0415  (two seconds that a process which supervises others is spared)
+
+        run.serve(create_app(settings), settings)
+    except (ports.ListenError, processes.NoDirectoryError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -99,10 +101,10 @@ def _check_telemetry() -> None:
 def migrate() -> None:
     """Bring the database's schema to what this version needs; the same as `alembic upgrade head`."""
     settings = environment.load_or_exit(secrets_key=True)
-    from app.commands.database_errors import told  # noqa: PLC0415
+    from app.commands.on_database import errors_in_one_line  # noqa: PLC0415
     from db import schema  # noqa: PLC0415
 
-    with told():
+    with errors_in_one_line():
         schema.upgrade(settings.database_url)
     click.echo(f"The schema is at {schema.head()}.")
 

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import queue
+from db import workers
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -147,13 +147,13 @@ async def read_gauges(connection: AsyncConnection) -> dict[str, float]:
 
     Counts go to MOST and no further, so that a large backlog costs no more to count.
     """
-    row = (await connection.execute(GAUGES, {"dead_after": queue.DEAD_AFTER, "most": MOST})).mappings().one()
+    row = (await connection.execute(GAUGES, {"dead_after": workers.DEAD_AFTER, "most": MOST})).mappings().one()
     return {name: float(value) for name, value in row.items()}
 
 
 async def read_status(connection: AsyncConnection) -> Status:
     """Count what there is; costs an index scan of the inbox."""
-    counts = (await connection.execute(COUNTS, {"dead_after": queue.DEAD_AFTER})).one()
+    counts = (await connection.execute(COUNTS, {"dead_after": workers.DEAD_AFTER})).one()
     jobs: dict[str, dict[str, int]] = {}
     for task, status, count in await connection.execute(JOBS):
         jobs.setdefault(task, {})[status] = count

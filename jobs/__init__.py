@@ -10,7 +10,7 @@ from procrastinate import App, PsycopgConnector
 
 from app import settings as environment
 from db import engine as database
-from db import queue
+from db import workers
 from jobs.job_recovery import JobsInHand
 from jobs.middleware import abort_when_asked, refuse_wrong_arguments
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 settings = environment.load_or_exit()
 STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is tried again
-# Seconds without a connection; then the worker is begun anew, on a new pool. queue.SILENT_AFTER counts on it.
+# Seconds without a connection; then the worker is begun anew, on a new pool. workers.SILENT_AFTER counts on it.
 POOL_TIMEOUT = 3.0
 
 conninfo = database.conninfo(settings.database_url, "ticket-inbox worker")
@@ -39,8 +39,8 @@ app = App(
         "concurrency": settings.worker_concurrency,
         "fetch_job_polling_interval": 1.0,
         "shutdown_graceful_timeout": settings.shutdown_timeout_seconds,
-        "update_heartbeat_interval": queue.HEARTBEAT,
-        "stalled_worker_timeout": queue.DEAD_AFTER,
+        "update_heartbeat_interval": workers.HEARTBEAT,
+        "stalled_worker_timeout": workers.DEAD_AFTER,
         "delete_jobs": "successful",
         "worker_middleware": [abort_when_asked, refuse_wrong_arguments],
     },

@@ -18,6 +18,7 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 
 from db import queue as statements
+from db import workers
 from otel import logs
 
 _logger = logging.getLogger("ticket_inbox.jobs")
@@ -53,9 +54,9 @@ class JobsInHand(JobManager):
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives, and see whether others died."""
-        await self.connector.execute_query_async(query=statements.BEAT, worker_id=worker_id)
+        await self.connector.execute_query_async(query=workers.BEAT, worker_id=worker_id)
         self._beat_at = time.monotonic()
-        dead = await self.connector.execute_query_all_async(query=statements.FORGET_DEAD)
+        dead = await self.connector.execute_query_all_async(query=workers.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
 
@@ -65,8 +66,8 @@ class JobsInHand(JobManager):
         It stops by itself where one of its sessions dies at the wrong moment; others took its jobs from it.
         """
         while True:
-            await asyncio.sleep(statements.HEARTBEAT)
-            if self._worker_id is not None and time.monotonic() - self._beat_at > 2 * statements.HEARTBEAT:
+            await asyncio.sleep(workers.HEARTBEAT)
+            if self._worker_id is not None and time.monotonic() - self._beat_at > 2 * workers.HEARTBEAT:
                 with contextlib.suppress(ConnectorException):
                     await self.update_heartbeat(self._worker_id)
 
@@ -118,7 +119,7 @@ class JobsInHand(JobManager):
         """Put back to work every job that nobody has in hand any more, except the job `but`, which asks."""
         unwritten = list(self._unwritten)
         requeued = await self.connector.execute_query_all_async(
-            query=statements.REQUEUE_LOST,
+            query=workers.REQUEUE_LOST,
             but=but,
             unwritten=[job_id for job_id, _ in unwritten],
             attempts=[attempts for _, attempts in unwritten],

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from otel import metrics
 
 
-class BoundedSpans(BatchSpanProcessor):
+class CountingSpanQueue(BatchSpanProcessor):
     """The SDK's queue of spans, which counts what it drops."""
 
     def __init__(self, exporter: SpanExporter, size: int, batch: int) -> None:

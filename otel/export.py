@@ -152,14 +152,14 @@ def _export_spans(resource: Resource, environ: Environ) -> Stop:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
 
     from otel import otlp  # noqa: PLC0415
-    from otel.counting_span_queue import BoundedSpans  # noqa: PLC0415
+    from otel.counting_span_queue import CountingSpanQueue  # noqa: PLC0415
 
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     import_module(f"{MODULES[_protocol('TRACES', environ)]}.trace_exporter").encode_spans = otlp.encode  # type: ignore[attr-defined]
     exporter = _exporter("TRACES", "trace_exporter", "OTLPSpanExporter", environ)
     size = int(environ.get(names.OTEL_BSP_MAX_QUEUE_SIZE) or QUEUE)
     batch = min(size, int(environ.get(names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or BATCH))
-    tracing.use(tracing.Recorder(provider, BoundedSpans(exporter, size, batch)))
+    tracing.use(tracing.Recorder(provider, CountingSpanQueue(exporter, size, batch)))
     return provider.shutdown
 
 

@@ -1,11 +1,16 @@
 """The house is kept: imports go one way, files stay short, the production requirements are in step."""
 
+import ast
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,11 +20,73 @@ from tests import ROOT
 
 pytestmark = pytest.mark.one_postgres
 
+ROOMS = ("app", "db", "jobs", "migrations", "otel")
+OWNERS = {
+    str(Path(str(one.locate_file(file))).resolve()): one.name.lower().replace("_", "-")
+    for one in importlib.metadata.distributions()
+    for file in one.files or []
+}
+
 
 def test_imports_go_one_way() -> None:
     """Jobs → app → db → otel, and never back; the contract is in pyproject.toml."""
     done = subprocess.run(["lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("room", ["commands", "dev", "event", "importing", "sdp", "server", "webhook"])
+def test_a_room_keeps_to_itself_what_is_no_door(room: str) -> None:
+    """Its `__init__` names the doors; import-linter refuses every import of another module of it."""
+    door_list = (ast.get_docstring(ast.parse((ROOT / f"app/{room}/__init__.py").read_text())) or "").partition(
+        "Doors: "
+    )[2]
+    doors = set(re.findall(r"`(\w+)`", door_list))
+    modules = {path.stem for path in (ROOT / f"app/{room}").glob("*.py")} - {"__init__"}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    protected = [one["protected_modules"] for one in contracts if one.get("allowed_importers") == [f"app.{room}"]]
+    assert doors <= modules
+    assert {f"app.{room}.{name}" for name in modules - doors} == {name for names in protected for name in names}
+
+
+def test_no_module_imports_what_another_keeps_private() -> None:
+    for name in imported():
+        room, *parts = name.split(".")
+        assert room not in ROOMS or not any(part.startswith("_") for part in parts), name
+
+
+def test_the_dependencies_declared_are_those_imported() -> None:
+    """Each module that the code imports is of a declared package, and each declared package is imported."""
+    from otel.export import MODULES  # noqa: PLC0415  (which are imported by name, where OTEL_* asks for one)
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["embedded"]
+    names = {re.split(r"[\[<>=;]", one)[0] for one in declared}
+    used = {package_of(name) for name in {*imported(), *MODULES.values()}} - {None}
+    assert names - {"greenlet"} == used  # SQLAlchemy needs it, and does not bring it
+
+
+def imported() -> Iterator[str]:
+    """Return the full name of everything that the code imports."""
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    yield from (one.name for one in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+def package_of(name: str) -> str | None:
+    """Return the distribution that brings a module, or what is in it; None for Python's own and for ours."""
+    if name.partition(".")[0] in {*sys.stdlib_module_names, *ROOMS}:
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ModuleNotFoundError, ValueError):  # it is no module, or one that has no spec
+        spec = None
+    if spec is None or spec.origin is None:
+        return package_of(name.rpartition(".")[0])
+    return OWNERS[str(Path(spec.origin).resolve())]
 
 
 def test_sql_is_in_one_room() -> None:

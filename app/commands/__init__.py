@@ -1,1 +1,4 @@
-"""What can be done from a terminal?"""
+"""What does an operator or an administrator do from a terminal?
+
+Doors: `doctor`, `import_`, `inspect`, `on_database`, `roles`, `sdp`, `secret_option`, `send`, `tenant`.
+"""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
-from app.commands.inspect import duration
+from app.commands.inspect import BACKLOG, duration
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from db.inspection import Recent, Status
 
 TIMEOUT = 30.0  # seconds
-BACKLOG = 60.0  # seconds that the oldest pending row may be old
 GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
 RUNBOOK = "docs/operations.md"
 

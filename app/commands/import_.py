@@ -13,7 +13,7 @@ import click
 
 from app import settings as environment
 from app.commands import sdp
-from app.commands.tenant import Duration
+from app.commands.options import CENTURY, Duration
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,7 +33,7 @@ CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 @click.option("--file", type=click.File("rb"), help="JSON lines or CSV, in UTF-8; `-` reads standard input.")
 @click.option(
     "--since",
-    type=Duration(days=sdp.CENTURY),
+    type=Duration(days=CENTURY),
     help="Instead of a file: what ServiceDesk Plus itself has updated since so long ago, such as 2y.",
 )
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Unless the file's name tells it.")

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from app import settings as environment
+from app.commands.options import as_json
 
 if TYPE_CHECKING:
     from db.inspection import Delivery, Status
@@ -19,8 +20,6 @@ TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
 WIDTH = 80
 # What is there to say of how it came, by its source; only a webhook is signed.
 CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched from the API", "bulk_import": "imported"}
-
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 
 
 @click.command()

@@ -1,27 +1,32 @@
-"""Run a command's few statements on a connection of its own, and say in one line what Postgres has against it."""
+"""How does a command reach the database, and what does it print when Postgres is away or refuses?"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
+import click
+from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import settings as environment
-from app.commands.database_errors import told
 from app.settings import Settings
 from db import engine as database
 
-Given = TypeVar("Given")
+UNDEFINED_TABLE = "42P01"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+Returned = TypeVar("Returned")
 
 
-def run(act: Callable[[AsyncConnection, Settings], Awaitable[Given]], timeout: float = 10.0) -> Given:
-    """Give what `act` gives; each of its statements commits by itself and may take `timeout` seconds.
+def run(act: Callable[[AsyncConnection, Settings], Awaitable[Returned]], timeout: float = 10.0) -> Returned:
+    """Return what `act` returns; each of its statements commits by itself and may take `timeout` seconds.
 
-    Ends the process with one line where a setting is wrong. Raises click's error where Postgres is away or says no.
+    Ends the process with one line where a setting is wrong. Raises ClickException where Postgres is away or refuses.
     """
     settings = environment.load_or_exit(secrets_key=True)
 
-    async def on_connection() -> Given:
+    async def on_connection() -> Returned:
         engine = database.create_engine(settings.database_url, "ticket-inbox command", 1, timeout)
         try:
             async with database.connection(engine) as connection:
@@ -29,5 +34,27 @@ def run(act: Callable[[AsyncConnection, Settings], Awaitable[Given]], timeout: f
         finally:
             await engine.dispose()
 
-    with told():
+    with errors_in_one_line():
         return asyncio.run(on_connection())
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Convert what Postgres or Alembic raises in the block to a one-line ClickException."""
+    try:
+        yield
+    except CommandError as error:
+        raise click.ClickException(f"the schema cannot be migrated: {error}") from None
+    except database.DatabaseError as error:
+        raise click.ClickException(in_words(error)) from None
+
+
+def in_words(error: BaseException) -> str:
+    """Return in one line what is wrong with Postgres, and what to do."""
+    if database.sqlstate(error) == UNDEFINED_TABLE:
+        return "the database has no schema yet: run `ticket-inbox migrate`"
+    if database.sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+        return f"Postgres says no: {database.reason(error)}. Let DATABASE_URL name the role that owns the tables"
+    if database.sqlstate(error):
+        return f"Postgres says no: {database.reason(error)}"
+    return f"Postgres cannot be reached: {database.reason(error)}. Start it, or set DATABASE_URL to where it is"

@@ -46,7 +46,7 @@ def make(prefix: str) -> None:
     Whatever else these three roles were given on the tables is taken back.
     """
     settings = environment.load_or_exit(secrets_key=True)
-    with _told():
+    with _errors_in_one_line():
         from db import roles as database_roles  # noqa: PLC0415
 
         made = database_roles.make(settings.database_url, prefix)
@@ -70,7 +70,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
     A second time it reads the other tenant instead. Takes a lock on ticket_history for a moment.
     """
     settings = environment.load_or_exit(secrets_key=True)
-    with _told():
+    with _errors_in_one_line():
         from db import roles as database_roles  # noqa: PLC0415
 
         database_roles.let_read(settings.database_url, prefix, tenant_id, role)
@@ -78,12 +78,12 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what goes wrong in the block into a click error of one line."""
-    from app.commands.database_errors import told  # noqa: PLC0415
+def _errors_in_one_line() -> Iterator[None]:
+    """Convert known errors to a one-line ClickException."""
+    from app.commands.on_database import errors_in_one_line  # noqa: PLC0415
     from db.roles import RolesError  # noqa: PLC0415
 
-    with told():
+    with errors_in_one_line():
         try:
             yield
         except RolesError as error:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from app import settings as environment
-from app.commands.tenant import Duration, an_id, checked_id, known
+from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
+from app.commands.tenant import require_known
 
 if TYPE_CHECKING:
     from app.sdp.account import Account
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 VARIABLE = "TICKET_INBOX_SDP_CREDENTIALS"
 EDITIONS = ("cloud", "on_premises")  # those of db/sdp.py, which --help has no time to import
-CENTURY = 36_500  # days
 WORDS = {
     "seen": "resolved tickets seen",
     "already_there": "were there already",
@@ -37,7 +37,7 @@ def sdp() -> None:
 
 
 @sdp.command(name="set")
-@an_id
+@tenant_argument
 @click.option("--edition", type=click.Choice(EDITIONS), required=True, help="Which ServiceDesk Plus it is.")
 @click.option(
     "--url",
@@ -77,7 +77,7 @@ def set_(
     if check:
         _check(account, settings)
     encrypted = Secrets(settings.secrets_key).encrypt(accounts.kept(account))
-    known(
+    require_known(
         tenant_id,
         on_database.run(
             lambda connection, _settings: configs.put(connection, tenant_id, edition, account.base_url, encrypted)
@@ -88,7 +88,7 @@ def set_(
 
 
 @sdp.command()
-@an_id
+@tenant_argument
 def show(tenant_id: str) -> None:
     """Show where a tenant's ServiceDesk Plus is, and how far each run has come; times are UTC."""
     from app.commands import on_database  # noqa: PLC0415
@@ -102,7 +102,7 @@ def show(tenant_id: str) -> None:
 
 
 @sdp.command()
-@an_id
+@tenant_argument
 def clear(tenant_id: str) -> None:
     """Forget where a tenant's ServiceDesk Plus is, its credentials, and how far each run has come."""
     from app.commands import on_database  # noqa: PLC0415
@@ -114,7 +114,7 @@ def clear(tenant_id: str) -> None:
 
 
 @click.command()
-@click.option("--tenant", "tenant_id", metavar="ID", required=True, callback=checked_id, help="Whose tickets.")
+@click.option("--tenant", "tenant_id", metavar="ID", required=True, callback=checked_tenant_id, help="Whose tickets.")
 @click.option(
     "--since",
     type=Duration(days=CENTURY),
@@ -131,7 +131,7 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     begin = datetime.now(UTC) - since if since is not None else None
-    with _told(), progress() as on_progress:
+    with _errors_in_one_line(), progress() as on_progress:
         summary = asyncio.run(runs.reconcile(settings, tenant_id, since=begin, is_dry=dry_run, on_progress=on_progress))
     tell(summary, is_dry=dry_run)
 
@@ -141,7 +141,7 @@ def import_since(tenant_id: str, since: timedelta) -> None:
     settings = environment.load_or_exit(secrets_key=True)
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
-    with _told(), progress() as on_progress:
+    with _errors_in_one_line(), progress() as on_progress:
         summary = asyncio.run(
             runs.import_since(settings, tenant_id, datetime.now(UTC) - since, on_progress=on_progress)
         )
@@ -170,12 +170,12 @@ def progress() -> Iterator[Callable[["Summary"], None]]:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what goes wrong in the block into a click error of one line."""
-    from app.commands.database_errors import told  # noqa: PLC0415
+def _errors_in_one_line() -> Iterator[None]:
+    """Convert known errors to a one-line ClickException."""
+    from app.commands.on_database import errors_in_one_line  # noqa: PLC0415
     from app.sdp.reconcile import NotReconciledError  # noqa: PLC0415
 
-    with told():
+    with errors_in_one_line():
         try:
             yield
         except NotReconciledError as error:

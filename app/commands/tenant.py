@@ -1,6 +1,5 @@
 """ticket-inbox tenant …: who may send, and with which secret."""
 
-import re
 import secrets as random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import click
 
 from app.commands import secret_option
+from app.commands.options import Duration, tenant_argument
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,34 +17,6 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 SHORT = 16  # characters
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A number and its unit, such as 90s, 15m, 24h, 7d or 2y (of 365 days), up to so many days."""
-
-    name = "duration"
-
-    def __init__(self, days: int) -> None:
-        self._days = days
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Give the duration. Fails for what is none, or too long."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"(\d{1,9})([smhdy])", str(value), re.ASCII)
-        seconds = int(found[1]) * UNITS[found[2]] if found else None
-        if seconds is None or seconds > self._days * UNITS["d"]:
-            rule = "give a number and s, m, h, d or y, such as 24h"
-            self.fail(f"{value!r} is no duration of at most {self._days}d: {rule}", param, ctx)
-        return timedelta(seconds=seconds)
-
-
-def checked_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Give a tenant's id. Raises a usage error for what is none."""
-    if not (1 <= len(value) <= 100 and value.isprintable() and value.strip()):  # noqa: PLR2004
-        raise click.BadParameter("a tenant's id has 1 to 100 printable characters, not only spaces")
-    return value
 
 
 def _chosen(secret: str | None, file: BinaryIO | None) -> str:
@@ -59,7 +31,6 @@ def _chosen(secret: str | None, file: BinaryIO | None) -> str:
     return value
 
 
-an_id = click.argument("tenant_id", metavar="ID", callback=checked_id)
 a_secret = secret_option.options("The secret; without it a random one is made.")
 
 
@@ -69,7 +40,7 @@ def tenant() -> None:
 
 
 @tenant.command()
-@an_id
+@tenant_argument
 @a_secret
 def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> None:
     """Add a tenant and print its secret, this once (the secret alone goes to standard output)."""
@@ -84,7 +55,7 @@ def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> Non
 
 
 @tenant.command()
-@an_id
+@tenant_argument
 @a_secret
 @click.option(
     "--grace",
@@ -98,7 +69,9 @@ def rotate(tenant_id: str, secret: str | None, secret_file: BinaryIO | None, gra
     from db import tenants  # noqa: PLC0415
 
     secret = _chosen(secret, secret_file)
-    known(tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace)))
+    require_known(
+        tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace))
+    )
     _tell_secret(f"Tenant {tenant_id} has a new secret, which is not shown again:", secret)
 
 
@@ -124,14 +97,14 @@ def reencrypt() -> None:
 
 
 @tenant.command()
-@an_id
+@tenant_argument
 def disable(tenant_id: str) -> None:
     """Refuse a tenant's webhooks with 401; what came in before is still promoted."""
     _set_enabled(tenant_id, enabled=False)
 
 
 @tenant.command()
-@an_id
+@tenant_argument
 def enable(tenant_id: str) -> None:
     """Take a tenant's webhooks in again."""
     _set_enabled(tenant_id, enabled=True)
@@ -154,11 +127,13 @@ def list_() -> None:
 def _set_enabled(tenant_id: str, *, enabled: bool) -> None:
     from db import tenants  # noqa: PLC0415
 
-    known(tenant_id, _run(lambda connection, _keys: tenants.set_enabled(connection, tenant_id, enabled=enabled)))
+    require_known(
+        tenant_id, _run(lambda connection, _keys: tenants.set_enabled(connection, tenant_id, enabled=enabled))
+    )
     click.echo(f"Tenant {tenant_id} is {'enabled' if enabled else 'disabled'}.")
 
 
-def known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
+def require_known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
     """Raise a click error where there is no such tenant."""
     if not found:
         raise click.ClickException(f"there is no tenant {tenant_id!r}: see `ticket-inbox tenant list`")

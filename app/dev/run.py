@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import settings as environment
 from app.commands import send
-from app.commands.database_errors import told
+from app.commands.on_database import errors_in_one_line
 from app.dev import children, embedded_postgres, waterfall
-from app.server import run as server
+from app.server import ports
 from app.settings import Settings
 from app.webhook import PATH
 from db import engine as database
@@ -43,7 +43,7 @@ def run(settings: Settings, *, once: bool) -> None:
 
     Raises DevError or click's, and leaves no process behind.
     """
-    with told():
+    with errors_in_one_line():
         asyncio.run(_until_signal(settings, once=once))
 
 
@@ -101,9 +101,9 @@ def _claim(stack: contextlib.ExitStack, directory: Path) -> None:
 
 def _free_port(settings: Settings) -> int:
     try:
-        with server.listen(settings.host, settings.port) as probe:
+        with ports.listen(settings.host, settings.port) as probe:
             return int(probe.getsockname()[1])
-    except server.ListenError as error:
+    except ports.ListenError as error:
         raise DevError(str(error)) from None
 
 

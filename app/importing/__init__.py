@@ -1,1 +1,4 @@
-"""How do the tickets of a file come into the inbox?"""
+"""How do the tickets of a file come into the inbox?
+
+Doors: `append`, `ticket_file`.
+"""

@@ -66,8 +66,8 @@ class Interrupt:
                 return
             yield batch
 
-    def heed(self) -> None:
-        """Raise InterruptedImportError where it has come."""
+    def raise_if_pressed(self) -> None:
+        """Raise InterruptedImportError where Ctrl-C was pressed."""
         if self._came:
             raise InterruptedImportError
 
@@ -180,7 +180,7 @@ async def append(
                     await _make_way(connection, tell_stuck, interrupt)
                 await inbox.append(connection, batch, source=inbox.BULK)
                 tally.appended += len(batch)
-            interrupt.heed()
+            interrupt.raise_if_pressed()
 
 
 async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: Tally) -> list[Delivery]:
@@ -203,4 +203,4 @@ async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], Non
             tell_stuck(waiting * queue.JOB_ROWS)
             since = time.monotonic()
         await asyncio.sleep(PAUSE)
-        interrupt.heed()
+        interrupt.raise_if_pressed()

@@ -1,1 +1,4 @@
-"""What ServiceDesk Plus itself knows: its API V3, asked for the resolved tickets that no webhook brought."""
+"""Which resolved tickets does ServiceDesk Plus itself know? Its API V3, asked for what no webhook brought.
+
+Doors: `account`, `client`, `errors`, `reconcile`, `summary`.
+"""

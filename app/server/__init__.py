@@ -1,1 +1,4 @@
-"""How do bytes on a port become requests, within limits, in one process or several?"""
+"""How do bytes on a port become requests, within limits, in one process or several?
+
+Doors: `deadlines`, `ports`, `processes`, `run`, `shedding`.
+"""

@@ -15,7 +15,6 @@ import time
 from multiprocessing import resource_tracker
 from typing import Self
 
-import click
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -33,22 +32,26 @@ OURS_ALONE = {signal.SIGINT, signal.SIGHUP}
 _logger = logging.getLogger("ticket_inbox.server")
 
 
+class NoDirectoryError(Exception):
+    """The processes cannot count together; the message says why and what to do."""
+
+
 def serve(settings: Settings, processes: int) -> None:
     """Serve from several processes until SIGTERM or SIGINT, then finish the answers in flight.
 
-    Raises ListenError, or click's where it cannot go on.
+    Raises ListenError or NoDirectoryError.
     """
     from otel import metrics  # noqa: PLC0415  (a process that cannot import it is to say so: see ChildConfig)
 
     logs.configure(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
         port = ports.claim(settings.host, settings.port)
-        sockets = [stack.enter_context(one) for one in run.as_many(port)]
+        sockets = [stack.enter_context(one) for one in ports.as_many(port)]
         supervisor = Supervisor(ChildConfig.of(settings, processes), sockets)
         try:
             stack.enter_context(metrics.shared())
         except OSError as error:
-            raise click.ClickException(f"the processes need a directory to count in: {error}; set TMPDIR") from None
+            raise NoDirectoryError(f"the processes need a directory to count in: {error}; set TMPDIR") from None
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         sys.exit(1)  # the process has said why

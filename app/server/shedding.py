@@ -15,11 +15,10 @@ from app.server.refusal_log import RefusalLog
 from app.settings import Settings
 from app.webhook import PATH, problems, request_record
 from app.webhook.admission import Admission
-from app.webhook.group_commit import FULL
 from app.webhook.problems import Refusal
 from otel import metrics
 
-REFUSAL = Refusal(503, FULL)
+REFUSAL = Refusal(503, problems.FULL)
 _PATHS = {PATH.encode(): PATH}  # of webhooks
 _refusal_log = RefusalLog()  # of this process
 

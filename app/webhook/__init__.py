@@ -1,3 +1,6 @@
-"""How is a resolved ticket's webhook verified, committed and answered?"""
+"""How is a resolved ticket's webhook verified, committed and answered?
+
+Doors: `admission`, `dependencies`, `endpoint`, `openapi`, `problems`, `request_record`, `signature`.
+"""
 
 PATH = "/webhook/servicedesk/resolved-ticket"

@@ -17,7 +17,7 @@ from app import correlation, event
 from app import delivery as deliveries
 from app.webhook import PATH, problems, request_record, signature
 from app.webhook.dependencies import Dependencies
-from app.webhook.group_commit import FULL, GroupCommit, QueueFullError
+from app.webhook.group_commit import GroupCommit, QueueFullError
 from app.webhook.problems import Refusal
 from app.webhook.request_record import RequestRecord
 from app.webhook.tenant_rate import TenantRate
@@ -190,7 +190,7 @@ async def append(commits: GroupCommit, delivery: inbox.Delivery, origin: deliver
     try:
         return await commits.append(delivery, origin.position)
     except QueueFullError:
-        raise Refusal(503, FULL) from None
+        raise Refusal(503, problems.FULL) from None
     except TimeoutError:
         raise Refusal(503, "Postgres is slow to answer; send it again.") from None
     except database.DatabaseError as error:

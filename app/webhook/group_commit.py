@@ -22,7 +22,6 @@ from otel.tracing import SpanPosition
 
 STATEMENTS = 2  # under way at once, so that one that hangs does not hold up all; 1 and 3 were within a few per cent
 BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
-FULL = "Too many webhooks are waiting for Postgres; send it again."
 
 
 class QueueFullError(Exception):

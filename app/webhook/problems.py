@@ -16,6 +16,7 @@ from app.event import BrokenRule
 from otel import logs
 
 MEDIA_TYPE = "application/problem+json"
+FULL = "Too many webhooks are waiting for Postgres; send it again."
 RETRY_AFTER = 5  # seconds: longer than a Postgres restart takes, shorter than anybody waits
 
 _logger = logging.getLogger("ticket_inbox.server")

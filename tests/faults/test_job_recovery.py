@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from app.dev.embedded_postgres import EmbeddedPostgres
-from db import queue
+from db import queue, workers
 from tests.support.system import Database, Tenant, Worker
 
 StartWorker = Callable[..., Worker]
@@ -115,9 +115,9 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
         else:
             assert database.query(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN procrastinate_jobs ON objid = worker_id"
-                f" WHERE locktype = 'advisory' AND classid = {queue.LIVES} AND status = 'doing' LIMIT 1"
+                f" WHERE locktype = 'advisory' AND classid = {workers.WORKER_LOCK} AND status = 'doing' LIMIT 1"
             )
-        time.sleep(queue.SILENT_AFTER + 3)
+        time.sleep(workers.SILENT_AFTER + 3)
         first.process.send_signal(signal.SIGCONT)
     database.wait_for(STORED, 20, within=10)
     assert requeued(first) == requeued(second) == 0
@@ -137,10 +137,10 @@ def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_w
             database.wait_for(WAITING.format("procrastinate_update_heartbeat"), 1, within=5)
             database.query(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity LEFT JOIN pg_locks USING (pid)"
-                f" WHERE classid = {queue.LIVES} AND objid = ({WORKS}) OR wait_event_type = 'Lock'"
+                f" WHERE classid = {workers.WORKER_LOCK} AND objid = ({WORKS}) OR wait_event_type = 'Lock'"
                 " AND query LIKE '%%procrastinate_update_heartbeat%%'"
             )
-        time.sleep(queue.SILENT_AFTER + 3)
+        time.sleep(workers.SILENT_AFTER + 3)
     database.wait_for(STORED, 20, within=10)
     assert requeued(first) == requeued(second) == 0
     assert not second.lines("ticket_promoted")

@@ -1,4 +1,4 @@
-"""More than there is admission for: refused at once and cheaply, by one's share, and what was accepted is stored."""
+"""More than there is room for: refused at once and cheaply, by one's share, and what was accepted is stored."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import uvloop
 
-from app.server import run as servers
+from app.server import ports
 from app.server.refusal_log import EACH
 from app.webhook import PATH
 from app.webhook.admission import CALM, FALL, LEAST, PERIOD, TARGET, Admission
@@ -73,7 +73,7 @@ async def answered(tasks: list[asyncio.Task[httpx.Response]], count: int) -> lis
     return [task.result() for task in tasks if task.done()]
 
 
-def test_what_finds_no_admission_is_refused_at_once_and_what_was_accepted_is_stored(
+def test_what_finds_no_room_is_refused_at_once_and_what_was_accepted_is_stored(
     small: Server, noisy: Tenant, database: Database, start_worker: Callable[..., Worker]
 ) -> None:
     """Each refusal as any other: a problem, its correlation id, its line, its count; and the connection goes on."""
@@ -130,7 +130,7 @@ def test_of_many_refusals_the_first_leave_a_line_each_and_the_rest_one_together(
 def test_a_refusal_costs_no_signature_and_reads_what_it_was_sent(
     small: Server, noisy: Tenant, database: Database
 ) -> None:
-    """What is in no need of admission, or is not told from other requests at a glance, gets the answer that it always gets."""
+    """What is in no need of room, or is not told from other requests at a glance, gets the answer that it always gets."""
     with held_up(database), filled(small, noisy):
         unsigned = small.post(noisy.body(), {**JSON, "X-ServiceDesk-Signature": "nonsense"})
         assert unsigned.status_code == 503
@@ -253,8 +253,8 @@ def test_a_turn_of_a_busy_loop_takes_in_many_connections() -> None:
                 transport.close()
         return count
 
-    bound = servers.listen("127.0.0.1", 0)
-    assert uvloop.run(taken_in_a_turn(servers.as_many(bound))) >= servers.TAKEN_A_TURN
+    bound = ports.listen("127.0.0.1", 0)
+    assert uvloop.run(taken_in_a_turn(ports.as_many(bound))) >= ports.TAKEN_A_TURN
 
 
 def address(server: Server) -> tuple[str, int]:

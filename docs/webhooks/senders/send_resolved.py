@@ -196,5 +196,5 @@ if __name__ == "__main__":
         well, message = main(sys.argv[1:])
     except Exception as error:
         well, message = False, f"nothing is sent; give $COMPLETE_V3_JSON_FILE or --flush: {error!r}"
-    print(json.dumps({"result": "success" if well else "failure", "message": message}))
-    sys.exit(not well)
+    print(json.dumps({"result": "success" if well else "failure", "message": message}), flush=True)
+    os._exit(not well)  # a thread may be left in the midst of TLS, which a regular exit crashed in
