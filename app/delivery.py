@@ -1,4 +1,4 @@
-"""How does an event become a delivery, the inbox's row? The one position that builds it, for webhook, file and API."""
+"""How does an event become a delivery, the inbox's row? The one place that builds it, for webhook, file and API."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from otel.tracing import SpanPosition
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """By what a delivery is found again: its correlation id, and the position in a trace where it came in."""
+    """By what a delivery is found again: its correlation id, and its position in a trace."""
 
     correlation_id: str
     position: SpanPosition
@@ -22,12 +22,15 @@ class Origin(msgspec.Struct, frozen=True):
         return cls(correlation_id or correlation.new(), tracing.position_of_request(None, "read event", {}))
 
 
-def build(body: bytes, parsed: Event, tenant_id: str, origin: Origin, signature: str = "") -> inbox.Delivery:
+def build(
+    source: str, body: bytes, parsed: Event, tenant_id: str, origin: Origin, signature: str = ""
+) -> inbox.Delivery:
     """Return the delivery of `body`, byte for byte; it is `rejected` with its reasons where it breaks a rule.
 
-    `signature` is the header that verified it, "" where nobody signed it.
+    `source` says what brought it. `signature` is the header that verified it, "" where nobody signed it.
     """
     return inbox.Delivery(
+        source=source,
         tenant_id=tenant_id,
         ticket_id=parsed.ticket_id,
         correlation_id=origin.correlation_id,
@@ -39,12 +42,12 @@ def build(body: bytes, parsed: Event, tenant_id: str, origin: Origin, signature:
     )
 
 
-def build_unsigned(body: bytes, tenant_id: str, rules: Rules, origin: Origin) -> inbox.Delivery:
+def build_unsigned(source: str, body: bytes, tenant_id: str, rules: Rules, origin: Origin) -> inbox.Delivery:
     """Return the delivery of a `body` that no webhook brought, which must name `tenant_id` as its tenant.
 
     Raises MalformedError where `body` is no JSON object in UTF-8.
     """
-    return build(body, _parse(body, tenant_id, rules), tenant_id, origin)
+    return build(source, body, _parse(body, tenant_id, rules), tenant_id, origin)
 
 
 def _parse(body: bytes, tenant_id: str, rules: Rules) -> Event:

@@ -14,6 +14,7 @@ from app import settings as environment
 from app.server import deadlines, shedding
 from app.settings import Settings
 from app.webhook import dependencies, endpoint, openapi, problems
+from app.webhook.kinds import KINDS
 from db import engine as database
 from db import schema
 from otel import export, logs
@@ -34,7 +35,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
     others = Router("/", route_handlers=[*OTHERS, openapi.schema], middleware=[correlation.on_each_answer])
     return Litestar(
-        [endpoint.resolved_ticket, others],
+        [*map(endpoint.route, KINDS), others],
         lifespan=[lambda app: _lifespan(app, settings)],
         exception_handlers={
             problems.Refusal: problems.on_refusal,

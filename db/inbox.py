@@ -43,6 +43,7 @@ inbox = sa.Table(
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One verified arrival of an event, before it has a row; `error` says why it is `rejected`."""
 
+    source: str = WEBHOOK
     tenant_id: str
     ticket_id: str | None
     correlation_id: str
@@ -92,10 +93,10 @@ APPEND = sa.text(
     f"""
     WITH appended AS (
       INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
-      SELECT CAST(:source AS text), *
-      FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:correlation_id AS text[]),
-                           CAST(:traceparent AS text[]), CAST(:payload AS bytea[]), CAST(:signature AS text[]),
-                           CAST(:status AS text[]), CAST(:error AS text[]))
+      SELECT *
+      FROM unnest(CAST(:source AS text[]), CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]),
+                  CAST(:correlation_id AS text[]), CAST(:traceparent AS text[]), CAST(:payload AS bytea[]),
+                  CAST(:signature AS text[]), CAST(:status AS text[]), CAST(:error AS text[]))
       RETURNING id, status, tenant_id
     ), deferred AS ({queue.DEFER_PROMOTE})
     SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids FROM appended
@@ -147,24 +148,22 @@ DELETE_OLD = sa.text(
 
 
 async def append(
-    connection: AsyncConnection,
-    deliveries: Sequence[Delivery],
-    over_share: Sequence[str] = (),
-    source: str = WEBHOOK,
+    connection: AsyncConnection, deliveries: Sequence[Delivery], over_share: Sequence[str] = ()
 ) -> list[int]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
     Those of the tenants `over_share` have a job of their own, which runs when no other's waits; the bulk import's last.
-    Gives their inbox ids, in the order of `deliveries`.
+    Returns their inbox ids, in the order of `deliveries`.
     """
-    given = {**_columns(deliveries, Delivery), "over_share": over_share, "source": source, "is_bulk": source == BULK}
+    is_bulk = all(one.source == BULK for one in deliveries)
+    given = {**_columns(deliveries, Delivery), "over_share": over_share, "is_bulk": is_bulk}
     return list((await connection.execute(APPEND, given)).one().ids)
 
 
-async def holds(connection: AsyncConnection, delivery: Delivery, source: str) -> bool:
-    """Tell whether that source brought this very event of a ticket before, whatever became of it."""
-    known = {name: getattr(delivery, name) for name in ("tenant_id", "ticket_id", "payload")}
-    return (await connection.execute(HOLDS, {**known, "source": source})).first() is not None
+async def holds(connection: AsyncConnection, delivery: Delivery) -> bool:
+    """Return whether its source brought this very event of a ticket before, whatever became of it."""
+    known = {name: getattr(delivery, name) for name in ("source", "tenant_id", "ticket_id", "payload")}
+    return (await connection.execute(HOLDS, known)).first() is not None
 
 
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:

@@ -140,7 +140,7 @@ def _delivery(
     if error is None:
         try:
             origin = Origin.untraced(file.correlation_id(line.number))
-            delivery = deliveries.build_unsigned(line.payload, file.tenant_id, rules, origin)
+            delivery = deliveries.build_unsigned(inbox.BULK, line.payload, file.tenant_id, rules, origin)
             error = delivery.error
         except event.MalformedError as malformed:
             error = str(malformed)
@@ -178,7 +178,7 @@ async def append(
             if batch:
                 if tell_stuck:
                     await _make_way(connection, tell_stuck, interrupt)
-                await inbox.append(connection, batch, source=inbox.BULK)
+                await inbox.append(connection, batch)
                 tally.appended += len(batch)
             interrupt.raise_if_pressed()
 

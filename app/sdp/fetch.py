@@ -53,7 +53,7 @@ def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
     return times
 
 
-def delivery(fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
+def delivery(source: str, fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
     """Return the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
-    built = deliveries.build_unsigned(fetched.body, tenant_id, rules, fetched.origin)
+    built = deliveries.build_unsigned(source, fetched.body, tenant_id, rules, fetched.origin)
     return msgspec.structs.replace(built, ticket_id=built.ticket_id or fetched.times.id)

@@ -161,8 +161,8 @@ class TenantRun:
 
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""
-        delivery = fetch.delivery(fetched, self._tenant_id, self._rules)
-        if await inbox.holds(self._connection, delivery, self._plan.source):
+        delivery = fetch.delivery(self._plan.source, fetched, self._tenant_id, self._rules)
+        if await inbox.holds(self._connection, delivery):
             self.summary.already_there += 1
             return
         inbox_id = None if self._plan.is_dry else await self._write(delivery, fetched)
@@ -171,14 +171,12 @@ class TenantRun:
         else:
             self.summary.appended += 1
         if inbox_id:
-            _log(delivery, inbox_id, self._plan.source)
+            _log(delivery, inbox_id)
 
     async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
         """Write it, and the job that promotes it after what webhooks brought."""
         since = time.time_ns()
-        [inbox_id] = await inbox.append(
-            self._connection, [delivery], over_share=[self._tenant_id], source=self._plan.source
-        )
+        [inbox_id] = await inbox.append(self._connection, [delivery], over_share=[self._tenant_id])
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
         position = tracing.position_below(fetched.origin.position.context)
         tracing.record(
@@ -197,7 +195,7 @@ def _is_later(milliseconds: int | None, stored: int | None) -> bool:
     return (milliseconds - milliseconds % SECOND if stored % SECOND == 0 else milliseconds) > stored
 
 
-def _log(delivery: Delivery, inbox_id: int, source: str) -> None:
+def _log(delivery: Delivery, inbox_id: int) -> None:
     trace_id, span_id = tracing.ids_of(delivery.traceparent)
     logs.log(
         _logger,
@@ -209,7 +207,7 @@ def _log(delivery: Delivery, inbox_id: int, source: str) -> None:
         tenant_id=delivery.tenant_id,
         ticket_id=delivery.ticket_id,
         inbox_id=inbox_id,
-        source=source,
+        source=delivery.source,
         status=delivery.status,
         error=delivery.error,
     )

@@ -13,13 +13,14 @@ from app import correlation, event
 from app.server.connection import Connection
 from app.server.refusal_log import RefusalLog
 from app.settings import Settings
-from app.webhook import PATH, problems, request_record
+from app.webhook import problems, request_record
 from app.webhook.admission import Admission
+from app.webhook.kinds import KINDS
 from app.webhook.problems import Refusal
 from otel import metrics
 
 REFUSAL = Refusal(503, problems.FULL)
-_PATHS = {PATH.encode(): PATH}  # of webhooks
+_PATHS = {kind.path.encode(): kind.path for kind in KINDS}
 _refusal_log = RefusalLog()  # of this process
 
 
@@ -80,7 +81,7 @@ class SheddingProtocol(Connection):
         stays = self.parser.should_keep_alive()
         path = _PATHS[self.url]
         if _refusal_log.count(tenant_id):
-            record = request_record.begin(path, dict(reversed(self.headers)))
+            record = request_record.begin(path, request_record.first_of_each(self.headers))
             record.tenant_id, record.kind, record.error = tenant_id[:100], REFUSAL.kind, REFUSAL.cause
             self._send(record.origin.correlation_id, stays=stays)
             request_record.end(record, REFUSAL.status)

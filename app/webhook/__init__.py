@@ -1,6 +1,6 @@
 """How is a resolved ticket's webhook verified, committed and answered?
 
-Doors: `admission`, `dependencies`, `endpoint`, `openapi`, `problems`, `request_record`, `signature`.
+Doors: `admission`, `dependencies`, `endpoint`, `kinds`, `openapi`, `problems`, `request_record`, `signature`.
 """
 
 PATH = "/webhook/servicedesk/resolved-ticket"

@@ -1,4 +1,4 @@
-"""POST /webhook/servicedesk/resolved-ticket: verify, append, 202. Reads top to bottom like the contract.
+"""How is a webhook answered? Verify, append, 202: `accept` reads top to bottom like the contract.
 
 An ASGI handler within Litestar's routing: in a profile, what Litestar does for a handler with arguments and a return
 value took about as long as all that is done here (docs/decisions/0018).
@@ -11,13 +11,15 @@ from typing import Literal
 
 import msgspec
 from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
 from litestar.types import HTTPScope, Receive, Send
 
 from app import correlation, event
 from app import delivery as deliveries
-from app.webhook import PATH, problems, request_record, signature
+from app.webhook import problems, request_record, signature
 from app.webhook.dependencies import Dependencies
 from app.webhook.group_commit import GroupCommit, QueueFullError
+from app.webhook.kinds import Kind
 from app.webhook.problems import Refusal
 from app.webhook.request_record import RequestRecord
 from app.webhook.tenant_rate import TenantRate
@@ -55,14 +57,23 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str
 
 
-@asgi(PATH, copy_scope=False)
-async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> None:
-    """Take in one resolved ticket."""
-    headers = dict(reversed(list(scope["headers"])))
-    record = request_record.begin(PATH, headers)
+def route(kind: Kind) -> ASGIRouteHandler:
+    """Return the handler that takes in webhooks of a kind."""
+
+    @asgi(kind.path, copy_scope=False)
+    async def take_in(scope: HTTPScope, receive: Receive, send: Send) -> None:
+        await answer(kind, scope, receive, send)
+
+    return take_in
+
+
+async def answer(kind: Kind, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    """Answer one webhook."""
+    headers = request_record.first_of_each(scope["headers"])
+    record = request_record.begin(kind.path, headers)
     dependencies: Dependencies = scope["litestar_app"].state.dependencies
     try:
-        await accept(Request(scope, receive, headers), dependencies, record)
+        await accept(kind, Request(scope, receive, headers), dependencies, record)
     except Refusal as refusal:
         await refuse(refusal, record, send)
     except Exception as error:  # noqa: BLE001  (whatever it is: the log has it, and the answer never)
@@ -80,9 +91,9 @@ async def resolved_ticket(scope: HTTPScope, receive: Receive, send: Send) -> Non
 async def refuse(refusal: Refusal, record: RequestRecord, send: Send) -> None:
     """Answer a webhook that is refused, and record why."""
     record.kind, record.error = refusal.kind, refusal.cause
-    answer = problems.answer(refusal, record.origin.correlation_id)
-    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
-    await respond(answer.status, headers, answer.body, record, send)
+    answered = problems.answer(refusal, record.origin.correlation_id)
+    headers = [(name.lower().encode(), value.encode()) for name, value in answered.headers.items()]
+    await respond(answered.status, headers, answered.body, record, send)
 
 
 async def respond(
@@ -94,7 +105,7 @@ async def respond(
     request_record.end(record, status)
 
 
-async def accept(request: Request, dependencies: Dependencies, record: RequestRecord) -> None:
+async def accept(kind: Kind, request: Request, dependencies: Dependencies, record: RequestRecord) -> None:
     """Commit the event and its job, and note in `record` what becomes known. Raises Refusal."""
     require_post(request.scope["method"])
     require_json(request.header(b"content-type"))
@@ -104,9 +115,9 @@ async def accept(request: Request, dependencies: Dependencies, record: RequestRe
     signed = verify(request, dependencies, tenant_id, body)
     record.is_verified = True
     require_allowance(dependencies.rate, tenant_id)
-    parsed = event.check(body, dependencies.rules)
+    parsed = kind.check(body, dependencies.rules)
     record.ticket_id = parsed.ticket_id
-    delivery = deliveries.build(body, parsed, tenant_id, record.origin, signed)
+    delivery = deliveries.build(kind.source, body, parsed, tenant_id, record.origin, signed)
     record.inbox_id = await append(dependencies.commits, delivery, record.origin)
     if parsed.broken:
         raise Refusal(422, f"The event breaks its schema: {parsed.error}.", errors=parsed.broken)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from litestar import Litestar, MediaType, get, post
@@ -24,9 +24,10 @@ from litestar.openapi.spec import (
 )
 
 from app import correlation
-from app.event import BrokenRule, flat, native
-from app.webhook import PATH, problems, signature
+from app.event import BrokenRule
+from app.webhook import problems, signature
 from app.webhook.endpoint import Accepted
+from app.webhook.kinds import KINDS, Form, Kind
 
 _ERRORS = (BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
 _TEXT = Schema(type=OpenAPIType.STRING)
@@ -71,14 +72,16 @@ REFUSALS = {status: refusal(status, when) for status, when in _WHEN.items()}
 
 @dataclass
 class WebhookOperation(Operation):
-    """The webhook's operation: the body that the handler verifies as bytes, and every header."""
+    """A webhook's operation: the body that the handler verifies as bytes, and every header."""
+
+    kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
-        self.summary = "Take in one resolved ticket"
+        self.summary = self.kind.summary
         self.description = "Verifies the signature, commits the raw event with the job that promotes it, answers 202."
         self.request_body = RequestBody(
             required=True,
-            content={"application/json": OpenAPIMediaType(schema=_payload_schema(), examples=_payload_examples())},
+            content={"application/json": _payload(self.kind.forms)},
         )
         self.parameters = _parameters()
         for status, response in (self.responses or {}).items():
@@ -87,20 +90,14 @@ class WebhookOperation(Operation):
         accepted.examples = _example({"status": "accepted", "correlation_id": "c0ffee"})
 
 
-@post(PATH, status_code=202, operation_class=WebhookOperation, responses=REFUSALS, sync_to_thread=False)
-def _documented() -> Accepted:
-    """Stand for the webhook in the document; Litestar describes no ASGI handler."""
-    raise AssertionError("it is described and never called")
-
-
 def document(others: Sequence[HTTPRouteHandler]) -> bytes:
-    """Give the OpenAPI document, as JSON, of the webhook and of `others`."""
+    """Return the OpenAPI document, as JSON, of the webhooks and of `others`."""
     config = OpenAPIConfig(
         title="ticket-inbox",
         version=version("ticket-inbox"),
         description="ServiceDesk Plus says “this ticket is resolved”; ticket-inbox never loses it.",
     )
-    described = Litestar([_documented, *others], openapi_config=config, logging_config=None)
+    described = Litestar([*map(_documented, KINDS), *others], openapi_config=config, logging_config=None)
     return msgspec.json.encode(described.openapi_schema.to_schema())
 
 
@@ -140,28 +137,38 @@ def _headers(status: str) -> dict[str, OpenAPIHeader]:
     return headers
 
 
+def _documented(kind: Kind) -> HTTPRouteHandler:
+    """Return a handler that stands for a webhook in the document: Litestar describes no ASGI handler."""
+    operation = type("Operation", (WebhookOperation,), {"kind": kind})
+
+    @post(kind.path, status_code=202, operation_class=operation, responses=REFUSALS, sync_to_thread=False)
+    def take_in() -> Accepted:
+        raise AssertionError("it is described and never called")
+
+    return take_in
+
+
 def _example(value: dict[str, Any]) -> dict[str, Example | Reference]:
     return {"example": Example(value=value)}
 
 
-def _payload_examples() -> dict[str, Example | Reference]:
-    native_one = Example(summary="A request of ServiceDesk Plus' API V3, as it is", value=native.EXAMPLE)
-    return {"example": Example(summary="The members alone", value=flat.EXAMPLE), "native": native_one}
+def _payload(forms: Sequence[Form]) -> OpenAPIMediaType:
+    """Return the schemas of a payload's forms as msgspec describes them, in Litestar's words, and their examples."""
+    described, components = msgspec.json.schema_components([one.payload for one in forms], ref_template="{name}")
+    schemas = [_schema(one, components) for one in described]
+    members = {name: schema for one in schemas for name, schema in (one.properties or {}).items()}
+    whole = Schema(type=OpenAPIType.OBJECT, properties=members, required=["tenant_id"], any_of=schemas)
+    named = zip(("example", "native"), forms, strict=False)
+    examples: dict[str, Example | Reference] = {
+        name: Example(summary=form.summary, value=form.example) for name, form in named
+    }
+    return OpenAPIMediaType(schema=whole, examples=examples)
 
 
-def _payload_schema() -> Schema:
-    """Give the schemas of both payloads as msgspec tells them, in Litestar's words."""
-    kinds = [flat.ResolvedTicketPayload, native.NativePayload]
-    told, components = msgspec.json.schema_components(kinds, ref_template="{name}")
-    forms = [_schema(one, components) for one in told]
-    members = {name: schema for form in forms for name, schema in (form.properties or {}).items()}
-    return Schema(type=OpenAPIType.OBJECT, properties=members, required=["tenant_id"], any_of=forms)
-
-
-def _schema(told: dict[str, Any], components: dict[str, Any]) -> Schema:
-    told = components[told["$ref"]] if "$ref" in told else told
+def _schema(described: dict[str, Any], components: dict[str, Any]) -> Schema:
+    described = components[described["$ref"]] if "$ref" in described else described
     names = {"minLength": "min_length", "maxLength": "max_length", "anyOf": "any_of"}
-    members = {names.get(name, name): value for name, value in told.items()}
+    members = {names.get(name, name): value for name, value in described.items()}
     if "properties" in members:
         members["properties"] = {name: _schema(value, components) for name, value in members["properties"].items()}
     if "items" in members:

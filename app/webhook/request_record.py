@@ -3,6 +3,7 @@
 import functools
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -28,6 +29,11 @@ class RequestRecord(msgspec.Struct):
     is_verified: bool = False
     kind: str | None = None  # of the refusal
     error: BaseException | str | None = None
+
+
+def first_of_each(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the first header of each name, which is in lower case."""
+    return dict(reversed(list(headers)))
 
 
 def begin(path: str, headers: dict[bytes, bytes]) -> RequestRecord:

@@ -30,7 +30,7 @@ def test_500_has_no_traceback_and_the_log_has(
     [line] = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "webhook_answered" in line]
     assert (line["level"], line["status"], line["correlation_id"]) == ("error", 500, "kept")
     assert line["error"].startswith("AttributeError: 'NoneType' object")
-    assert "in resolved_ticket" in line["traceback"]
+    assert "in answer" in line["traceback"]
 
 
 def test_serving_on_a_port_that_is_taken_is_one_line(environment: dict[str, str]) -> None:
