@@ -1,15 +1,19 @@
 """How does Alembic reach the database, and which tables are its own?"""
 
+import importlib
+import pkgutil
+
 import psycopg
 import sqlalchemy as sa
 from alembic import context
 from sqlalchemy.pool import NullPool
 
+import db
 from app import settings
-from db import inbox, metadata, schema, sdp, tenants, ticket_history
+from db import metadata, schema
 
-TABLES = (inbox.inbox, ticket_history.ticket_history, tenants.tenant_configs, sdp.sdp_configs, sdp.sdp_cursors)
-OURS = {table.name for table in TABLES}
+for module in pkgutil.iter_modules(db.__path__):
+    importlib.import_module(f"db.{module.name}")  # a table is known once its module is imported
 
 
 def main() -> None:
@@ -40,7 +44,7 @@ def migrate(connection: sa.Connection) -> None:
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Keep autogenerate and `alembic check` away from Procrastinate's tables."""
-    return kind != "table" or name in OURS
+    return kind != "table" or name in metadata.tables
 
 
 main()
