@@ -30,8 +30,8 @@ TABLES = {
     "sdp_configs": {WORKER: f"SELECT {_of(Config)}"},
     "sdp_cursors": {WORKER: f"SELECT, INSERT (tenant_id, {_of(Cursor)[1:]}, UPDATE {_of(Cursor)}"},
     "inbox": {
-        APP: f"INSERT {_of(Delivery)}, INSERT (source), SELECT (id, tenant_id, status, received_at)",
-        WORKER: f"INSERT {_of(Delivery)}, INSERT (source), SELECT {_of(ClaimedRow)}, DELETE, "
+        APP: f"INSERT {_of(Delivery)}, SELECT (id, tenant_id, status, received_at)",
+        WORKER: f"INSERT {_of(Delivery)}, SELECT {_of(ClaimedRow)}, DELETE, "
         "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
     },
     "ticket_history": {

@@ -146,6 +146,24 @@ def test_the_threat_model_names_tests_that_exist() -> None:
             assert f"def {name}(" in code, name
 
 
+def test_what_a_kind_of_webhook_touches_is_listed() -> None:
+    """Eight places, each of which exists, and each room of app has its line."""
+    walk = (ROOT / "docs/walk.md").read_text()
+    places = re.findall(r"^\| `([\w./]+)` \|", walk.partition("## To add a kind of webhook")[2], re.MULTILINE)
+    assert len(places) == 8
+    assert all((ROOT / place).exists() for place in places)
+    rooms = {path.parent.name for path in (ROOT / "app").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `app/(\w+)/` \|", walk, re.MULTILINE)) == rooms
+
+
+def test_the_walk_names_every_module() -> None:
+    walk = (ROOT / "docs/walk.md").read_text()
+    for room in ("app", "jobs", "otel"):
+        for path in (ROOT / room).rglob("*.py"):
+            name = path.relative_to(ROOT).as_posix()
+            assert name in walk or path.name in ("__init__.py", "__main__.py"), name
+
+
 def test_the_sql_in_operations_runs(server: Server, module_database: Database) -> None:
     """On a database at head; what it shows depends on the day."""
     assert server.client.get("/health/live").is_success
