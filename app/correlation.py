@@ -15,9 +15,9 @@ Headers = Iterable[tuple[bytes, bytes]]  # names in lower case
 _VALID = re.compile(rb"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 
-def kept_or_new(given: bytes | None) -> str:
+def kept_or_new(value: bytes | None) -> str:
     """Return the correlation id that a request came with where it is valid, else a new one."""
-    return given.decode() if given and _VALID.fullmatch(given) else new()
+    return value.decode() if value and _VALID.fullmatch(value) else new()
 
 
 def new() -> str:

@@ -27,7 +27,7 @@ def build(
 ) -> inbox.Delivery:
     """Return the delivery of `body`, byte for byte; it is `rejected` with its reasons where it breaks a rule.
 
-    `source` says what brought it. `signature` is the header that verified it, "" where nobody signed it.
+    `source` says what brought it. `signature` is the header that verified it, "" for an event that no webhook brought.
     """
     return inbox.Delivery(
         source=source,

@@ -1,8 +1,8 @@
-"""What does HTML say? Text with paragraphs, lists and links that can be read; no scripts, no styles.
+"""What is the text of a piece of HTML? Paragraphs, lists and links that can be read; no scripts, no styles.
 
-resiliparse, on lexbor's parser in C, takes 0.1 s for a mail thread of 2 MB, however deep its quotes are nested, and
-we as long again twice over to keep it from what costs much more than its length (below);
-inscriptis took 0.7 s and lost what lay too deep, html-to-markdown 0.3 to 2 s (docs/decisions/0027).
+resiliparse, on lexbor's parser in C, takes 0.1 s for a mail thread of 2 MB, however deep its quotes are nested; what
+keeps it from tags that cost it more than their length (below) takes another 0.2 s. inscriptis took 0.7 s and lost what
+lay too deep, html-to-markdown 0.3 to 2 s (docs/decisions/0027).
 """
 
 import re
@@ -17,10 +17,10 @@ DEEPEST = 10  # lists in lists; resiliparse indents each line by its depth, so t
 
 
 def text_of(html: str) -> str:
-    """Give the text of `html`; what holds no markup is text already, and its line ends stay."""
+    """Return the text of `html`; a text without markup keeps its line ends, and only loses blanks around it."""
     if not _MARKUP.search(html):
         return html.strip()
-    from resiliparse.extract.html2text import extract_plain_text  # noqa: PLC0415  (who reads no HTML needs no parser)
+    from resiliparse.extract.html2text import extract_plain_text  # noqa: PLC0415  (only HTML needs it)
 
     text = extract_plain_text(_flattened(html), links=True, preserve_formatting=True)
     # A regular expression for blanks at a line's end would look at each of a million blanks within one a million times.
@@ -28,7 +28,7 @@ def text_of(html: str) -> str:
 
 
 def _flattened(html: str) -> str:
-    """Give HTML of the same text, without what would take a parser, or its text's reader, much more than its length.
+    """Return HTML of the same text, without tags whose cost to the parser grows faster than their number.
 
     A parser opens each <b> that was left open again in every paragraph, as the standard has it
     (https://html.spec.whatwg.org/multipage/parsing.html#reconstruct-the-active-formatting-elements): 110 KB took 50 s.

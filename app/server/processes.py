@@ -1,6 +1,6 @@
-"""How is the server run in several processes? uvicorn's supervisor starts them, and anew the one that dies.
+"""How do several processes serve? uvicorn's supervisor starts them, and starts a new one for each that dies.
 
-The process that supervises answers no webhook, and imports nothing that does.
+The supervising process answers no webhook, and imports nothing that does.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from otel import logs
 # A process that does not answer for so long is killed; half a second of processor time passes before it can.
 SILENT_SECONDS = 20
 LATE_SECONDS = 5.0  # past SHUTDOWN_TIMEOUT_SECONDS: what a process may take to say goodbye, before it is killed
-# A terminal sends these to all processes at once. Only this one heeds them, and passes on SIGTERM.
+# A terminal sends these to all processes at once. Only this one obeys them, and sends SIGTERM to the others.
 OURS_ALONE = {signal.SIGINT, signal.SIGHUP}
 _logger = logging.getLogger("ticket_inbox.server")
 
@@ -41,7 +41,7 @@ def serve(settings: Settings, processes: int) -> None:
 
     Raises ListenError or NoDirectoryError.
     """
-    from otel import metrics  # noqa: PLC0415  (a process that cannot import it is to say so: see ChildConfig)
+    from otel import metrics  # noqa: PLC0415  (a child that cannot import it logs so: see ChildConfig)
 
     logs.configure(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
@@ -54,11 +54,11 @@ def serve(settings: Settings, processes: int) -> None:
             raise NoDirectoryError(f"the processes need a directory to count in: {error}; set TMPDIR") from None
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        sys.exit(1)  # the process has said why
+        sys.exit(1)  # the process has logged why
 
 
 class ChildConfig(uvicorn.Config):
-    """uvicorn's, which each process loads when it was started."""
+    """uvicorn's, which each process loads at its start."""
 
     @classmethod
     def of(cls, settings: Settings, processes: int) -> Self:
@@ -84,7 +84,7 @@ class ChildConfig(uvicorn.Config):
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's, which also tells in our log what happens, and waits for nobody for ever."""
+    """uvicorn's, which also logs what happens, and does not wait for a process for ever."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
@@ -103,12 +103,12 @@ class Supervisor(Multiprocess):
         super().keep_subprocess_alive()
         for old, new in zip(before, self.processes, strict=True):
             if old is not new:
-                told = {"process_id": old.pid, "exit_code": old.exitcode}
-                logs.log(_logger, logging.WARNING, "process_restarted", **told)
-        self._tell_listening()
+                fields = {"process_id": old.pid, "exit_code": old.exitcode}
+                logs.log(_logger, logging.WARNING, "process_restarted", **fields)
+        self._log_listening()
 
     def join_all(self) -> None:
-        """Wait until all have ended; kill who does not in time, or at a second Ctrl-C."""
+        """Wait until all have ended; kill those that do not in time, or all at a second Ctrl-C."""
         ends = time.monotonic() + (self.config.timeout_graceful_shutdown or 0) + LATE_SECONDS
         while any(process.exitcode is None for process in self.processes):
             if time.monotonic() > ends or _blocked():
@@ -118,25 +118,25 @@ class Supervisor(Multiprocess):
             process.kill()
             process.join()
 
-    def _tell_listening(self) -> None:
-        """Say so once, when every process takes webhooks."""
+    def _log_listening(self) -> None:
+        """Log it once, when every process takes webhooks."""
         if self._listening or self.should_exit.is_set():
             return
         if all(process.is_ready(SILENT_SECONDS) for process in self.processes):
             self._listening = True
             port = self.sockets[0].getsockname()[1]
-            told = {"host": self.config.host, "port": port, "processes": len(self.processes)}
-            logs.log(_logger, logging.INFO, "listening", **told)
+            fields = {"host": self.config.host, "port": port, "processes": len(self.processes)}
+            logs.log(_logger, logging.INFO, "listening", **fields)
 
 
 def _blocked() -> list[int]:
-    """Take those signals that came for us alone."""
+    """Return those signals of OURS_ALONE that came, and clear them."""
     return [signal.sigwait({number}) for number in signal.sigpending() & OURS_ALONE]
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101  (somebody has started us)
+    assert parent is not None  # noqa: S101  (the supervisor started this process)
     parent.join()
     from otel import metrics  # noqa: PLC0415
 

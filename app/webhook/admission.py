@@ -30,7 +30,7 @@ class AdaptiveLimit:
         return self._rows
 
     def note_crowd(self) -> None:
-        """Note that somebody came while the limit was reached."""
+        """Note that a webhook came while the limit was reached."""
         self._crowd_came = True
 
     def learn(self, rows: int, waited: float, now: float) -> None:
@@ -72,7 +72,7 @@ class Admission:
         """Return whether one more of the tenant's, of `size` bytes, may wait.
 
         Past the limit, up to twice of it, only a tenant that holds less than its share: one that filled the limit
-        while nobody else was there must not keep the others out.
+        while no other was there must not keep the others out.
         """
         if self._bytes + size > self._most_bytes:
             return False

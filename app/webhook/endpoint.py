@@ -80,12 +80,12 @@ async def answer(kind: Kind, scope: HTTPScope, receive: Receive, send: Send) -> 
         await refuse(problems.unforeseen(error), record, send)
     else:
         body = _encode(Accepted(correlation_id=record.origin.correlation_id))
-        told = [
+        sent = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (correlation.HEADER_BYTES, record.origin.correlation_id.encode()),
         ]
-        await respond(202, told, body, record, send)
+        await respond(202, sent, body, record, send)
 
 
 async def refuse(refusal: Refusal, record: RequestRecord, send: Send) -> None:
@@ -191,7 +191,7 @@ def verify(request: Request, dependencies: Dependencies, tenant_id: str, body: b
 
 
 def require_allowance(rate: TenantRate, tenant_id: str) -> None:
-    """Refuse what a tenant sends beyond its rate: after it is verified, so that nobody spends another's."""
+    """Refuse what a tenant sends beyond its rate: after it is verified, so that no sender spends another tenant's."""
     if seconds := rate.spend(tenant_id, time.monotonic()):
         raise Refusal(429, "This tenant sends more than it may (TENANT_RATE); send it again.", retry_after=seconds)
 

@@ -20,7 +20,7 @@ _logger = logging.getLogger("ticket_inbox.tenants")
 
 
 class Keyring:
-    """The tenants' secrets in memory. Always gives two of them, so that every tenant costs the same HMAC work."""
+    """The tenants' secrets in memory. It always returns two, so that every tenant costs the same HMAC work."""
 
     def __init__(self, engine: AsyncEngine, secrets: tenants.Secrets) -> None:
         self._engine = engine
@@ -34,12 +34,12 @@ class Keyring:
         self.loaded = False
 
     def secrets_of(self, tenant_id: str) -> tuple[bytes, bytes]:
-        """Give the tenant's newest secret and the one before it; a decoy for one that is missing or unreadable."""
+        """Return the tenant's newest secret and the one before it; a decoy for each that is missing or unreadable."""
         return self._known.get(tenant_id, (self._decoy, self._decoy))
 
     @contextlib.asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Read the tenants, then again and again until the block ends; waits for the first reading, not for ever."""
+        """Read the tenants once a second until the block ends; wait for the first reading, for READ_TIMEOUT at most."""
         first = asyncio.Event()
         async with background.running(self._keep_fresh(first)):
             with contextlib.suppress(TimeoutError):
@@ -53,14 +53,14 @@ class Keyring:
             try:
                 async with asyncio.timeout(READ_TIMEOUT):
                     await self.refresh()
-                self._tell(None)
-            except Exception as error:  # noqa: BLE001  (whatever it is: who stops reading goes on with old secrets for ever)
-                self._tell(database.reason(error))
+                self._log_change(None)
+            except Exception as error:  # noqa: BLE001  (whatever it is: a reader that stops keeps old secrets for ever)
+                self._log_change(database.reason(error))
             first.set()
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:
-        """Read every enabled tenant. Raises a database error, and then keeps what it had."""
+        """Read every enabled tenant. Raises a database error; the secrets then stay as they were."""
         now = time.monotonic()
         async with database.connection(self._engine) as connection:
             rows = await tenants.read_enabled(connection)
@@ -72,7 +72,7 @@ class Keyring:
         self.loaded = True
 
     def _decrypt(self, row: tenants.EncryptedSecrets) -> Iterator[tuple[str, bytes]]:
-        """Give those of a tenant's secrets that can be read, each with its encrypted text."""
+        """Yield those of a tenant's secrets that can be read, each with its encrypted text."""
         for text in _texts(row):
             with contextlib.suppress(tenants.UnreadableSecretError):
                 # Decrypting costs 30 µs and the texts seldom change.
@@ -83,7 +83,7 @@ class Keyring:
         return newest or self._decoy, previous or self._decoy
 
     def _end_graces(self) -> None:
-        """Forget secrets whose grace is over, also where Postgres is away and cannot say so."""
+        """Forget secrets whose grace is over, also while Postgres is away."""
         now = time.monotonic()
         for tenant_id in [tenant_id for tenant_id, ends in self._ends.items() if ends <= now]:
             self._known[tenant_id] = (self._known[tenant_id][0], self._decoy)
@@ -97,8 +97,8 @@ class Keyring:
             logs.log(_logger, logging.ERROR, "tenant_unreadable", tenant_id=tenant_id, error=error)
         self.unreadable = unreadable
 
-    def _tell(self, trouble: str | None) -> None:
-        """Log that reading begins to fail or works again, not every time that it does."""
+    def _log_change(self, trouble: str | None) -> None:
+        """Log when reading begins to fail, and when it works again; not each failure."""
         if trouble and not self._trouble:
             logs.log(_logger, logging.WARNING, "tenants_not_read", error=trouble)
         elif self._trouble and not trouble:

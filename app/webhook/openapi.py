@@ -1,4 +1,4 @@
-"""What does /schema say of the webhook beyond what the types say?"""
+"""What does /schema say of the webhooks beyond what their types say?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ def document(others: Sequence[HTTPRouteHandler]) -> bytes:
 
 @get(["/schema", "/schema/openapi.json"], media_type=MediaType.JSON, sync_to_thread=False)
 def schema(state: State) -> bytes:
-    """Give what this server's routes take and answer, as OpenAPI."""
+    """Answer with the OpenAPI document of this server's routes."""
     found: bytes = state.document
     return found
 

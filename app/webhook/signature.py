@@ -17,16 +17,16 @@ _BASE64 = re.compile(r"[0-9a-zA-Z+/]{43}=\Z", re.ASCII)
 
 
 def sign(secret: bytes, body: bytes) -> str:
-    """Give the header that signs `body`: `sha256=` and the HMAC-SHA256 in lower-case hexadecimal."""
+    """Return the header that signs `body`: `sha256=` and the HMAC-SHA256 in lower-case hexadecimal."""
     return _PREFIX + hmac.digest(secret, body, "sha256").hex()
 
 
 def verify(secrets: Iterable[bytes], body: bytes, header: str | None) -> bool:
-    """Tell whether one of `secrets` signed `body`.
+    """Return whether one of `secrets` signed `body`.
 
     The header may be hexadecimal of either case or standard base64, each with or without `sha256=`.
-    Every secret costs its HMAC whatever the header says and whether or not one matched before, so that the time
-    it takes tells nothing (https://github.com/standard-webhooks/standard-webhooks, "Verifying signatures").
+    Every secret costs its HMAC whatever the header says and whether or not one matched before, so that the time it
+    takes reveals nothing (https://github.com/standard-webhooks/standard-webhooks, "Verifying signatures").
     """
     given = _digest(header or "")
     matches = [hmac.compare_digest(hmac.digest(secret, body, "sha256"), given) for secret in secrets]
@@ -34,17 +34,17 @@ def verify(secrets: Iterable[bytes], body: bytes, header: str | None) -> bool:
 
 
 def timed(timestamp: bytes, body: bytes) -> bytes:
-    """Give what is signed where the sender's time is signed with the body."""
+    """Return the bytes that are signed where the sender's time is signed with the body."""
     return timestamp + b"." + body
 
 
 def is_fresh(timestamp: bytes, now: float, tolerance: int) -> bool:
-    """Tell whether `timestamp`, in whole seconds since 1970, is at most `tolerance` seconds away from `now`."""
+    """Return whether `timestamp`, in whole seconds since 1970, is at most `tolerance` seconds away from `now`."""
     return _SECONDS.match(timestamp) is not None and abs(int(timestamp) - now) <= tolerance
 
 
 def _digest(header: str) -> bytes:
-    """Give the 32 bytes that `header` spells, or none where it spells no digest."""
+    """Return the 32 bytes that `header` spells, or no byte where it spells no digest."""
     text = header.removeprefix(_PREFIX)
     if _HEX.match(text):
         return bytes.fromhex(text)

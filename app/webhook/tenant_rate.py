@@ -1,6 +1,6 @@
 """Does a tenant send more than it may? A token bucket for each, kept as the moment when it is full again."""
 
-BURST_SECONDS = 10  # of its rate that a tenant may send at once: who resolves a hundred tickets by one click
+BURST_SECONDS = 10  # of its rate that a tenant may send at once: a technician resolves a hundred tickets by one click
 
 ROUNDING = 1e-6  # seconds
 
@@ -14,7 +14,7 @@ class TenantRate:
         self._full_at: dict[str, float] = {}  # of tenants that verified, and only of them
 
     def spend(self, tenant_id: str, now: float) -> float:
-        """Take one webhook out of the tenant's bucket and give 0, or give the seconds until there is one."""
+        """Take one webhook out of the tenant's bucket and return 0, or return the seconds until there is one."""
         if not self._each:
             return 0
         full_at = max(self._full_at.get(tenant_id, now), now) + self._each
