@@ -142,10 +142,10 @@ def _documented(kind: Kind) -> HTTPRouteHandler:
     operation = type("Operation", (WebhookOperation,), {"kind": kind})
 
     @post(kind.path, status_code=202, operation_class=operation, responses=REFUSALS, sync_to_thread=False)
-    def take_in() -> Accepted:
+    def documented() -> Accepted:
         raise AssertionError("it is described and never called")
 
-    return take_in
+    return documented
 
 
 def _example(value: dict[str, Any]) -> dict[str, Example | Reference]:
