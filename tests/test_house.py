@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -81,7 +82,8 @@ def package_of(name: str) -> str | None:
     if name.partition(".")[0] in {*sys.stdlib_module_names, *ROOMS}:
         return None
     try:
-        spec = importlib.util.find_spec(name)
+        with warnings.catch_warnings(action="ignore"):  # of the packages above it, which this imports
+            spec = importlib.util.find_spec(name)
     except (ModuleNotFoundError, ValueError):  # it is no module, or one that has no spec
         spec = None
     if spec is None or spec.origin is None:
