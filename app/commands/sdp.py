@@ -27,7 +27,7 @@ WORDS = {
     "appended": "appended to the inbox",
     "rejected": "appended as rejected: they break a rule, see `ticket-inbox status`",
     "gone": "deleted, or opened again, meanwhile",
-    "failed": "could not be had",
+    "failed": "could not be fetched",
 }
 
 
