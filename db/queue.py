@@ -44,8 +44,8 @@ FROM (
 ) AS jobs
 """  # noqa: S608  (composed of constants)
 
-# A job attends to its rows if it waits for its turn or began less than two minutes ago. Other jobs do not count, such
-# as one scheduled for later, one in another queue, or one `doing` for minutes (a batch takes milliseconds).
+# A promote job attends to its rows if it is due within two minutes or began less than two minutes ago. Other jobs do
+# not count, such as one due in an hour, one in another queue, or one `doing` for minutes (a batch takes milliseconds).
 # Operators may defer jobs with any arguments, hence the path query and numeric.
 DEFER_UNATTENDED = sa.text(
     f"""
@@ -113,7 +113,7 @@ TAKE_OVER = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# No job waits for ever: however much other tenants send, some jobs of tenants over their share are raised each time.
+# No job waits for ever: however much other tenants send, each sweep raises some jobs of tenants over their share.
 RAISE_WAITING = sa.text(
     f"""
     UPDATE procrastinate_jobs SET priority = 0

@@ -21,7 +21,7 @@ SELECT string_agg(DISTINCT CAST(pg_get_userbyid(relowner) AS text), ', ') FROM p
 WHERE oid = ANY(CAST(%s AS regclass[])) AND NOT pg_has_role(relowner, 'USAGE')
 """
 
-# Names what lets a role see every tenant's tickets despite its own policy: roles that it is, or may become.
+# Returns the roles that see every tenant's tickets despite the role's own policy, and that it is or may become.
 SEE_ALL = """
 SELECT string_agg(CAST(wide.rolname AS text), ', ' ORDER BY wide.rolname)
 FROM pg_roles AS role, pg_roles AS wide, pg_class AS history

@@ -51,7 +51,7 @@ class Secrets:
             raise UnreadableSecretError from None
 
     def anew(self, encrypted: str) -> str | None:
-        """Return the text encrypted with the first key, or None if it is already. Raises UnreadableSecretError."""
+        """Return the text encrypted with the first key, or None if it is so already. Raises UnreadableSecretError."""
         try:
             self._first.decrypt(encrypted)
         except InvalidToken:
@@ -74,7 +74,7 @@ class EncryptedSecrets(msgspec.Struct, frozen=True):
 
 
 class TenantRow(msgspec.Struct, frozen=True):
-    """What `tenant list` shows; the times are ISO 8601, UTC."""
+    """A tenant as `tenant list` shows it; the times are ISO 8601, UTC."""
 
     tenant_id: str
     enabled: bool

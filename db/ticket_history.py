@@ -129,7 +129,7 @@ async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: 
 
 
 async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Standing]:
-    """Return the delivery whose values stand, for each of the tickets `keys` that is known."""
+    """Return, for each of the tickets `keys` that is known, the delivery whose values stand."""
     if not keys:
         return {}
     tenant_ids, ticket_ids = zip(*keys, strict=True)

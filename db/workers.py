@@ -34,8 +34,9 @@ RETURNING id
 """  # noqa: S608  (composed of constants)
 
 # A `doing` job is lost if its worker was forgotten (its row is gone) or is dead, or if its worker could not write the
-# end of this very try. If the promotion was committed after all, the next try finds nothing pending. Of jobs that may
-# wait only once, no second one is made to wait: it is aborted. MATERIALIZED, so that a row is locked before it changes.
+# end of this very try. If the promotion was committed after all, the next try finds nothing pending. A sweep or a prune
+# is aborted instead, and so is a job if another one with its queueing lock waits or is requeued here. MATERIALIZED, so
+# that a row is locked before it changes.
 REQUEUE_LOST = f"""
 WITH lost AS MATERIALIZED (
   SELECT id, task_name, queueing_lock FROM procrastinate_jobs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 settings = environment.load_or_exit()
 STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is retried
-# Seconds that the worker waits for a connection; then it is started again, on a new pool. See workers.SILENT_AFTER.
+# Seconds that the worker waits for a connection; then it is started again, on a new pool. workers.SILENT_AFTER is more.
 POOL_TIMEOUT = 3.0
 
 conninfo = database.conninfo(settings.database_url, "ticket-inbox worker")

@@ -16,7 +16,7 @@ from otel import logs
 
 SWEEP_ROWS = 10_000  # pending rows that one statement looks at, the oldest first
 WINDOW = 2_000  # ids in one commit of `prune`
-BREATH = 3  # the pause after each commit is this many times as long, so that webhooks have the disk most of the time
+BREATH = 3  # times a commit's duration is the pause after it, so that webhooks have the disk most of the time
 _logger = logging.getLogger("ticket_inbox.housekeeping")
 
 

@@ -1,4 +1,4 @@
-"""What happens around every job? A cancelled one is aborted; one with wrong arguments logs and keeps the reason."""
+"""What happens around every job? A cancelled job is aborted; wrong arguments are logged, and written into the job."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ async def write_outcome(context: JobContext, outcome: str) -> None:
 
 
 def is_not_logged_yet(record: logging.LogRecord) -> bool:
-    """Return False for Procrastinate's line, with a traceback, about what `refuse_wrong_arguments` logged already."""
+    """Return False for what Procrastinate logs, with a traceback, after `refuse_wrong_arguments` has logged it."""
     return not (record.exc_info and isinstance(record.exc_info[1], WrongArgumentsError))
 
 

@@ -55,7 +55,7 @@ async def promote_batch(
 
     With a `cursor` it also takes over the rows of other jobs, up to the size of one job; but not in a job that is
     retried, which may itself be what fails. A row that cannot be promoted is `failed` with its reason, alone. Raises
-    the errors of Postgres that no row's value causes; then nothing was changed.
+    those errors of Postgres that no value caused; then nothing was changed.
     """
     room = queue.JOB_ROWS - len(inbox_ids) if job.tries == 1 else 0
     with Batch(job) as batch:

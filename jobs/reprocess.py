@@ -27,7 +27,7 @@ _logger = logging.getLogger("ticket_inbox.reprocess")
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a job has come: it has done the ids up to `after_id` of those up to `last_id`, and found `rows` rows."""
+    """How far a job has come: the ids up to `after_id`, of those up to `last_id`, are done; `rows` rows were found."""
 
     after_id: int
     last_id: int
@@ -114,7 +114,7 @@ async def _start(selection: Selection) -> Progress:
 async def promote_chunk(
     engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
-    """Promote the next chunk of the selected rows; write into the job, and return, how far it has come. One commit."""
+    """Promote the next chunk of the selected rows, and write the job's progress in the same commit; return it."""
     job = Job(job_id, task=queue.REPROCESS)
     until_id = _window(selection, progress)
     with Batch(job) as batch:
@@ -135,7 +135,7 @@ async def promote_chunk(
 async def count_chunk(
     engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
-    """Count the selected rows of the next window; write into the job, and return, how far it has come."""
+    """Count the selected rows of the next window, and write the job's progress; return it."""
     until_id = _window(selection, progress)
     async with database.connection(engine) as connection:
         count = await inbox.count_selected(connection, selection, progress.after_id, until_id)

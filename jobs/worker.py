@@ -88,7 +88,7 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
 
 
 def _shorten(record: logging.LogRecord) -> bool:
-    """Replace a line about an error of Postgres by one without the traceback; keep every record."""
+    """Shorten a record about an error of Postgres to one line, without the traceback; let every record pass."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, FAULTS):
         record.msg, record.args, record.exc_info = "postgres_failed", (), None

@@ -93,7 +93,7 @@ def _chunks(lines: list[str]) -> Iterator[str]:
 
 
 class OncePerMinute(logging.Filter):
-    """Passes one line a minute of OpenTelemetry's warnings that an export failed, which it repeats at every try."""
+    """Lets one of OpenTelemetry's warnings about failed exports pass per minute, as one line: each try warns again."""
 
     def __init__(self) -> None:
         super().__init__()

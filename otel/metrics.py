@@ -21,10 +21,10 @@ from otel.tracing import SpanPosition
 
 MOST_TENANTS = 100  # that have a label value of their own; the rest share OTHER
 OTHER = "other"
-STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges are left out instead of being old
+STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges are left out: old ones mislead
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # if set when prometheus_client is imported, that counts in files there
+SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # a directory; prometheus_client counts in its files if it is set at import
 
 # Names and attributes of the first two are OpenTelemetry's semantic conventions.
 REQUEST_DURATION = Histogram(

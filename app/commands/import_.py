@@ -1,4 +1,4 @@
-"""ticket-inbox import: how do tickets that were resolved before the first webhook get in?"""
+"""ticket-inbox import: how are tickets imported that were resolved before the first webhook?"""
 
 import contextlib
 import os

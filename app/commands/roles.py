@@ -67,7 +67,7 @@ def make(prefix: str) -> None:
 def reader(tenant_id: str, role: str, prefix: str) -> None:
     """Let the Postgres role ROLE read the tickets of TENANT, and of no other.
 
-    Run again with another tenant, ROLE reads that one instead. Locks ticket_history for a moment.
+    If you run it again with another tenant, ROLE reads that one instead. Locks ticket_history for a moment.
     """
     settings = environment.load_or_exit(secrets_key=True)
     with _errors_in_one_line():

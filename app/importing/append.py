@@ -1,7 +1,7 @@
 """How are the tickets of a file appended to the inbox? A batch at a time, behind the webhooks, and no line twice.
 
-The correlation id of each row names the file's bytes and the line. So the inbox itself says which lines it has,
-whichever process was killed, and on whatever machine the import goes on (docs/decisions/0028).
+The correlation id of each row has the file's fingerprint and the line's number. So the inbox itself says which lines it
+has, whichever process was killed, and on whatever machine the import goes on (docs/decisions/0028).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from db.inbox import Delivery
 DIGITS = 10  # of a line's number: all ids of a file have one length, and so sort together in every collation
 AHEAD = 40  # most jobs of imports that may wait behind those of webhooks: 20,000 rows, which take some seconds
 PAUSE = 0.05  # seconds until they are counted again
-STUCK = 30.0  # seconds in which they do not get fewer, after which that is reported, each time
+STUCK = 30.0  # seconds without fewer waiting jobs, after which the import reports that it is stuck, and again
 
 
 class UnknownTenantError(Exception):
@@ -39,8 +39,8 @@ class InterruptedImportError(Exception):
 class Interrupt:
     """Acts on Ctrl-C between statements: a cancelled statement may have committed, and would not be counted.
 
-    While a batch is read it acts at once, because a pipe may be silent. A second Ctrl-C acts at once, because Postgres
-    may be silent.
+    While a batch is read it acts at once, because a pipe may be silent. A second Ctrl-C does not wait for a statement
+    either, because Postgres may be silent.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ async def append(
     *,
     is_known: bool,
 ) -> None:
-    """Append each batch in one statement, which commits it with its job; of a file that `is_known`, what is not there.
+    """Append each batch in one statement, which commits it with its job; if the file `is_known`, only missing lines.
 
     With `on_stuck` it waits while promotion is behind; if promotion stays behind, `on_stuck` is called with the number
     of rows that wait. Raises InterruptedImportError.

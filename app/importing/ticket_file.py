@@ -90,7 +90,7 @@ def fingerprint(file: BufferedReader) -> str | None:
 
 
 def payloads(lines: Lines, form: str, tenant_id: str, limit: int) -> Iterator[Line]:
-    """Yield each line that is not blank, with its payload as the tenant's. Raises FileError."""
+    """Yield each line that is not blank, with its payload for the tenant. Raises FileError."""
     return _json_lines(lines, tenant_id) if form == JSONL else _csv_rows(lines, tenant_id, limit)
 
 

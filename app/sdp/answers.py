@@ -44,7 +44,7 @@ class ResponseStatus(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """Around every answer: its status is in an array in lists, and alone elsewhere."""
+    """The status in every answer: in an array if the answer is a list, else alone."""
 
     response_status: ResponseStatus | list[ResponseStatus] = []
 
@@ -122,7 +122,7 @@ def read(kind: type[Read], body: bytes | msgspec.Raw) -> Read:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SdpError(f"ServiceDesk Plus answered what we do not understand: {error}") from None
+        raise SdpError(f"ServiceDesk Plus answered in a shape that we do not know: {error}") from None
 
 
 def judge(answer: Answer) -> bytes:
@@ -139,7 +139,7 @@ def judge(answer: Answer) -> bytes:
         message = f"ServiceDesk Plus answered {answer.status}{why}"
         raise TransientError(message, retry_after(answer.headers))
     if envelope is None and answer.status < 300:  # noqa: PLR2004
-        raise TransientError(f"ServiceDesk Plus answered with {_kind(answer)} that is no JSON, or the half of one")
+        raise TransientError(f"ServiceDesk Plus answered with {_kind(answer)} that is no JSON, or only half of it")
     if is_unknown(answer) or answer.status == 403 or code == FORBIDDEN:  # noqa: PLR2004
         raise AccessError(f"ServiceDesk Plus does not let us in: it answered {answer.status}{why}")
     # A 404 without ServiceDesk Plus' status comes from a gateway or a wrong address: no ticket was deleted.

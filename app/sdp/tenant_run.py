@@ -92,7 +92,7 @@ class TenantRun:
         return True
 
     async def _retry_failing(self) -> bool:
-        """Fetch what earlier runs could not, last, as it may take all the time left; return False if the time is up."""
+        """Fetch what earlier runs could not, last, as it may take all the time; return False when that is up."""
         for ticket_id in [one for one in self.failing if one not in self._tried]:
             if time.monotonic() > self._deadline:
                 return False
@@ -101,7 +101,7 @@ class TenantRun:
         return True
 
     async def _stored(self, ticket_ids: Sequence[str]) -> dict[str, int]:
-        """Return when the tickets were resolved that ticket_history has, in milliseconds since 1970, by their id."""
+        """Return when those tickets that ticket_history has were resolved, in milliseconds since 1970, by their id."""
         keys = [(self._tenant_id, ticket_id) for ticket_id in ticket_ids]
         found = await ticket_history.standing(self._connection, keys)
         return {ticket_id: epoch.milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
@@ -191,7 +191,10 @@ class TenantRun:
 
 
 def _is_later(milliseconds: int | None, stored: int | None) -> bool:
-    """Return True if a time is later than the stored one, in whole seconds if that is: a webhook may have cut it."""
+    """Return True if `milliseconds` is later than `stored`, or if nothing is stored.
+
+    If `stored` is in whole seconds, only seconds are compared: a webhook may have cut the fraction of the same time.
+    """
     if stored is None or milliseconds is None:
         return stored is None
     return (milliseconds - milliseconds % SECOND if stored % SECOND == 0 else milliseconds) > stored
