@@ -34,7 +34,7 @@ CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 @click.option(
     "--since",
     type=Duration(days=CENTURY),
-    help="Instead of a file: the tickets updated in ServiceDesk Plus within this time, such as 2y.",
+    help="Instead of a file: how far back to import from ServiceDesk Plus, by last update, such as 2y.",
 )
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Unless the file's name says it.")
 @click.option(

@@ -114,11 +114,13 @@ def clear(tenant_id: str) -> None:
 
 
 @click.command()
-@click.option("--tenant", "tenant_id", metavar="ID", required=True, callback=checked_tenant_id, help="The tenant.")
+@click.option(
+    "--tenant", "tenant_id", metavar="ID", required=True, callback=checked_tenant_id, help="The tenant to reconcile."
+)
 @click.option(
     "--since",
     type=Duration(days=CENTURY),
-    help="Look at the tickets updated within this time, such as 2d, and leave the cursor where it is. "
+    help="How far back to look by the time of the last update, such as 2d; the cursor stays where it is. "
     "Without it, go on where the last run ended.",
 )
 @click.option("--dry-run", is_flag=True, help="Only ask: append nothing, and leave the cursor where it is.")
