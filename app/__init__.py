@@ -1,12 +1,12 @@
-"""The HTTP process: takes webhooks in, and the ticket-inbox command."""
+"""What is in this package? The HTTP process, which takes webhooks in, and the ticket-inbox command."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Let the litestar command find `create_app` here, imported only when it is asked for.
+    """Let the litestar command find `create_app` here; it is imported only when it is asked for.
 
-    It looks at the package first, and stumbles over some modules in it otherwise
+    The command looks at the package first, and otherwise fails on some of its modules
     (https://github.com/litestar-org/litestar/pull/4943).
     """
     if name == "create_app":

@@ -1,4 +1,4 @@
-"""What is done again and again beside the requests? Begun with the server, and ended with it."""
+"""How does a task run in the background? It is started with the block that needs it, and ended with it."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,13 @@ from typing import Any
 
 @contextlib.asynccontextmanager
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `work`, which has no end of its own, until the block ends."""
+    """Run `work`, which does not end by itself, until the block ends. Raises what `work` raised."""
     task = asyncio.create_task(work)
     try:
         yield
     finally:
         while not task.done():
-            # Once may not be enough: what it calls may lose a cancellation (python/cpython#86296).
+            # One cancellation may not be enough: what `work` calls may lose it (python/cpython#86296).
             task.cancel()
             await asyncio.wait({task}, timeout=1)
         if not task.cancelled():

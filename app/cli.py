@@ -1,4 +1,4 @@
-"""The ticket-inbox command. Imports what a command needs only when it runs, so that --help is instant."""
+"""Which commands does ticket-inbox have? Each imports what it needs only when it runs, so that --help is instant."""
 
 import os
 import sys
@@ -72,7 +72,7 @@ def serve(*, count: int) -> None:
         if count > 1:
             processes.serve(settings, count)
             return
-        from app.main import create_app  # noqa: PLC0415  (two seconds that a process which supervises others is spared)
+        from app.main import create_app  # noqa: PLC0415  (takes two seconds, and a supervisor does not need it)
 
         run.serve(create_app(settings), settings)
     except (ports.ListenError, processes.NoDirectoryError) as error:
@@ -84,7 +84,7 @@ def worker() -> None:
     """Promote inbox rows into ticket_history until SIGTERM, then finish the jobs in hand."""
     environment.load_or_exit(secrets_key=True)
     _check_telemetry()
-    # The same process goes on as the worker: this package never imports jobs.
+    # This process becomes the worker, because this package never imports jobs.
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
 
 
@@ -132,7 +132,7 @@ def send(
 ) -> None:
     """Sign a payload and post it: the reference sender.
 
-    A payload of another tenant, or of none, is sent as --tenant's; all else goes out byte for byte.
+    A payload of another tenant, or of none, is sent as --tenant's; any other is sent byte for byte.
     Exits 0 on 202; else 1, with a line that says why.
     """
     from app.commands import send  # noqa: PLC0415

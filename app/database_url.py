@@ -1,7 +1,7 @@
 """Is this a Postgres URL that both drivers read alike?
 
-They repeat in their errors what they cannot read. A password that holds an unescaped `@`, `/`, `?`, `#` or `%` becomes
-part of a host, a port or a parameter, and would be told to the log from there. So "@" may stand in one place alone.
+Their errors repeat what they cannot read. Part of a password with an unescaped `@`, `/`, `?`, `#` or `%` is taken for a
+host, a port or a parameter, and would be logged with the error. So "@" may stand in one place only.
 """
 
 import re
@@ -18,5 +18,5 @@ _URL = re.compile(
 
 
 def is_one(text: str) -> bool:
-    """Tell whether `text` is a URL as libpq writes it, with all that could be mistaken percent-encoded."""
+    """Return True if `text` is a URL as libpq writes it, with every ambiguous character percent-encoded."""
     return _URL.fullmatch(text) is not None

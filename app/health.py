@@ -1,4 +1,4 @@
-"""Is this process alive, can it take webhooks, and what has it counted?"""
+"""Is this process alive, can it take webhooks, and what has it counted? The routes /health/… and /metrics."""
 
 from typing import Any
 
@@ -34,9 +34,9 @@ async def ready(state: State) -> dict[str, str]:
 
 @get("/metrics", media_type=MediaType.TEXT, sync_to_thread=False)
 def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Give what is counted, as Prometheus reads it; with exemplars where it asks for OpenMetrics."""
+    """Answer with the metrics, as Prometheus reads them; with exemplars if it asks for OpenMetrics."""
     body, content_type = exposition(request.headers.get("accept", ""))
-    # Litestar says so of every text once more, and a content type that says it twice is none to Prometheus.
+    # Litestar adds the charset to every text, and Prometheus refuses a content type that has it twice.
     own = content_type.removesuffix("; charset=utf-8") if content_type.startswith("text/") else content_type
     return Response(body, media_type=own)
 

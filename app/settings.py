@@ -36,7 +36,7 @@ def _whole(what: str, ge: int, le: int) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every setting: its environment variable is its name in capitals, an empty one counts as unset."""
+    """Every setting. Its environment variable is its name in capitals; an empty one counts as unset."""
 
     database_url: Annotated[
         str,
@@ -74,9 +74,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
     max_connections: Annotated[
         int,
-        _whole("Most connections of one server process; one more makes who owes us longest go.", 10, 100_000),
+        _whole("Most connections of one server process; one more closes the one waited for longest.", 10, 100_000),
     ] = 2000
-    # The worst subject and description of that length that we could make up take 0.46 MB in a tsvector; it holds 1 MB.
+    # The worst subject and description of that length that we could construct take 0.46 MB of a tsvector's 1 MB.
     max_description_chars: Annotated[
         int,
         _whole(
@@ -132,7 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     worker_concurrency: Annotated[
         int,
-        # One alone can sleep through a wake-up until its next poll (docs/decisions/0006).
+        # With one alone, the worker can sleep through a wake-up until its next poll (docs/decisions/0006).
         _whole("Jobs that one worker runs at once.", 2, 100),
     ] = 2
     signed_timestamp_seconds: Annotated[
@@ -145,7 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0
     sdp_requests_per_minute: Annotated[
-        int, _whole("Most questions that one run asks a tenant's ServiceDesk Plus in a minute.", 1, 6000)
+        int, _whole("Most requests that one run sends to a tenant's ServiceDesk Plus in a minute.", 1, 6000)
     ] = 60
     shutdown_timeout_seconds: Annotated[
         int,
@@ -185,12 +185,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ".ticket-inbox"
 
     def __repr__(self) -> str:
-        """Name no value: the database's password and the key are among them."""
+        """Show no value: the database's password and the key are among them."""
         return "Settings(…)"
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings from `environ`.
+    """Return the settings in `environ`.
 
     Raises WrongSettingError, whose one line names the variable and what would be right.
     """
@@ -203,9 +203,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def load_or_exit(*, secrets_key: bool = False) -> Settings:
-    """Read the settings of this process, or end it with the one line that says what is wrong.
+    """Return the settings of this process, or end it with one line that says what is wrong.
 
-    `secrets_key` says that the process cannot do without SECRETS_KEY.
+    With `secrets_key`, a missing SECRETS_KEY is wrong too.
     """
     try:
         settings = load()
@@ -218,7 +218,7 @@ def load_or_exit(*, secrets_key: bool = False) -> Settings:
 
 
 def names_database(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether somebody named a database; else `dev` brings its own."""
+    """Return True if DATABASE_URL is set; if not, `dev` brings its own database."""
     return bool(environ.get("DATABASE_URL"))
 
 

@@ -1,4 +1,4 @@
-"""The only room with SQL: one module per table, with its columns and every statement on it."""
+"""Where is the SQL? Only in this package: one module per table, with its columns and every statement on it."""
 
 import sqlalchemy as sa
 

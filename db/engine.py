@@ -1,7 +1,7 @@
 """How do the two processes reach Postgres?
 
-One URL, as libpq writes it, serves both drivers: psycopg takes it as it is, asyncpg without the
-parameters that only libpq knows. Neither pool needs a restart after Postgres had one.
+One URL, as libpq writes it, serves both drivers: psycopg takes it as it is, asyncpg takes it without the
+parameters that only libpq knows. After a restart of Postgres both pools connect again by themselves.
 """
 
 import itertools
@@ -16,22 +16,22 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-# Everything a driver or the pool raises when Postgres cannot be had or says no. OSError covers time-outs.
+# Everything that a driver or the pool raises when Postgres is unreachable or refuses. OSError covers time-outs.
 DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError)
 
-ENDED = ("08", "57P")  # how SQLSTATE begins where the session is over: connection exception, shutdown
+ENDED = ("08", "57P")  # SQLSTATE prefixes of errors that end the session: connection exception, shutdown
 
-# What Postgres says of a value and not of itself: data exception, integrity violation, program limit exceeded.
+# SQLSTATE prefixes of errors in a value: data exception, integrity violation, program limit exceeded.
 FAULTS_OF_A_VALUE = ("22", "23", "54")
 
 CONNECT_TIMEOUT = 5.0  # seconds; a host that drops packets must not hold a request for the kernel's two minutes
 
-# Rows are found by key in all that is done often. A plan that was made while a table was small reads all of it ever
-# after, until the table is analyzed: at 1,000 webhooks a second on a new database one was stored after a second and not
-# after 13 ms. And compiling a statement takes longer than any of them.
+# Every frequent statement finds its rows by key. But a plan that was made while a table was small goes on scanning the
+# whole table until it is analyzed: at 1,000 webhooks a second on a new database, storing one took a second instead of
+# 13 ms. JIT is off, because compiling a statement takes longer than running any of ours.
 PLANS = {"enable_seqscan": "off", "jit": "off"}
 
-# Parameters of a libpq URL that asyncpg would send to Postgres as if they were settings of the server.
+# Parameters of a libpq URL that asyncpg would send to Postgres as server settings.
 LIBPQ_ONLY = {
     "application_name",
     "channel_binding",
@@ -51,16 +51,16 @@ LIBPQ_ONLY = {
 
 
 def asyncpg_url(url: str) -> str:
-    """Give the libpq `url` without the parameters that asyncpg does not know."""
+    """Return the libpq `url` without the parameters that asyncpg does not know."""
     parts = urlsplit(url)
     query = [pair for pair in parse_qsl(parts.query) if pair[0] not in LIBPQ_ONLY]
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
 def conninfo(url: str, name: str) -> str:
-    """Give the libpq `url` as psycopg takes it, with `name` for pg_stat_activity.
+    """Return the libpq `url` as a psycopg connection string; pg_stat_activity shows `name`.
 
-    A host that went away without a word is noticed within 15 seconds, unless the URL says otherwise.
+    The connection ends within 15 seconds when its host silently disappears, unless the URL sets other limits.
     """
     noticed = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 5, "tcp_user_timeout": 15_000}
     given = psycopg.conninfo.conninfo_to_dict(url)
@@ -69,10 +69,10 @@ def conninfo(url: str, name: str) -> str:
 
 
 def create_engine(url: str, name: str, connections: int, timeout: float) -> AsyncEngine:
-    """Make a pool of at most `connections` to the database at `url`, opened as they are needed.
+    """Return a pool of at most `connections` to the database at `url`, which it opens when they are needed.
 
-    `name` is what pg_stat_activity shows. `timeout` bounds, in seconds, the wait for a free connection
-    and each statement. Statements commit by themselves, but in `engine.begin()`.
+    pg_stat_activity shows `name`. `timeout` (seconds) bounds the wait for a free connection, and each
+    statement. Each statement commits by itself, except in `engine.begin()`.
     """
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -81,14 +81,14 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
         max_overflow=0,
         pool_timeout=timeout,
         pool_use_lifo=True,
-        hide_parameters=True,  # they are ticket text
+        hide_parameters=True,  # they contain ticket text
     )
     sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
 
 
 class Connector:
-    """Opens the sessions of one pool: it asks the hosts of the URL in turn, first the one that answered last."""
+    """Opens the sessions of one pool. It tries the hosts of the URL in turn, first the one that last succeeded."""
 
     def __init__(self, url: str, name: str, timeout: float) -> None:
         self._dsn, self._hosts = asyncpg_url(url), hosts_of(url)
@@ -102,14 +102,14 @@ class Connector:
         }
 
     async def connect(self) -> Any:  # noqa: ANN401  (asyncpg has no types)
-        """Open a session. Raises what the last host raised where none takes it."""
+        """Open a session on the first host that accepts it. If none does, raises the last host's error."""
         for place in list(self._hosts):
             try:
                 session = await self._connect_to(*place)
             except (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError) as error:
                 failed = error
             else:
-                self._hosts.sort(key=place.__ne__)  # the next one begins where this one succeeded
+                self._hosts.sort(key=place.__ne__)  # the next session tries this host first
                 return session
         raise failed
 
@@ -118,7 +118,7 @@ class Connector:
             self._dsn,
             host=host,
             port=port,
-            # asyncpg's limit is for all hosts together: one that is silent would use up the time of the next.
+            # asyncpg's own limit covers all hosts together: a silent host would use up the next host's time.
             timeout=min(self._timeout, CONNECT_TIMEOUT) / len(self._hosts),
             command_timeout=self._timeout,
             server_settings=self._settings,
@@ -126,7 +126,7 @@ class Connector:
 
 
 def hosts_of(url: str) -> list[tuple[str | None, int | None]]:
-    """Give the hosts that `url` names with their ports, as libpq reads them; None is the driver's default."""
+    """Return the (host, port) pairs that `url` names, as libpq reads them; None is the driver's default."""
     given = psycopg.conninfo.conninfo_to_dict(url)
     hosts, ports = (str(given.get(name) or "").split(",") for name in ("host", "port"))
     if len(hosts) == 1:
@@ -135,24 +135,24 @@ def hosts_of(url: str) -> list[tuple[str | None, int | None]]:
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401
-    """Have the pool replace a connection that Postgres closed while it lay idle; costs no round trip."""
+    """Make the pool replace a connection that Postgres closed while it was idle; costs no round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Give a connection in a transaction, which commits at the end of the block."""
+    """Yield a connection in a transaction, which commits at the end of the block; an exception rolls it back."""
     async with connection(engine, "READ COMMITTED") as connected, connected.begin():
         yield connected
 
 
 @asynccontextmanager
 async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> AsyncIterator[AsyncConnection]:
-    """Give a connection on which each statement commits by itself.
+    """Yield a connection on which each statement commits by itself, unless `isolation` says otherwise.
 
-    One whose statement was cut short goes back to no pool: it may still hold its locks
-    (https://github.com/sqlalchemy/sqlalchemy/issues/12077).
+    A connection whose statement was interrupted is closed and does not return to the pool: it may still hold
+    its locks (https://github.com/sqlalchemy/sqlalchemy/issues/12077).
     """
     async with engine.connect() as connected:
         await connected.execution_options(isolation_level=isolation)
@@ -168,18 +168,18 @@ async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> Asyn
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Give the SQLSTATE that Postgres gave with `error`, or None where it was not Postgres that spoke."""
+    """Return the SQLSTATE of `error`, or None if the error does not come from Postgres."""
     code = getattr(_driver_error(error), "sqlstate", None)
     return str(code) if code else None
 
 
 def is_fault_of_a_value(error: BaseException) -> bool:
-    """Tell whether Postgres refused a value, and has nothing to say against itself or the session."""
+    """Return True if Postgres refused a value, and nothing is wrong with Postgres or the session."""
     return (sqlstate(error) or "").startswith(FAULTS_OF_A_VALUE)
 
 
 def reason(error: BaseException) -> str:
-    """Tell `error` in one line, without the row it speaks of (that is in Postgres' DETAIL)."""
+    """Return `error` as one line of at most 300 characters, without the row's values (Postgres' DETAIL has them)."""
     cause = _driver_error(error)
     if isinstance(cause, TimeoutError):
         return "no answer in time"
@@ -188,7 +188,7 @@ def reason(error: BaseException) -> str:
 
 
 def _driver_error(error: BaseException) -> BaseException:
-    """Unwrap what SQLAlchemy raises down to what asyncpg or psycopg said."""
+    """Return the asyncpg or psycopg error that SQLAlchemy wrapped."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return error
     return error.orig.__cause__ or error.orig

@@ -1,4 +1,4 @@
-"""Which lines of a file has the inbox, and how much of what was imported still waits? Reads only."""
+"""Which lines of a file are in the inbox already, and how many import jobs still wait? Reads only."""
 
 from collections.abc import Sequence
 
@@ -33,22 +33,22 @@ WAITING = sa.text(
 
 
 async def is_tenant(connection: AsyncConnection, tenant_id: str) -> bool:
-    """Tell whether there is such a tenant, enabled or not."""
+    """Return True if the tenant exists, enabled or not."""
     return bool(await connection.scalar(IS_TENANT, {"tenant_id": tenant_id}))
 
 
 async def is_known(connection: AsyncConnection, tenant_id: str, first: str, last: str) -> bool:
-    """Tell whether anything was imported for the tenant by a correlation id from `first` to `last`."""
+    """Return True if an import wrote a row of the tenant with a correlation id from `first` to `last`."""
     within = {"first": first, "last": last, "tenant_id": tenant_id, "source": BULK}
     return bool(await connection.scalar(IS_KNOWN, within))
 
 
 async def imported(connection: AsyncConnection, tenant_id: str, correlation_ids: Sequence[str]) -> set[str]:
-    """Give those of `correlation_ids` by which something was imported for the tenant."""
+    """Return those of `correlation_ids` for which an import wrote a row of the tenant."""
     wanted = {"correlation_ids": correlation_ids, "tenant_id": tenant_id, "source": BULK}
     return set(await connection.scalars(IMPORTED, wanted))
 
 
 async def count_waiting(connection: AsyncConnection) -> int:
-    """Count the promote jobs of imports that wait."""
+    """Return the number of promote jobs of imports that wait."""
     return await connection.scalar(WAITING) or 0

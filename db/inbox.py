@@ -1,4 +1,4 @@
-"""What came in, and what became of it? Table `inbox`: one row per verified delivery."""
+"""Which deliveries came in, and what was the outcome of each? Table `inbox`: one row per verified delivery."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import metadata, queue
 
-WEBHOOK, API, BULK = SOURCES = ("webhook_resolved", "api_fallback", "bulk_import")  # that brought a delivery
+WEBHOOK, API, BULK = SOURCES = ("webhook_resolved", "api_fallback", "bulk_import")  # how a delivery arrived
 
 inbox = sa.Table(
     "inbox",
@@ -30,7 +30,7 @@ inbox = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", sa.Text),
     sa.Column("promoted_at", TIMESTAMP(timezone=True)),
-    sa.Column("job_id", sa.BigInteger),  # the job that dealt with it last; deleted once it succeeded
+    sa.Column("job_id", sa.BigInteger),  # the last job that processed the row; a job that succeeds is deleted
     sa.CheckConstraint("source IN ('webhook_resolved', 'bulk_import', 'api_fallback')", name="source"),
     sa.CheckConstraint("status IN ('pending', 'promoted', 'failed', 'rejected')", name="status"),
     sa.CheckConstraint("action IN ('inserted', 'updated', 'stale')", name="action"),
@@ -55,7 +55,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClaimedRow(msgspec.Struct, frozen=True):
-    """An inbox row to be promoted, locked by the transaction that read it."""
+    """An inbox row to promote, locked by the transaction that read it."""
 
     id: int
     status: str
@@ -70,7 +70,7 @@ class ClaimedRow(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What promotion made of the inbox row `id`."""
+    """The outcome of promoting the inbox row `id`."""
 
     id: int
     status: str
@@ -80,7 +80,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which inbox rows: those that match all that is given. `received_after` is within, `received_before` is not."""
+    """Selects the inbox rows that match all given fields; `received_after` is inclusive, `received_before` is not."""
 
     inbox_ids: Sequence[int] | None = None
     status: str | None = None
@@ -103,7 +103,7 @@ APPEND = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-APPEND_SUMMARY = "INSERT inbox"  # as spans and metrics name that statement
+APPEND_SUMMARY = "INSERT inbox"  # the statement's name in spans and metrics
 
 COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
 
@@ -113,7 +113,7 @@ HOLDS = (
     .limit(1)
 )
 
-# SKIP LOCKED: a row that another worker has in hand needs no second one.
+# SKIP LOCKED: another worker is promoting a locked row already.
 CLAIM = (
     sa.select(*COLUMNS)
     .where(inbox.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.BigInteger))), inbox.c.status == "pending")
@@ -121,7 +121,7 @@ CLAIM = (
     .with_for_update(skip_locked=True)
 )
 
-# A rejected row may have come without a ticket id that could be read; today's code may read it.
+# An earlier version may have rejected a row without a readable ticket id; today's code may read it, hence coalesce.
 MARK = sa.text(
     """
     UPDATE inbox
@@ -152,8 +152,8 @@ async def append(
 ) -> list[int]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
-    Those of the tenants `over_share` have a job of their own, which runs when no other's waits; the bulk import's last.
-    Returns their inbox ids, in the order of `deliveries`.
+    Deliveries of the tenants `over_share` get a job of their own, which runs when no other tenant's webhooks wait; the
+    jobs of a bulk import run after both. Returns the inbox ids, in the order of `deliveries`.
     """
     is_bulk = all(one.source == BULK for one in deliveries)
     given = {**_columns(deliveries, Delivery), "over_share": over_share, "is_bulk": is_bulk}
@@ -161,22 +161,22 @@ async def append(
 
 
 async def holds(connection: AsyncConnection, delivery: Delivery) -> bool:
-    """Return whether its source brought this very event of a ticket before, whatever became of it."""
+    """Return True if its source already delivered this ticket with this very payload, whatever the outcome was."""
     known = {name: getattr(delivery, name) for name in ("source", "tenant_id", "ticket_id", "payload")}
     return (await connection.execute(HOLDS, known)).first() is not None
 
 
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:
-    """Lock and read those of the rows `ids` that are pending and in nobody else's hand, in order of id."""
+    """Lock and return those of the rows `ids` that are pending and that no other worker has locked, in order of id."""
     return [ClaimedRow(*row) for row in await connection.execute(CLAIM, {"ids": ids})]
 
 
 async def claim_selected(
     connection: AsyncConnection, selection: Selection, after_id: int, until_id: int, rows: int, payload_bytes: int
 ) -> list[ClaimedRow]:
-    """Lock and read the first of the selected rows after `after_id`, up to `until_id`, that are in nobody else's hand.
+    """Lock and return the selected rows after `after_id`, up to `until_id`, that no other worker has locked.
 
-    Gives at most `rows` of them, and after the first no more than fit into `payload_bytes`, in order of id.
+    Returns the first `rows` of them in order of id, and stops earlier once their payloads reach `payload_bytes`.
     """
     head = [column for column in COLUMNS if column is not inbox.c.payload]
     locked = (
@@ -201,24 +201,24 @@ async def claim_selected(
 
 
 async def count_selected(connection: AsyncConnection, selection: Selection, after_id: int, until_id: int) -> int:
-    """Count the selected rows after `after_id`, up to `until_id`."""
+    """Return the number of selected rows after `after_id`, up to `until_id`."""
     counted = sa.select(sa.func.count()).select_from(inbox).where(*_conditions(selection, after_id, until_id))
     return await connection.scalar(counted) or 0
 
 
 async def bounds(connection: AsyncConnection) -> tuple[int, int]:
-    """Give the lowest and the highest id there is; 0 and 0 where there is no row."""
+    """Return the lowest and the highest inbox id; 0 and 0 if there is no row."""
     row = (await connection.execute(sa.select(sa.func.min(inbox.c.id), sa.func.max(inbox.c.id)))).one()
     return row[0] or 0, row[1] or 0
 
 
 async def mark(connection: AsyncConnection, outcomes: Sequence[Outcome], job_id: int | None, tries: int) -> None:
-    """Write what the job `job_id` made of its rows, and count how often it tried."""
+    """Write the outcomes of the job `job_id` into its rows, and add `tries` to their attempts."""
     await connection.execute(MARK, {**_columns(outcomes, Outcome), "job_id": job_id, "tries": tries})
 
 
 async def delete_old(connection: AsyncConnection, age: timedelta, after_id: int, until_id: int) -> int:
-    """Delete the promoted rows after `after_id`, up to `until_id`, that came in over `age` ago; give how many."""
+    """Delete the promoted rows after `after_id`, up to `until_id`, received over `age` ago; return how many."""
     within = {"age": age, "after_id": after_id, "until_id": until_id}
     return (await connection.execute(DELETE_OLD, within)).rowcount
 

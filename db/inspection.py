@@ -1,4 +1,4 @@
-"""What can an operator see of the inbox and of those who work on it? Reads only."""
+"""What is in the inbox, and which workers are alive? Reads for `status`, `trace`, `doctor` and the gauges."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from db import workers
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """How many rows of a tenant did not make it, and the reason that most of them give."""
+    """How many of a tenant's rows are `failed` or `rejected`, and the commonest reason among them."""
 
     tenant_id: str
     status: str
@@ -19,7 +19,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How the inbox and its workers are. The age is in seconds, and None where nothing is pending."""
+    """Counts of the inbox, its jobs (by task and status) and its workers. Without a pending row the age is None."""
 
     pending: int
     promoted: int
@@ -32,7 +32,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """The life of one delivery; `stands` says that ticket_history holds its values."""
+    """The life of one delivery; `stands` is True if ticket_history holds its values."""
 
     inbox_id: int
     tenant_id: str
@@ -51,7 +51,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a tenant's is among the last rows of the inbox, and what is not promoted of all; ages are in seconds."""
+    """A tenant's webhooks among the inbox's last rows, and its rejected and failed rows among all."""
 
     webhooks: int
     newest_webhook_seconds: float | None
@@ -60,7 +60,7 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
     newest_reason: str | None
 
 
-# Everything but the promoted is in inbox_open_idx; the promoted are the rest.
+# inbox_open_idx holds every row that is not promoted; the number of promoted rows is the rest.
 COUNTS = sa.text(
     """
     WITH open AS (SELECT status, count(*) AS rows FROM inbox WHERE status <> 'promoted' GROUP BY status)
@@ -136,23 +136,23 @@ RECENT = sa.text(
 
 
 async def read_recent(connection: AsyncConnection, tenant_id: str) -> Recent:
-    """Look for a tenant's rows: its webhooks among the last MOST of the inbox, and what is not promoted among all."""
+    """Return a tenant's webhooks among the last MOST inbox rows, and its rejected and failed rows among all."""
     row = (await connection.execute(RECENT, {"tenant_id": tenant_id, "most": MOST})).mappings().one()
     seconds = row["newest_webhook_seconds"]
     return Recent(**{**row, "newest_webhook_seconds": None if seconds is None else float(seconds)})
 
 
 async def read_gauges(connection: AsyncConnection) -> dict[str, float]:
-    """Read `pending`, `failed` and `rejected` rows, `oldest_pending_seconds` and `workers_alive`.
+    """Return the counts `pending`, `failed`, `rejected` and `workers_alive`, and `oldest_pending_seconds`.
 
-    Counts go to MOST and no further, so that a large backlog costs no more to count.
+    Counts of rows stop at MOST, so that a larger backlog does not take longer to count.
     """
     row = (await connection.execute(GAUGES, {"dead_after": workers.DEAD_AFTER, "most": MOST})).mappings().one()
     return {name: float(value) for name, value in row.items()}
 
 
 async def read_status(connection: AsyncConnection) -> Status:
-    """Count what there is; costs an index scan of the inbox."""
+    """Return the counts of everything; costs an index scan of the inbox."""
     counts = (await connection.execute(COUNTS, {"dead_after": workers.DEAD_AFTER})).one()
     jobs: dict[str, dict[str, int]] = {}
     for task, status, count in await connection.execute(JOBS):
@@ -170,6 +170,9 @@ async def read_status(connection: AsyncConnection) -> Status:
 
 
 async def read_deliveries(connection: AsyncConnection, wanted: str, tenant_id: str | None) -> list[Delivery]:
-    """Read the deliveries whose ticket id or correlation id is `wanted`, by tenant and ticket, in order of arrival."""
+    """Return the deliveries whose ticket id or correlation id is `wanted`, by tenant and ticket, in order of arrival.
+
+    With `tenant_id` only that tenant's.
+    """
     found = await connection.execute(DELIVERIES, {"wanted": wanted, "tenant_id": tenant_id})
     return [Delivery(**row) for row in found.mappings()]

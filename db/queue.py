@@ -1,6 +1,6 @@
-"""Which of Procrastinate's tables and functions do we touch ourselves?
+"""Which statements do we run on Procrastinate's tables and functions ourselves?
 
-They are versioned but internal, so Procrastinate is pinned, and tests run these statements on its real schema.
+The tables are versioned but internal, so Procrastinate is pinned, and tests run these statements on its real schema.
 """
 
 from datetime import timedelta
@@ -10,28 +10,28 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# Each task's name, and its queue's.
+# Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
 
-# Which of the waiting jobs a worker takes next: the highest. A webhook's own `promote` has 0, and -1 where its tenant
-# sends much more than the others; who is alone is so too, hence the bulk import's own.
+# A worker takes the waiting job with the highest priority next. A webhook's `promote` has 0, or -1 where its tenant
+# sends more than its fair share. A tenant that sends alone is over its share too; so a bulk import needs one below.
 SWEEP_PRIORITY, OVER_SHARE_PRIORITY, BULK_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -2, -10, -20
 
-JOBS_AT_ONCE = 16  # waiting promote jobs that another one takes over
-JOB_BYTES = 8 * 1024 * 1024  # most payload that one takes over
+JOBS_AT_ONCE = 16  # most waiting promote jobs that a running one takes over in one statement
+JOB_BYTES = 8 * 1024 * 1024  # most payload that it takes over in one statement
 JOB_ROWS = 500  # most inbox rows of one job
 
 
 class TakeOverCursor(msgspec.Struct):
-    """How far a running promote job has taken over those of its `priority` that wait: up to the job with id `after`."""
+    """How far a running promote job has taken over waiting jobs of its `priority`: up to the job id `after`."""
 
     after: int
     priority: int = 0
-    taken: int = 0  # inbox rows, the last time
+    taken: int = 0  # inbox rows that the last take-over brought
 
 
-# Defers one promote job for those rows of a CTE `appended(id, status, tenant_id)` that are pending, and a second one
-# where some are of tenants :over_share; a part of inbox.APPEND. In the statement that writes the rows: all or nothing.
+# Defers one promote job for the pending rows of a CTE `appended(id, status, tenant_id)`, and a second one for those of
+# the tenants :over_share. It is a part of inbox.APPEND: the same statement writes the rows, so it is all or nothing.
 DEFER_PROMOTE = f"""
 SELECT procrastinate_defer_jobs_v1(array_agg(job)) AS job_ids
 FROM (
@@ -44,9 +44,9 @@ FROM (
 ) AS jobs
 """  # noqa: S608  (composed of constants)
 
-# A row is attended to by a promote job that waits for its turn or was begun a moment ago. No other counts, whatever
-# its status says: one in an hour, one in a queue of its own, one `doing` for minutes (a batch takes milliseconds).
-# Jobs may hold anything that somebody deferred by hand, hence the path query and numeric.
+# A promote job attends to its rows if it is due within two minutes or began less than two minutes ago. Other jobs do
+# not count, such as one due in an hour, one in another queue, or one `doing` for minutes (a batch takes milliseconds).
+# Operators may defer jobs with any arguments, hence the path query and numeric.
 DEFER_UNATTENDED = sa.text(
     f"""
     WITH waiting AS (
@@ -75,11 +75,11 @@ DEFER_UNATTENDED = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# A job that promotes takes over the rows of others that wait: fetching and finishing a job costs as much as promoting
-# thirty rows. In the transaction that promotes them, so that they are back where they were if that fails. Jobs that
-# somebody deferred by hand may hold anything, and are left alone unless they hold what ours do. Beginning after an id
-# steps over the jobs that are gone: while a transaction is open anywhere, each of them leaves a dead row to look at.
-# And none is taken where one of a higher priority waits: it is its turn.
+# A running promote job takes over the rows of jobs that wait, because fetching and finishing a job costs as much as
+# promoting thirty rows. It does so in the transaction that promotes them: if that fails, the jobs wait as before. A job
+# that an operator deferred is left alone unless its arguments look like ours. The search begins after an id, to step
+# over deleted jobs: while any transaction is open, each of them leaves a dead row to scan. Nothing is taken over while
+# a job of a higher priority waits: that one is next.
 TAKE_OVER = sa.text(
     f"""
     WITH waiting AS (
@@ -113,7 +113,7 @@ TAKE_OVER = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# Nobody waits for ever: however much of the others' comes, so many jobs of those over their share go with it.
+# No job waits for ever: however much other tenants send, each sweep raises some jobs of tenants over their share.
 RAISE_WAITING = sa.text(
     f"""
     UPDATE procrastinate_jobs SET priority = 0
@@ -125,15 +125,15 @@ RAISE_WAITING = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# A job that makes room for others, or is to be tried again, and was cancelled meanwhile: Procrastinate would call it
-# failed. Locked first, so that who cancels it comes before this or after it.
+# For a job that makes room for others, or is to be retried: if an operator cancelled it meanwhile, Procrastinate would
+# mark it failed; this aborts it. The row is locked first, so that the cancellation comes either before or after this.
 RETRY_UNLESS_CANCELLED = """
 SELECT CASE WHEN (SELECT abort_requested FROM procrastinate_jobs WHERE id = %(job_id)s AND status = 'doing' FOR UPDATE)
             THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', false)
             ELSE procrastinate_retry_job_v2(%(job_id)s, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) END
 """
 
-# One sweep at a time; the key is no more than a number that nobody else uses.
+# One sweep at a time; the key is just a number that no other lock uses.
 TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
 
 NOTE = sa.text(
@@ -143,7 +143,7 @@ NOTE = sa.text(
 
 JOB_BOUNDS = sa.text("SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM procrastinate_jobs")
 
-# A job has an event for every change, so its last one says when it finished.
+# Procrastinate writes an event for every change of a job, so the last event says when the job finished.
 DELETE_FINISHED = sa.text(
     """
     DELETE FROM procrastinate_jobs AS job
@@ -154,7 +154,7 @@ DELETE_FINISHED = sa.text(
 
 
 async def probe(conninfo: str) -> None:
-    """See whether Postgres answers and has a schema. Raises psycopg.Error."""
+    """Check that Postgres answers and has a schema. Raises psycopg.Error."""
     async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
         await connection.execute("SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass")
 
@@ -162,14 +162,17 @@ async def probe(conninfo: str) -> None:
 async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int, list[int]]:
     """Defer jobs for those of the `limit` oldest pending rows that no job attends to.
 
-    Gives how many rows that were, and the ids of their jobs.
+    Returns the number of those rows, and the ids of the new jobs.
     """
     found = (await connection.execute(DEFER_UNATTENDED, {"limit": limit})).one()
     return int(found.rows), list(found.job_ids or [])
 
 
 async def take_over(connection: AsyncConnection, cursor: TakeOverCursor, rows: int) -> list[int]:
-    """Delete promote jobs that wait, as many as hold at most `rows` inbox rows, and return the ids of those rows."""
+    """Delete waiting promote jobs that together hold at most `rows` inbox rows, and return the ids of those rows.
+
+    Moves `cursor` behind the deleted jobs.
+    """
     bounds = {"after": cursor.after, "priority": cursor.priority, "rows": rows}
     taken = (await connection.execute(TAKE_OVER, bounds)).all()
     cursor.taken = len(taken)
@@ -178,27 +181,27 @@ async def take_over(connection: AsyncConnection, cursor: TakeOverCursor, rows: i
 
 
 async def raise_waiting(connection: AsyncConnection) -> None:
-    """Let the promote jobs of tenants over their share that have waited longest go with the others'."""
+    """Raise the longest-waiting promote jobs of tenants over their share to the priority of the other tenants' jobs."""
     await connection.execute(RAISE_WAITING)
 
 
 async def try_sweep_lock(connection: AsyncConnection) -> bool:
-    """Take the lock that only one sweep holds, until the transaction ends; tell whether it was free."""
+    """Try to take the lock that only one sweep holds, until the transaction ends; return True if it was free."""
     return bool(await connection.scalar(TRY_SWEEP_LOCK))
 
 
 async def note(connection: AsyncConnection, job_id: int | None, name: str, value: str) -> None:
-    """Write the JSON `value` into a job's arguments as `name`, for the next try and for who lists the jobs."""
+    """Write the JSON `value` into a job's arguments as `name`, for its next try and for operators who list jobs."""
     await connection.execute(NOTE, {"job_id": job_id, "name": name, "value": value})
 
 
 async def job_bounds(connection: AsyncConnection) -> tuple[int, int]:
-    """Give the lowest and the highest id of a job; 0 and 0 where there is none."""
+    """Return the lowest and the highest job id; 0 and 0 if there is none."""
     lowest, highest = (await connection.execute(JOB_BOUNDS)).one()
     return lowest, highest
 
 
 async def delete_finished(connection: AsyncConnection, age: timedelta, after_id: int, until_id: int) -> int:
-    """Delete the jobs after `after_id`, up to `until_id`, that finished longer than `age` ago; give how many."""
+    """Delete the jobs after `after_id`, up to `until_id`, that finished over `age` ago; return how many."""
     within = {"age": age, "after_id": after_id, "until_id": until_id}
     return (await connection.execute(DELETE_FINISHED, within)).rowcount

@@ -1,6 +1,6 @@
-"""What may each kind of role do with our tables, and nothing else?
+"""Which rights on our tables does each kind of role have?
 
-Columns are named after the structs that our statements read and write; what is not named is refused.
+The columns are those of the structs that our statements read and write; Postgres refuses all others.
 """
 
 import msgspec
@@ -19,8 +19,9 @@ def _of(kind: type[msgspec.Struct]) -> str:
     return f"({', '.join(kind.__struct_fields__)})"
 
 
-# A table that is not here at all fails a test. Procrastinate's functions run as who calls them, so they need what they
-# touch; foreign keys do not, for Postgres follows them as the tables' owner. What an upsert compares it has to read.
+# A test fails for a table that is missing here. Procrastinate's functions run with the caller's rights, so the caller
+# needs rights on all that they touch. Foreign keys need none: Postgres checks them as the tables' owner. An upsert
+# needs SELECT on the columns that it compares.
 TABLES = {
     "alembic_version": {APP: "SELECT"},
     "tenant_configs": {
@@ -48,13 +49,13 @@ TABLES = {
     "procrastinate_periodic_defers": {WORKER: ALL},
     "procrastinate_workers": {APP: "SELECT (last_heartbeat)", WORKER: ALL},
 }
-# Of the tables whose ids are none of an identity, which would need no right.
+# Sequences of the ids that are not identity columns; an identity column needs no right on its sequence.
 SEQUENCES = {
     "procrastinate_jobs_id_seq": (APP, WORKER),
     "procrastinate_events_id_seq": (APP, WORKER),
     "procrastinate_periodic_defers_id_seq": (WORKER,),
 }
-# Everybody may call any function, unless an administrator took that away from PUBLIC.
+# Every role may call any function, unless an administrator revoked that from PUBLIC.
 FUNCTIONS = {APP: "procrastinate_defer_jobs_v1", WORKER: r"procrastinate\_%"}
 
 FUNCTIONS_LIKE = """
@@ -64,8 +65,8 @@ WHERE proname LIKE %s
 """
 
 
-def take_back(connection: psycopg.Connection, role: str) -> None:
-    """Leave `role` without any right on our tables."""
+def revoke(connection: psycopg.Connection, role: str) -> None:
+    """Revoke every right of `role` on our tables and sequences."""
     tables = sql.SQL(", ").join(map(sql.Identifier, TABLES))
     sequences = sql.SQL(", ").join(map(sql.Identifier, SEQUENCES))
     for what in (tables, sql.SQL("SEQUENCE {}").format(sequences)):
@@ -73,7 +74,7 @@ def take_back(connection: psycopg.Connection, role: str) -> None:
 
 
 def grant(connection: psycopg.Connection, kind: str, role: str, database: str, namespace: str) -> None:
-    """Give `role` what its kind needs."""
+    """Grant `role` the rights of its `kind`."""
     functions = connection.execute(FUNCTIONS_LIKE, [FUNCTIONS[kind]]).fetchall() if kind in FUNCTIONS else []
     rights = [
         sql.SQL("CONNECT ON DATABASE {}").format(sql.Identifier(database)),

@@ -1,7 +1,7 @@
-"""Which roles of Postgres' own do the processes log in by, and who reads which tenant's tickets?
+"""Which Postgres roles do the processes log in with, and which role reads which tenant's tickets?
 
-Three groups that nobody logs in as; who does log in is a member of one. An operator makes them by a command and no
-migration does: roles belong to all of a Postgres' databases, and the owner of one often may not make any.
+Three group roles cannot log in; each login role is a member of one of them. A command makes them, not a migration:
+roles belong to all databases of a Postgres, and the owner of one database often may not create roles.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from psycopg import sql
 from db import rights, schema
 from db.engine import CONNECT_TIMEOUT, conninfo
 
-LOCK_TIMEOUT = "5s"  # a policy waits for who reads the table, and who writes it waits behind the policy
+LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
 
 OTHER_OWNERS = """
 SELECT string_agg(DISTINCT CAST(pg_get_userbyid(relowner) AS text), ', ') FROM pg_class
 WHERE oid = ANY(CAST(%s AS regclass[])) AND NOT pg_has_role(relowner, 'USAGE')
 """
 
-# Whom a role is, or may become, that sees tickets of every tenant whatever the role's own policy says.
+# Returns the roles that see every tenant's tickets despite the role's own policy, and that it is or may become.
 SEE_ALL = """
 SELECT string_agg(CAST(wide.rolname AS text), ', ' ORDER BY wide.rolname)
 FROM pg_roles AS role, pg_roles AS wide, pg_class AS history
@@ -47,11 +47,11 @@ WHERE pg_class.oid = CAST('inbox' AS regclass)
 
 
 class RolesError(Exception):
-    """The roles cannot be as they should; the message says why and what to do."""
+    """The roles cannot be made or changed; the message says why and what to do."""
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The roles by their kind, which of them are new, and what else should be done."""
+    """The roles' names by kind, the names that are new, and warnings for the operator."""
 
     names: dict[str, str]
     new: set[str]
@@ -59,9 +59,9 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def make(url: str, prefix: str) -> Made:
-    """Make the roles `prefix`_app, _worker and _reader where they are missing, and give them their rights.
+    """Make the roles `prefix`_app, _worker and _reader where they are missing, and grant them their rights.
 
-    What else they were given on our tables is taken back. All of it in one transaction, as the tables' owner.
+    Any other right that they had on our tables is revoked. All of it is one transaction, as the tables' owner.
     Raises RolesError or psycopg.Error; then nothing was changed.
     """
     names = {kind: f"{prefix}_{kind}" for kind in rights.KINDS}
@@ -69,16 +69,16 @@ def make(url: str, prefix: str) -> Made:
         new = _create(connection, list(names.values()))
         [database, namespace, anybody_creates] = connection.execute(PLACE).fetchone() or []
         for kind, role in names.items():
-            _refuse_who_sees_all(connection, role)
-            rights.take_back(connection, role)
+            _refuse_role_that_sees_all(connection, role)
+            rights.revoke(connection, role)
             rights.grant(connection, kind, role, database, namespace)
-        _let_all_be_seen(connection, names[rights.WORKER])
+        _let_see_all(connection, names[rights.WORKER])
     too_much = f"anybody may make tables in schema {namespace}: `REVOKE CREATE ON SCHEMA {namespace} FROM PUBLIC`"
     return Made(names, new, [too_much] if anybody_creates else [])
 
 
 def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
-    """Let `role`, a member of the readers' group, see that tenant's tickets, and no longer another's.
+    """Let `role`, a member of the readers' group, see that tenant's tickets, and no other tenant's any more.
 
     Raises RolesError or psycopg.Error; then nothing was changed.
     """
@@ -86,14 +86,14 @@ def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
     with _as_owner(url) as connection:
         if not connection.execute("SELECT FROM tenant_configs WHERE tenant_id = %s", [tenant_id]).rowcount:
             raise RolesError(f"there is no tenant {tenant_id!r}: see `ticket-inbox tenant list`")
-        _refuse_who_is_no_reader(connection, role, group)
-        _refuse_who_sees_all(connection, role)
+        _refuse_role_that_is_no_reader(connection, role, group)
+        _refuse_role_that_sees_all(connection, role)
         _replace_policy(connection, role, "SELECT", sql.SQL("USING (tenant_id = {})").format(tenant_id))
 
 
 @contextlib.contextmanager
 def _as_owner(url: str) -> Iterator[psycopg.Connection]:
-    """Give a transaction of the tables' owner's, while nobody else migrates or changes roles."""
+    """Yield a transaction of the tables' owner, which keeps migrations and other changes of roles waiting."""
     with psycopg.connect(conninfo(url, "ticket-inbox command"), connect_timeout=int(CONNECT_TIMEOUT)) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema.LOCK])
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
@@ -105,7 +105,10 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
 
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
-    """Refuse an older schema, in which readers would see every tenant, and who does not own it."""
+    """Refuse an older schema, in which readers would see every tenant, and a login role that does not own the tables.
+
+    Raises RolesError.
+    """
     revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     if revision != (schema.head(),):
         raise RolesError("the schema is not what this version needs: run `ticket-inbox migrate`")
@@ -115,7 +118,7 @@ def _refuse_other_schema(connection: psycopg.Connection) -> None:
 
 
 def _create(connection: psycopg.Connection, names: Sequence[str]) -> set[str]:
-    """Make those roles that are missing, and give their names."""
+    """Make the roles of `names` that are missing, and return their names. Raises RolesError."""
     found = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(names)])
     missing = sorted(set(names) - {name for (name,) in found})
     try:
@@ -127,14 +130,14 @@ def _create(connection: psycopg.Connection, names: Sequence[str]) -> set[str]:
     return set(missing)
 
 
-def _refuse_who_sees_all(connection: psycopg.Connection, role: str) -> None:
+def _refuse_role_that_sees_all(connection: psycopg.Connection, role: str) -> None:
     [wide] = connection.execute(SEE_ALL, [role]).fetchone() or [None]
     if wide:
-        raise RolesError(f"{role!r} is, or may become, one who sees every tenant's tickets ({wide}): take another")
+        raise RolesError(f"{role!r} is, or may become, a role that sees every tenant's tickets ({wide}): use another")
 
 
-def _refuse_who_is_no_reader(connection: psycopg.Connection, role: str, group: str) -> None:
-    """Refuse who is not in the readers' group, and the group itself: all of them would see that tenant."""
+def _refuse_role_that_is_no_reader(connection: psycopg.Connection, role: str, group: str) -> None:
+    """Refuse a role outside the readers' group, and the group itself: every reader would see that tenant."""
     if role == group:
         raise RolesError(f"every reader is a member of {group}: name the one that is to read this tenant")
     names = [sql.Identifier(name).as_string(connection) for name in (role, group)]
@@ -147,15 +150,15 @@ def _refuse_who_is_no_reader(connection: psycopg.Connection, role: str, group: s
         raise RolesError(f"{role!r} may not read ticket_history at all: let it by `{line}`, then run this again")
 
 
-def _let_all_be_seen(connection: psycopg.Connection, role: str) -> None:
-    """Let `role` work on every tenant's rows. Costs an upsert nothing: the only policy of its role is a constant."""
+def _let_see_all(connection: psycopg.Connection, role: str) -> None:
+    """Let `role` work on every tenant's rows. An upsert is no slower: the role's only policy is a constant."""
     found = connection.execute(POLICIES, [role]).fetchall()
     if [rule for _, *rule in found] != [[True, "*", "true", "true"]]:
         _replace_policy(connection, role, "ALL", sql.SQL("USING (true) WITH CHECK (true)"))
 
 
 def _replace_policy(connection: psycopg.Connection, role: str, command: str, rule: sql.Composable) -> None:
-    """Make `rule` the only policy of that role's own; it has the role's name."""
+    """Make `rule` the only policy of `role` alone; the policy has the role's name."""
     for name, *_ in connection.execute(POLICIES, [role]).fetchall():
         connection.execute(sql.SQL("DROP POLICY {} ON ticket_history").format(sql.Identifier(name)))
     policy = sql.SQL("CREATE POLICY {0} ON ticket_history FOR {1} TO {0} {2}")

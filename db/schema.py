@@ -13,19 +13,19 @@ LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take tur
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at `url` to head; what `alembic upgrade head` does."""
+    """Migrate the database at `url` to head, as `alembic upgrade head` does."""
     config = _config()
     config.attributes["url"] = url
     command.upgrade(config, "head")
 
 
 def head() -> str:
-    """Give the revision that this code needs."""
+    """Return the revision that this code needs."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
 async def current(connection: AsyncConnection) -> str | None:
-    """Read the revision the database is at; None where it was never migrated."""
+    """Return the revision of the database; None if it was never migrated."""
     if await connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
         return None
     revision = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))

@@ -1,4 +1,4 @@
-"""Whose ServiceDesk Plus do we ask, and how far have we come? Tables `sdp_configs` and `sdp_cursors`."""
+"""Where is each tenant's ServiceDesk Plus, and up to when was it read? Tables `sdp_configs` and `sdp_cursors`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,17 +30,17 @@ sdp_cursors = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.Text, sa.ForeignKey(sdp_configs.c.tenant_id, ondelete="CASCADE"), primary_key=True),
     sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("since", TIMESTAMP(timezone=True), nullable=False),  # where it began
-    # By ServiceDesk Plus' clock: every ticket that was last updated before it has been dealt with.
+    sa.Column("since", TIMESTAMP(timezone=True), nullable=False),  # where the first run began
+    # By ServiceDesk Plus' clock: runs have dealt with every ticket that was last updated before it.
     sa.Column("position", TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
-    sa.Column("error", sa.Text),  # why the last run ended before its end, or which ticket it could not have
-    sa.Column("failing", ARRAY(sa.Text), nullable=False, server_default="{}"),  # tickets before it, asked for again
+    sa.Column("error", sa.Text),  # why the last run stopped early, or which ticket it could not fetch
+    sa.Column("failing", ARRAY(sa.Text), nullable=False, server_default="{}"),  # tickets before it, to fetch again
     sa.CheckConstraint("source IN ('api_fallback', 'bulk_import')", name="source"),
 )
 _config = sdp_configs.c
 _cursor = sdp_cursors.c
-LOCKS = 7105303  # no more than a number that nobody else uses
+LOCKS = 7105303  # just a number that no other lock uses
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -53,12 +53,12 @@ class Config(msgspec.Struct, frozen=True):
     created_at: datetime
 
     def __repr__(self) -> str:
-        """Name the tenant alone."""
+        """Show the tenant's id alone."""
         return f"Config({self.tenant_id!r}, …)"
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far the tickets of one tenant have been gone through for one source, and what stopped the last run."""
+    """How far the runs of one source have gone through a tenant's tickets, and what stopped the last run."""
 
     source: str
     since: datetime
@@ -69,20 +69,20 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 async def read(connection: AsyncConnection, tenant_id: str) -> Config | None:
-    """Read a tenant's config, whether the tenant is enabled or not."""
+    """Return a tenant's config, whether the tenant is enabled or not; None if it has none."""
     found = (await connection.execute(_of_configs().where(_config.tenant_id == tenant_id))).first()
     return Config(*found) if found else None
 
 
 async def read_enabled(connection: AsyncConnection) -> Sequence[Config]:
-    """Read the configs of enabled tenants, by id."""
+    """Return the configs of enabled tenants, by id."""
     enabled = sa.select(tenant_configs.c.tenant_id).where(tenant_configs.c.enabled)
     found = await connection.execute(_of_configs().where(_config.tenant_id.in_(enabled)).order_by(_config.tenant_id))
     return [Config(*row) for row in found]
 
 
 async def put(connection: AsyncConnection, tenant_id: str, edition: str, base_url: str, encrypted: str) -> bool:
-    """Write a tenant's config, the first or another; False where there is no such tenant. The cursors stay."""
+    """Write or replace a tenant's config; return False if there is no such tenant. The cursors stay."""
     values = {"edition": edition, "base_url": base_url, "credentials": encrypted}
     known = sa.select(tenant_configs.c.tenant_id, *map(sa.literal, values.values()))
     statement = insert(sdp_configs).from_select(
@@ -97,20 +97,20 @@ async def put(connection: AsyncConnection, tenant_id: str, edition: str, base_ur
 
 
 async def clear(connection: AsyncConnection, tenant_id: str) -> bool:
-    """Forget a tenant's config and its cursors; False where there is none."""
+    """Delete a tenant's config and its cursors; return False if there is none."""
     statement = sa.delete(sdp_configs).where(_config.tenant_id == tenant_id).returning(_config.tenant_id)
     return (await connection.execute(statement)).first() is not None
 
 
 async def cursors(connection: AsyncConnection, tenant_id: str) -> Sequence[Cursor]:
-    """Read how far a tenant's runs have come, by source."""
+    """Return a tenant's cursors, by source."""
     columns = [_cursor[name] for name in Cursor.__struct_fields__]
     found = await connection.execute(sa.select(*columns).where(_cursor.tenant_id == tenant_id).order_by(_cursor.source))
     return [Cursor(*row) for row in found]
 
 
 async def begin(connection: AsyncConnection, tenant_id: str, source: str, since: datetime) -> Cursor:
-    """Give the cursor to go on from. One that began later than `since` begins anew there."""
+    """Return the cursor to go on from. A cursor that began later than `since` is set back to it."""
     first = {"since": since, "position": since, "updated_at": sa.func.now()}
     statement = insert(sdp_cursors).values(tenant_id=tenant_id, source=source, **first)
     await connection.execute(
@@ -129,9 +129,9 @@ async def move(
     failing: Sequence[str],
     error: str | None,
 ) -> None:
-    """Move a cursor on to `position`, never back, and keep what it left behind, and why."""
+    """Move a cursor forward to `position`, never back, and store the tickets that are `failing` and the `error`."""
     reached = sa.literal(position, TIMESTAMP(timezone=True))
-    moved = sa.func.greatest(_cursor.position, reached)  # of which NULL is the least
+    moved = sa.func.greatest(_cursor.position, reached)  # it ignores NULL
     await connection.execute(
         sa.update(sdp_cursors)
         .where(_cursor.tenant_id == tenant_id, _cursor.source == source)
@@ -140,13 +140,13 @@ async def move(
 
 
 async def try_lock(connection: AsyncConnection, tenant_id: str, source: str) -> bool:
-    """Take the lock that one run of a tenant's holds, until the session ends; tell whether it was free."""
+    """Try to take the lock of a tenant's run, until the session ends; return True if it was free."""
     key = sa.func.hashtext(f"{source} {tenant_id}")
     return bool(await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCKS, key))))
 
 
 async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
-    """Encrypt with the first key what another one encrypted. Credentials that are set meanwhile stand."""
+    """Encrypt with the first key what another key encrypted. Credentials that are set meanwhile stay as set."""
     count, unreadable = 0, []
     for tenant_id, text in await connection.execute(sa.select(_config.tenant_id, _config.credentials)):
         try:

@@ -1,4 +1,4 @@
-"""Whose webhooks do we take? Table `tenant_configs`: tenants and their secrets, encrypted at rest."""
+"""Which tenants may send webhooks? Table `tenant_configs`: tenants and their secrets, encrypted at rest."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -34,7 +34,7 @@ class UnreadableSecretError(Exception):
 
 
 class Secrets:
-    """Encrypts tenants' secrets with the first of `keys` (Fernet keys, comma separated), decrypts with each."""
+    """Encrypts secrets with the first of `keys` (Fernet keys, comma separated) and decrypts with any of them."""
 
     def __init__(self, keys: str) -> None:
         fernets = [Fernet(key.strip()) for key in keys.split(",")]
@@ -44,14 +44,14 @@ class Secrets:
         return self._fernet.encrypt(secret.encode()).decode()
 
     def decrypt(self, encrypted: str) -> bytes:
-        """Give the secret's UTF-8 bytes, which key the HMAC. Raises UnreadableSecretError."""
+        """Return the secret's UTF-8 bytes, which are the HMAC's key. Raises UnreadableSecretError."""
         try:
             return self._fernet.decrypt(encrypted)
         except InvalidToken:
             raise UnreadableSecretError from None
 
     def anew(self, encrypted: str) -> str | None:
-        """Encrypt with the first key; None where it is so already. Raises UnreadableSecretError."""
+        """Return the text encrypted with the first key, or None if it is so already. Raises UnreadableSecretError."""
         try:
             self._first.decrypt(encrypted)
         except InvalidToken:
@@ -61,20 +61,20 @@ class Secrets:
 
 
 class EncryptedSecrets(msgspec.Struct, frozen=True):
-    """The secrets that verify for an enabled tenant now: the newest, and the one before it in its grace."""
+    """The secrets that verify for an enabled tenant now: the newest, and the previous one until its grace ends."""
 
     tenant_id: str
     secret: str
     previous_secret: str | None
-    grace_seconds: float | None  # that are left of it
+    grace_seconds: float | None  # until the grace ends
 
     def __repr__(self) -> str:
-        """Name the tenant alone."""
+        """Show the tenant's id alone."""
         return f"EncryptedSecrets({self.tenant_id!r}, …)"
 
 
 class TenantRow(msgspec.Struct, frozen=True):
-    """What `tenant list` shows; the times are ISO 8601, UTC."""
+    """A tenant as `tenant list` shows it; the times are ISO 8601, UTC."""
 
     tenant_id: str
     enabled: bool
@@ -84,7 +84,7 @@ class TenantRow(msgspec.Struct, frozen=True):
 
 
 async def read_enabled(connection: AsyncConnection) -> Sequence[EncryptedSecrets]:
-    """Read every enabled tenant's secrets that verify at this moment, by the database's clock."""
+    """Return every enabled tenant's secrets that verify at this moment, by the database's clock."""
     previous = sa.case((_in_grace, _column.previous_secret))
     left = sa.func.extract("epoch", _column.previous_secret_ends_at - sa.func.now())
     grace = sa.case((_in_grace, sa.cast(left, sa.Double)))
@@ -95,17 +95,17 @@ async def read_enabled(connection: AsyncConnection) -> Sequence[EncryptedSecrets
 
 
 class Reencrypted(msgspec.Struct, frozen=True):
-    """What `reencrypt` did: how many secrets it encrypted anew, and the tenants with one that no key reads."""
+    """How many secrets `reencrypt` encrypted again, and the tenants with a secret that no key decrypts."""
 
     count: int
     unreadable: Sequence[str]
 
 
 async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
-    """Encrypt with the first key what another one encrypted, until nothing is left; forget secrets past their grace.
+    """Encrypt with the first key what another key encrypted, until nothing is left; delete secrets past their grace.
 
-    A text is exchanged only where it is still the one that was read: a secret that is rotated meanwhile stands.
-    A server that has both keys reads either text, and notices nothing.
+    A text is replaced only while it is still the one that was read, so a secret that is rotated meanwhile stays.
+    A running server that has both keys decrypts either text.
     """
     ended = _column.previous_secret_ends_at <= sa.func.now()
     past = sa.update(tenant_configs).where(ended)
@@ -122,7 +122,10 @@ async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:
 
 
 async def _read_old(connection: AsyncConnection, keys: Secrets) -> tuple[list[tuple[Any, ...]], list[str]]:
-    """Give the texts of other keys than the first, with tenant, column and new text; and who has unreadable ones."""
+    """Return (tenant, column, text, new text) for each text not under the first key, and tenants with unreadable ones.
+
+    An unreadable text is one that no key decrypts.
+    """
     old, unreadable = [], set()
     columns = (_column.secret, _column.previous_secret)
     found = await connection.execute(sa.select(_column.tenant_id, *columns))
@@ -137,7 +140,7 @@ async def _read_old(connection: AsyncConnection, keys: Secrets) -> tuple[list[tu
 
 
 async def read_all(connection: AsyncConnection) -> Sequence[TenantRow]:
-    """Read every tenant without its secrets, by id."""
+    """Return every tenant without its secrets, by id."""
     ends_at = sa.case((_in_grace, _iso(_column.previous_secret_ends_at)))
     found = await connection.execute(
         sa.select(
@@ -148,7 +151,7 @@ async def read_all(connection: AsyncConnection) -> Sequence[TenantRow]:
 
 
 async def add(connection: AsyncConnection, tenant_id: str, encrypted: str) -> bool:
-    """Add a tenant; False where there is one of that name already."""
+    """Add a tenant; return False if there is one with that id already."""
     added = await connection.execute(
         insert(tenant_configs)
         .values(tenant_id=tenant_id, secret=encrypted)
@@ -159,7 +162,7 @@ async def add(connection: AsyncConnection, tenant_id: str, encrypted: str) -> bo
 
 
 async def rotate(connection: AsyncConnection, tenant_id: str, encrypted: str, grace: timedelta) -> bool:
-    """Make `encrypted` the tenant's secret; the one before it verifies for `grace` more. False where unknown."""
+    """Make `encrypted` the tenant's secret; the old one verifies for `grace` more. Return False if it is unknown."""
     keep = grace > timedelta(0)
     return await _update(
         connection,
@@ -171,7 +174,7 @@ async def rotate(connection: AsyncConnection, tenant_id: str, encrypted: str, gr
 
 
 async def set_enabled(connection: AsyncConnection, tenant_id: str, *, enabled: bool) -> bool:
-    """Enable or disable a tenant; False where unknown."""
+    """Enable or disable a tenant; return False if there is no such tenant."""
     return await _update(connection, tenant_id, enabled=enabled)
 
 

@@ -1,4 +1,4 @@
-"""What do we know of a resolved ticket? Table `ticket_history`: one row per tenant and ticket."""
+"""What is stored of a resolved ticket? Table `ticket_history`: one row per tenant and ticket."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -33,11 +33,11 @@ ticket_history = sa.Table(
         "ticket_history_description_idx",
         sa.func.to_tsvector(sa.literal_column("'english'"), sa.Column("description")),
         postgresql_using="gin",
-        # Who fills the list of what the index owes has to merge it: beside an index of 3.6 GB the longest statement
-        # took 0.4 s with 1 MB, 1.5 s with the default of 4 MB, 3.8 s with 16 MB, and all of them together the same.
+        # The statement that fills the index's pending list has to merge it. With an index of 3.6 GB the longest took
+        # 0.4 s with a list of 1 MB, 1.5 s with the default 4 MB, 3.8 s with 16 MB; all together took the same time.
         postgresql_with={"gin_pending_list_limit": 1024},
     ),
-    # An update that stays on its page leaves the full-text index alone: 70 µs and not 103, in one run each.
+    # An update that finds room on its row's page leaves the full-text index alone: 70 µs, not 103, in one run each.
     postgresql_with={"fillfactor": 85},
 )
 
@@ -45,16 +45,16 @@ Key = tuple[str, str]  # tenant_id, ticket_id
 
 
 class Standing(NamedTuple):
-    """The delivery whose values stand for a ticket; the larger of two is the newer."""
+    """The delivery whose values stand for a ticket; of two, the larger tuple is the newer delivery."""
 
     resolved_date: datetime
     inbox_id: int  # 0 for none
 
 
 class Winner(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch would store of one ticket.
+    """What a batch would store for one ticket.
 
-    `description`, `priority` and `tags` are those of its first event, the rest those of its newest.
+    `description`, `priority` and `tags` come from the ticket's first event in the batch, the rest from its newest.
     """
 
     tenant_id: str
@@ -68,10 +68,10 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     inbox_id: int
 
 
-# A delivery of this very batch that stands already may be overwritten by the batch's newest whatever the row says:
-# so reprocessing repairs a damaged row. The tags travel as JSON, because arrays of arrays cannot be ragged. The dates
-# travel as text, because asyncpg takes the first and the last moment that Python knows for -infinity and infinity.
-# Sorted by key, so that two workers that upsert the same tickets wait for one another and never deadlock.
+# If the delivery that stands is itself in this batch, the batch's newest overwrites the row, whatever the row says:
+# that is how reprocessing repairs a damaged row. Tags are sent as JSON, because arrays of arrays cannot be ragged.
+# Dates are sent as text, because asyncpg sends Python's first and last moment as -infinity and infinity.
+# Rows are sorted by key, so that two workers that upsert the same tickets wait for each other and never deadlock.
 UPSERT = sa.text(
     """
     INSERT INTO ticket_history AS known (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date,
@@ -103,7 +103,7 @@ STANDING = sa.text(
 )
 
 
-# How long it took is asked of the inbox, which has both times by the database's clock.
+# The duration comes from the inbox, which has both times by the database's clock.
 READ = sa.text(
     """
     SELECT ticket_history.*, inbox.action,
@@ -118,8 +118,8 @@ READ = sa.text(
 async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: Sequence[int]) -> dict[Key, str]:
     """Store each of `winners` that is newer than what stands for its ticket.
 
-    `batch` holds the inbox ids of all the deliveries that the winners were chosen from.
-    Gives `inserted` or `updated` for the tickets that were written; the others have something newer.
+    `batch` holds the inbox ids of all deliveries that the winners were chosen from.
+    Returns `inserted` or `updated` for each ticket that was written; for the others something newer stands.
     """
     columns = {name: [getattr(winner, name) for winner in winners] for name in Winner.__struct_fields__}
     columns["tags"] = [msgspec.json.encode(tags).decode() for tags in columns["tags"]]
@@ -129,7 +129,7 @@ async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: 
 
 
 async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Standing]:
-    """Read which delivery's values stand for those of the tickets `keys` that are known."""
+    """Return, for each of the tickets `keys` that is known, the delivery whose values stand."""
     if not keys:
         return {}
     tenant_ids, ticket_ids = zip(*keys, strict=True)
@@ -138,11 +138,11 @@ async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[K
 
 
 async def read(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> sa.RowMapping | None:
-    """Read a ticket that came in by webhook, with its `action` and the `milliseconds` from receipt to stored."""
+    """Return a ticket's row with its delivery's `action` and the `milliseconds` from receipt to stored, or None."""
     found = await connection.execute(READ, {"tenant_id": tenant_id, "ticket_id": ticket_id})
     return found.mappings().first()
 
 
 async def count(connection: AsyncConnection) -> int:
-    """Count the tickets; costs a scan."""
+    """Return the number of tickets; costs a scan."""
     return await connection.scalar(sa.select(sa.func.count()).select_from(ticket_history)) or 0

@@ -1,23 +1,24 @@
-"""Which worker is alive, and which jobs did a dead one leave behind?
+"""Which workers are alive, and which jobs did dead ones leave behind?
 
-Statements on Procrastinate's tables for psycopg, which Procrastinate's own connector runs.
+Procrastinate's own connector runs these statements on its tables, so their parameters are written for psycopg.
 """
 
 from db.queue import PRUNE, SWEEP
 
-HEARTBEAT = 1.0  # seconds between two of a worker's
-SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT and the longest wait for a connection (jobs.POOL_TIMEOUT)
-DEAD_AFTER = 20.0  # seconds without one after which a worker is dead even where Postgres still has sessions of its
+HEARTBEAT = 1.0  # seconds between two heartbeats of a worker
+SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT + the longest wait for a connection (jobs.POOL_TIMEOUT)
+DEAD_AFTER = 20.0  # seconds without one after which a worker is dead even if Postgres still has sessions of it
 
-# A heartbeat, after which its session holds a lock of the worker's. Each comes by another session of the pool's, so all
-# of them soon do, and Postgres frees the lock with the last: at once when the process is killed, and not before.
-WORKER_LOCK = 7105302  # no more than a number that nobody else uses
+# Writes a heartbeat, and makes the session that runs it hold the worker's shared lock. The pool's sessions take turns,
+# so soon each of them holds it. Postgres frees the lock with the last session: at once when the process is killed.
+WORKER_LOCK = 7105302  # just a number that no other lock uses
 BEAT = f"""
 SELECT procrastinate_update_heartbeat_v1(%(worker_id)s),
        pg_advisory_lock_shared({WORKER_LOCK}, CAST(mod(%(worker_id)s, 2147483648) AS integer))
 """
 
-# One that is silent but has sessions is frozen or busy; one that has none but is not silent lost them a moment ago.
+# Deletes silent workers without a lock. A silent worker that has the lock is frozen or busy; one without it that is not
+# silent has just lost its sessions.
 FORGET_DEAD = f"""
 DELETE FROM procrastinate_workers
 WHERE id IN (
@@ -32,9 +33,10 @@ WHERE id IN (
 RETURNING id
 """  # noqa: S608  (composed of constants)
 
-# A job is lost whose worker was forgotten (its row is gone) or is dead, and one whose end its worker could not write:
-# that very try of it. Its promotion may have been committed, and then finds nothing pending. Of what may wait only
-# once, and does already, there is no other. MATERIALIZED, so that a row is locked before it is changed.
+# A `doing` job is lost if its worker was forgotten (its row is gone) or is dead, or if its worker could not write the
+# end of this very try. If the promotion was committed after all, the next try finds nothing pending. A sweep or a prune
+# is aborted instead, and so is a job if another one with its queueing lock waits or is requeued here. MATERIALIZED, so
+# that a row is locked before it changes.
 REQUEUE_LOST = f"""
 WITH lost AS MATERIALIZED (
   SELECT id, task_name, queueing_lock FROM procrastinate_jobs

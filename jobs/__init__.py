@@ -1,6 +1,6 @@
-"""The worker process. `jobs.app` is the Procrastinate app: `procrastinate --app=jobs.app …`.
+"""How is the worker process set up? `jobs.app` is its Procrastinate app: `procrastinate --app=jobs.app …`.
 
-Every task is in a module of `import_paths`, which Procrastinate imports when it opens the app.
+Every task is in a module of `import_paths`; Procrastinate imports these when it opens the app.
 """
 
 import functools
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 settings = environment.load_or_exit()
-STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is tried again
-# Seconds without a connection; then the worker is begun anew, on a new pool. workers.SILENT_AFTER counts on it.
+STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is retried
+# Seconds that the worker waits for a connection; then it is started again, on a new pool. workers.SILENT_AFTER is more.
 POOL_TIMEOUT = 3.0
 
 conninfo = database.conninfo(settings.database_url, "ticket-inbox worker")
 
 # Concurrency is at least 2: a worker with one slot can sleep through a wake-up until its next poll
-# (docs/decisions/0006). The poll is what finds a job whose wake-up was lost with its connection.
+# (docs/decisions/0006). The poll also finds a job whose wake-up was lost with its connection.
 app = App(
     connector=PsycopgConnector(
         conninfo=conninfo,
         timeout=POOL_TIMEOUT,
-        # Each job and each of the worker's side tasks may need one at once: none waits for another.
+        # Each job and each of the worker's side tasks may need a connection at once: none waits for another.
         min_size=2,
         max_size=settings.worker_concurrency + 3,
     ),
@@ -50,7 +50,7 @@ app.job_manager = jobs_in_hand = JobsInHand(app.connector)
 
 @functools.cache
 def engine() -> "AsyncEngine":
-    """Give this process's pool: a connection for every job that runs at once."""
+    """Return this process's pool: a connection for every job that runs at once."""
     return database.create_engine(
         settings.database_url, "ticket-inbox worker", settings.worker_concurrency, STATEMENT_TIMEOUT
     )

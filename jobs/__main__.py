@@ -6,7 +6,7 @@ import contextlib
 from jobs import app, conninfo, settings, worker
 from otel import export, logs, metrics
 
-with contextlib.suppress(ImportError):  # there is none for Windows
+with contextlib.suppress(ImportError):  # there is no uvloop for Windows
     import uvloop as runner  # type: ignore[no-redef]
 
 logs.configure(settings.log_level, settings.log_format)

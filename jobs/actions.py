@@ -1,4 +1,4 @@
-"""What did each of a ticket's events in a batch do: insert it, update it, or nothing, because it is stale?"""
+"""Which action did each of a ticket's events in a batch have: `inserted`, `updated` or `stale`?"""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,10 +8,10 @@ from jobs.decode import ClaimedEvent
 
 
 def outcomes(group: Sequence[ClaimedEvent], before: Standing | None, written: str | None) -> Iterator[Outcome]:
-    """Return the outcome of each of a ticket's events, in order of id, as if they had been promoted one by one.
+    """Yield the outcome of each of a ticket's events, in order of id, as if they had been promoted one by one.
 
-    `before` is what stood in ticket_history, None where nothing did or nobody had to look. `written` is what the batch
-    did to the ticket as a whole: `inserted`, `updated`, or None where something newer stands.
+    `before` is what stood in ticket_history; None if nothing did, or if it does not matter and was not read.
+    `written` is what the batch did to the ticket as a whole: `inserted`, `updated`, or None if something newer stands.
     """
     stands = None if written == "inserted" else before
     for one in group:

@@ -1,4 +1,4 @@
-"""What may be deferred by hand?"""
+"""Which arguments may an operator give a job, and what does a wrong one raise?"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,9 +10,9 @@ Read = TypeVar("Read", bound="Arguments")
 
 
 class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a task takes, and `takes` says so to who got it wrong.
+    """The arguments of a task; `takes` lists them in the error that a wrong one raises.
 
-    `outcome` is what an earlier try of the job had to say, and is never given by hand.
+    `outcome` is what an earlier try of the job wrote; an operator never gives it.
     """
 
     takes: ClassVar[str]
@@ -20,11 +20,11 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class WrongArgumentsError(Exception):
-    """A job cannot do what its arguments say; the message is one line for who deferred it."""
+    """A job cannot do what its arguments say; the message is one line for the operator who deferred it."""
 
 
 def read(kind: type[Read], given: Mapping[str, object]) -> Read:
-    """Read a job's arguments. Raises WrongArgumentsError, which names the one that is wrong."""
+    """Return a job's arguments as `kind`. Raises WrongArgumentsError, which names the one that is wrong."""
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
@@ -33,7 +33,7 @@ def read(kind: type[Read], given: Mapping[str, object]) -> Read:
 
 
 def moment(name: str, text: str | None) -> datetime | None:
-    """Read an ISO 8601 date or time, which is in UTC unless it says otherwise. Raises WrongArgumentsError."""
+    """Return an ISO 8601 date or time in UTC; UTC is assumed where it has no offset. Raises WrongArgumentsError."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What is seen of a batch? A log line, a span and a count for each of its rows, and a span for the job."""
+"""What do logs, traces and metrics show of a batch? A line, a span and a count for each row, and a span for the job."""
 
 import collections
 import logging
@@ -21,7 +21,7 @@ _logger = logging.getLogger("ticket_inbox.promote")
 
 
 class Job(msgspec.Struct, frozen=True):
-    """The job that promotes a batch, and its how manieth try this is."""
+    """The job that promotes a batch, and its attempt number, which begins at 1."""
 
     id: int | None = None
     tries: int = 1
@@ -29,9 +29,9 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """A batch from its beginning to its end: used as a context, it also tells why it failed.
+    """A context manager around a batch: it logs, traces and counts each row's outcome, or traces why the batch failed.
 
-    `rows` and `outcomes` are set as they become known.
+    The caller sets `rows` and `outcomes` as they become known.
     """
 
     def __init__(self, job: Job) -> None:
@@ -52,7 +52,7 @@ class Batch:
             self._failed(database.reason(error) if isinstance(error, database.DatabaseError) else type(error).__name__)
 
     def _ended(self) -> None:
-        """Tell of every row what became of it."""
+        """Log, trace and count the outcome of every row."""
         claimed = {row.id: row for row in self.rows}
         seconds = time.perf_counter() - self._started
         positions = self._record({outcome.id: outcome for outcome in self.outcomes})
@@ -61,13 +61,16 @@ class Batch:
         self._count(claimed, positions)
 
     def _failed(self, error: str) -> None:
-        """Tell that nothing became of the batch in this try."""
+        """Trace that this try of the batch failed: no row has an outcome."""
         positions = self._record({}, error)
         if not positions:
             self._record_job(tracing.position_in_new_trace(), error)
 
     def _record(self, outcomes: dict[int, Outcome], error: str | None = None) -> dict[int, SpanPosition]:
-        """Leave the spans of those rows whose traces are exported, and the job's if there is such a row."""
+        """Record the spans of the rows whose traces are exported, and the job's if there is such a row.
+
+        Returns the spans' positions by row id.
+        """
         positions = {row.id: tracing.position_below(context) for row, context in self._sampled()}
         if not positions:
             return positions
@@ -142,7 +145,7 @@ class Batch:
         refused = collections.Counter(outcome.status for outcome in self.outcomes if not outcome.action)
         metrics.rows_promoted(actions, refused)
         for outcome in self.outcomes:
-            if outcome.action and claimed[outcome.id].status == "pending":  # a reprocessed one is as old as it is
+            if outcome.action and claimed[outcome.id].status == "pending":  # a reprocessed row's age is no lag
                 metrics.promotion_lagged(_lag(claimed[outcome.id]), positions.get(outcome.id))
 
 

@@ -1,4 +1,4 @@
-"""Which ticket does each claimed row hold, and which row holds none?"""
+"""Which ticket does each claimed row hold, and which rows hold none?"""
 
 from collections.abc import Sequence
 
@@ -27,19 +27,19 @@ class ClaimedEvent(msgspec.Struct, frozen=True):
 
     @property
     def age(self) -> Standing:
-        """What decides which of two events of a ticket is newer: the larger."""
+        """Of two events of a ticket, the one with the larger `age` is newer."""
         return Standing(self.ticket.resolved_date, self.row.id)
 
 
 def decode(rows: Sequence[ClaimedRow]) -> tuple[list[ClaimedEvent], list[Outcome]]:
-    """Return the events in `rows`, sorted by key and id, and an outcome for each row that holds none."""
+    """Return the events in `rows`, sorted by key and id, and an outcome for each row that holds no valid event."""
     read = [_read(row) for row in rows]
     events = [one for one in read if isinstance(one, ClaimedEvent)]
     return sorted(events, key=lambda one: (one.key, one.row.id)), [one for one in read if isinstance(one, Outcome)]
 
 
 def _read(row: ClaimedRow) -> ClaimedEvent | Outcome:
-    """Decode a row: one that was rejected by the rules of today, any other by those under which it was accepted."""
+    """Decode a row: today's rules apply to a rejected one; to any other, the rules under which it was accepted."""
     is_rejected = row.status == "rejected"
     status = "rejected" if is_rejected else "failed"
     try:

@@ -1,4 +1,4 @@
-"""What is done without anybody asking? What fell through goes back to work, and what is old goes away."""
+"""What does a worker do on its own? It sweeps what fell through, and prunes what is old."""
 
 import asyncio
 import logging
@@ -16,20 +16,20 @@ from otel import logs
 
 SWEEP_ROWS = 10_000  # pending rows that one statement looks at, the oldest first
 WINDOW = 2_000  # ids in one commit of `prune`
-BREATH = 3  # times as long as it took is the pause after each of them, so that webhooks have the disk most of the time
+BREATH = 3  # times a commit's duration is the pause after it, so that webhooks have the disk most of the time
 _logger = logging.getLogger("ticket_inbox.housekeeping")
 
 
-# Every 20 seconds, so that what nothing else has found is stored within a minute. No lock: it would be
-# held for ever by a sweep whose worker died (https://github.com/procrastinate-org/procrastinate/issues/1408).
+# Every 20 seconds, so that a row that nothing else found is stored within a minute. No lock: a sweep whose
+# worker died would hold it for ever (https://github.com/procrastinate-org/procrastinate/issues/1408).
 @app.periodic(cron="* * * * * */20")
 @app.task(
     name=queue.SWEEP, queue=queue.SWEEP, queueing_lock=queue.SWEEP, priority=queue.SWEEP_PRIORITY, pass_context=True
 )
 async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
-    """Put back to work the jobs of dead workers, and pending rows that no job attends to; let nobody wait for ever.
+    """Requeue the jobs of dead workers and the pending rows that no job attends to.
 
-    Safe to run at any time.
+    Also raises the priority of some jobs of tenants over their share, so that none waits for ever. Safe at any time.
     """
     async with database.transaction(engine()) as connection:
         if not await queue.try_sweep_lock(connection):
@@ -48,7 +48,7 @@ async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG00
 async def prune(timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
     """Delete promoted inbox rows older than RETENTION_DAYS and finished jobs older than JOB_RETENTION_DAYS.
 
-    Never a row that is pending, failed or rejected; 0 days keep for ever. Many small commits with a breath in between.
+    Never deletes a row that is pending, failed or rejected; 0 days keep for ever. Pauses after each small commit.
     """
     rows = await _prune(settings.retention_days, inbox.bounds, inbox.delete_old)
     jobs = await _prune(settings.job_retention_days, queue.job_bounds, queue.delete_finished)
@@ -60,7 +60,7 @@ async def _prune(
     bounds: Callable[[AsyncConnection], Awaitable[tuple[int, int]]],
     delete: Callable[[AsyncConnection, timedelta, int, int], Awaitable[int]],
 ) -> int:
-    """Delete what is older than `days`, a window of ids after the other, and give how much that was."""
+    """Delete what is older than `days`, one window of ids after the other, and return how many rows that was."""
     if not days:
         return 0
     deleted = 0

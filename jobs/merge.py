@@ -1,4 +1,4 @@
-"""What would a ticket's events in a batch store together? Pure functions."""
+"""What would the events of one ticket in a batch store together? Pure functions."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from jobs.decode import ClaimedEvent
 
 
 def winner(group: Sequence[ClaimedEvent]) -> Winner:
-    """Return what a ticket's events, which are in order of id, would store.
+    """Return what a ticket's events, given in order of id, would store.
 
-    The first sets what is only ever inserted, the newest the rest.
+    The first event sets what is only ever inserted, the newest sets the rest.
     """
     first, newest = group[0], max(group, key=lambda one: one.age)
     return Winner(

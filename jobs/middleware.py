@@ -1,4 +1,4 @@
-"""What happens around every job: who deferred it, or cancelled it, is told how it ended."""
+"""What happens around every job? A cancelled job is aborted; wrong arguments are logged, and written into the job."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ _logger = logging.getLogger("ticket_inbox.jobs")
 
 
 async def abort_when_asked(call_next: AsyncCallNext, context: JobContext, _worker: Worker) -> Any:  # noqa: ANN401
-    """Run a job; cancelled by an operator it is aborted, and not tried again as one that a shutdown cut short."""
+    """Run a job; abort it if an operator cancels it. A job that a shutdown interrupts is retried instead."""
     try:
         return await call_next()
     except asyncio.CancelledError:
@@ -27,18 +27,18 @@ async def abort_when_asked(call_next: AsyncCallNext, context: JobContext, _worke
 
 
 async def refuse_wrong_arguments(call_next: AsyncCallNext, context: JobContext, _worker: Worker) -> Any:  # noqa: ANN401
-    """Run a job; where its arguments are wrong, say so in the log and in the job itself, as its `outcome`."""
+    """Run a job; if its arguments are wrong, log why, and write it into the job as its `outcome`."""
     try:
         return await call_next()
     except WrongArgumentsError as wrong:
         logs.log(
             _logger, logging.ERROR, "job_refused", job_id=context.job.id, task=context.job.task_name, error=str(wrong)
         )
-        await tell(context, str(wrong))
+        await write_outcome(context, str(wrong))
         raise
 
 
-async def tell(context: JobContext, outcome: str) -> None:
+async def write_outcome(context: JobContext, outcome: str) -> None:
     """Write `outcome` into the job, where `procrastinate … list_jobs … details` shows it."""
     from db import engine as database  # noqa: PLC0415
     from db import queue  # noqa: PLC0415
@@ -49,9 +49,9 @@ async def tell(context: JobContext, outcome: str) -> None:
         await queue.note(connection, context.job.id, "outcome", msgspec.json.encode(outcome).decode())
 
 
-def told(record: logging.LogRecord) -> bool:
-    """Keep Procrastinate from telling again, with a traceback, what `refuse_wrong_arguments` told."""
+def is_not_logged_yet(record: logging.LogRecord) -> bool:
+    """Return False for what Procrastinate logs, with a traceback, after `refuse_wrong_arguments` has logged it."""
     return not (record.exc_info and isinstance(record.exc_info[1], WrongArgumentsError))
 
 
-logging.getLogger("procrastinate.worker").addFilter(told)
+logging.getLogger("procrastinate.worker").addFilter(is_not_logged_yet)

@@ -18,8 +18,8 @@ from jobs.decode import decode
 from jobs.retry import Backoff
 from jobs.store import store
 
-SLICE = 1.0  # seconds that a job goes on with what waits in others, instead of fetching and finishing them one by one
-LONG_BYTES = 1024 * 1024  # of a batch's payloads
+SLICE = 1.0  # seconds for which a job goes on taking over jobs that wait, instead of their being fetched one by one
+LONG_BYTES = 1024 * 1024  # of a batch's payloads; more are decoded in a thread
 InboxId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
@@ -34,7 +34,7 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
 async def promote(context: JobContext, /, **given: object) -> None:
     """Promote those of the rows `inbox_ids` that are pending; running it again does nothing."""
     inbox_ids: Sequence[int] = arguments.read(Arguments, given).inbox_ids
-    # The tries before this one left no trace in the inbox, because each was rolled back as a whole.
+    # Earlier tries are not counted in the inbox, because each was rolled back as a whole.
     job = Job(context.job.id, context.job.attempts + 1)
     cursor = queue.TakeOverCursor(job.id or 0, context.job.priority)
     deadline = time.monotonic() + SLICE
@@ -42,7 +42,7 @@ async def promote(context: JobContext, /, **given: object) -> None:
         await promote_batch(engine(), inbox_ids, job, cursor)
         if not cursor.taken or time.monotonic() >= deadline:
             return
-        inbox_ids = []  # other jobs had rows to take over, and more may have come since
+        inbox_ids = []  # this batch took over other jobs' rows, and more jobs may wait by now
 
 
 async def promote_batch(
@@ -51,11 +51,11 @@ async def promote_batch(
     job: Job = Job(),  # noqa: B008
     cursor: queue.TakeOverCursor | None = None,
 ) -> list[Outcome]:
-    """Promote the pending ones of `inbox_ids` in one commit, and return what became of each.
+    """Promote the pending rows of `inbox_ids` in one commit, and return the outcome of each.
 
-    With a `cursor` it takes over the rows of other jobs too, up to what one may hold; but not in a job that is tried
-    again, which may itself be what fails. A row that cannot be promoted is `failed` with its reason, alone. Raises what
-    Postgres raises for reasons of its own; then nothing was changed.
+    With a `cursor` it also takes over the rows of other jobs, up to the size of one job; but not in a job that is
+    retried, which may itself be what fails. A row that cannot be promoted is `failed` with its reason, alone. Raises
+    those errors of Postgres that no value caused; then nothing was changed.
     """
     room = queue.JOB_ROWS - len(inbox_ids) if job.tries == 1 else 0
     with Batch(job) as batch:
@@ -67,8 +67,8 @@ async def promote_batch(
 
 
 async def promote_rows(connection: AsyncConnection, rows: Sequence[ClaimedRow], job: Job) -> list[Outcome]:
-    """Store the tickets of `rows`, which this transaction claimed, mark the rows, and return what became of each."""
-    # Long HTML takes its time, and the worker has other jobs and a heartbeat.
+    """Store the tickets of `rows`, which this transaction claimed, mark the rows, and return the outcome of each."""
+    # Decoding long HTML takes a while, and other jobs and the heartbeat share this thread.
     is_long = sum(len(row.payload) for row in rows) > LONG_BYTES
     events, refused = await asyncio.to_thread(decode, rows) if is_long else decode(rows)
     outcomes = refused + await store(connection, events)

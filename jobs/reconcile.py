@@ -1,4 +1,4 @@
-"""What did no webhook bring? Every five minutes each tenant's ServiceDesk Plus is asked."""
+"""Which tickets did no webhook bring? Every five minutes a worker asks each tenant's ServiceDesk Plus."""
 
 import asyncio
 import logging
@@ -15,11 +15,11 @@ from jobs import app, arguments, engine, settings
 from jobs.retry import Backoff
 from otel import logs, metrics
 
-SECONDS = 60.0  # of one tenant's run; the next one goes on from there
-AT_ONCE = 8  # tenants; most of a run is waiting
+SECONDS = 60.0  # of one tenant's run; the next run goes on from there
+AT_ONCE = 8  # tenants; a run mostly waits for answers
 NO_KEY = "SECRETS_KEY is not set in this worker's environment, and the credentials are encrypted with it"
 _logger = logging.getLogger("ticket_inbox.sdp")
-_memory = runs.Memory()  # of this worker
+_memory = runs.Memory()  # of all runs of this worker
 
 
 class Arguments(arguments.Arguments, frozen=True, kw_only=True):
@@ -39,9 +39,10 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
     retry=Backoff(),
 )
 async def reconcile(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (when it was due)
-    """Append to the inbox what ServiceDesk Plus knows and we do not, of every enabled tenant or of `tenant_id`.
+    """Append to the inbox the tickets that ServiceDesk Plus has and we lack, of every enabled tenant or `tenant_id`.
 
-    With `since` from there on, however long it takes. Of a tenant that cannot be asked there is one line in the log.
+    With `since`, from then on and however long it takes. Where a tenant's ServiceDesk Plus cannot be asked, one line
+    is logged.
     """
     wanted = arguments.read(Arguments, given)
     since = arguments.moment("since", wanted.since)
@@ -58,7 +59,7 @@ async def reconcile(timestamp: int = 0, **given: object) -> None:  # noqa: ARG00
 
 
 async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) -> None:
-    """Run for a tenant when there is room, and tell what came of it."""
+    """Run for a tenant once there is room, and log and count the outcome."""
     async with room:
         metrics.reconciled(tenant_id, Summary().counts(), is_complete=False)
         try:
@@ -66,7 +67,7 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
                 settings, tenant_id, since=since, seconds=None if since else SECONDS, memory=_memory
             )
         except runs.BusyError:
-            return  # whose run it is tells
+            return  # the other run logs its outcome
         except runs.NotReconciledError as error:
             _failed(tenant_id, str(error))
         except database.DatabaseError as error:

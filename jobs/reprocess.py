@@ -1,4 +1,4 @@
-"""What does an operator put back to work? Any part of the inbox, a chunk at a time."""
+"""How is a part of the inbox reprocessed at an operator's word? A chunk at a time."""
 
 import logging
 import time
@@ -20,14 +20,14 @@ from jobs.promote import InboxId
 from jobs.retry import Backoff, GoesOnError
 from otel import logs
 
-SLICE = 1.0  # seconds that a job works before it makes room: a worker may have as few as two places
-CHUNK_BYTES = 8 * 1024 * 1024  # most payload of one chunk, which is in memory whole
-WINDOW = 20_000  # ids that one statement looks through, so that none takes long, however few of them match
+SLICE = 1.0  # seconds that a job works before it makes room: a worker may run as few as two jobs at once
+CHUNK_BYTES = 8 * 1024 * 1024  # most payload of one chunk, all of which is in memory
+WINDOW = 20_000  # ids that one statement looks through, so that none takes long, however few rows match
 _logger = logging.getLogger("ticket_inbox.reprocess")
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a job has come: it has dealt with the rows up to `after_id`, and will with those up to `last_id`."""
+    """How far a job has come: the ids up to `after_id`, of those up to `last_id`, are done; `rows` rows were found."""
 
     after_id: int
     last_id: int
@@ -35,7 +35,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Arguments(arguments.Arguments, frozen=True, kw_only=True):
-    """What `reprocess` takes; `progress` is the job's own, so that a second try goes on where the first was."""
+    """What `reprocess` takes; the job itself writes `progress`, so that its next try goes on from there."""
 
     takes = (
         "inbox_ids, status (pending, promoted, failed or rejected), tenant_id, received_after, received_before "
@@ -50,7 +50,7 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
     progress: Progress | None = None
 
     def selection(self) -> Selection:
-        """Give the rows that are meant. Raises WrongArgumentsError where a time is none, or nothing says which rows."""
+        """Return which rows are selected. Raises WrongArgumentsError for a wrong time, or if nothing selects rows."""
         selection = Selection(
             inbox_ids=None if self.inbox_ids is None else sorted(set(self.inbox_ids)),
             status=self.status,
@@ -72,11 +72,11 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
     pass_context=True,
 )
 async def reprocess(context: JobContext, /, **given: object) -> None:
-    """Promote the rows that are selected as if they had just come in; `rejected` ones are validated afresh.
+    """Promote the selected rows as if they had just come in; `rejected` ones are validated again.
 
-    Each chunk is one commit, which also says in the job how far it has come. After a second of them the job queues
-    again, so that a fresh webhook never waits for all of it. Cancelled in between, it has done what it has done.
-    Fails where there is no such row. With `count_only` it only counts, and says so as it aborts.
+    Each chunk is one commit, which also writes into the job how far it has come. After a second of chunks the job
+    queues again, so that a fresh webhook never waits for all of them. When an operator cancels it, the chunks that
+    were committed stay. Fails if no row matches. With `count_only` it only counts, writes the number, and aborts.
     """
     ends = time.monotonic() + SLICE
     wanted = arguments.read(Arguments, given)
@@ -97,13 +97,13 @@ async def reprocess(context: JobContext, /, **given: object) -> None:
         rows=progress.rows,
     )
     if wanted.count_only:
-        # A job that succeeds is deleted, and its answer with it.
-        await middleware.tell(context, f"{progress.rows} inbox rows match; nothing was changed")
+        # A job that succeeds is deleted, and the number with it; so this one aborts.
+        await middleware.write_outcome(context, f"{progress.rows} inbox rows match; nothing was changed")
         raise JobAborted
 
 
 async def _start(selection: Selection) -> Progress:
-    """Leave out what comes in from now on, or a busy inbox would keep the job going for ever."""
+    """Return the ids to go through. Rows that come in from now on are left out: the job might never end."""
     async with database.connection(engine()) as connection:
         lowest, highest = await inbox.bounds(connection)
     if selection.inbox_ids:
@@ -114,7 +114,7 @@ async def _start(selection: Selection) -> Progress:
 async def promote_chunk(
     engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
-    """Promote the next chunk of the selected rows and save in the job how far it has come, in one commit."""
+    """Promote the next chunk of the selected rows, and write the job's progress in the same commit; return it."""
     job = Job(job_id, task=queue.REPROCESS)
     until_id = _window(selection, progress)
     with Batch(job) as batch:
@@ -123,9 +123,9 @@ async def promote_chunk(
                 connection, selection, progress.after_id, until_id, queue.JOB_ROWS, CHUNK_BYTES
             )
             batch.outcomes = await promote.promote_rows(connection, rows, job)
-            # Fewer rows than there was room for: the window holds no more.
+            # A chunk that is not full has all that the window holds.
             is_full = len(rows) == queue.JOB_ROWS or sum(len(row.payload) for row in rows) >= CHUNK_BYTES
-            # Those in another's hand are being promoted, so they count as well.
+            # Rows that another worker has locked are being promoted, so they count as found.
             found = len(rows) or await inbox.count_selected(connection, selection, progress.after_id, until_id)
             progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + found)
             await _save(connection, job_id, progress)
@@ -135,7 +135,7 @@ async def promote_chunk(
 async def count_chunk(
     engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
-    """Count the selected rows of the next window."""
+    """Count the selected rows of the next window, and write the job's progress; return it."""
     until_id = _window(selection, progress)
     async with database.connection(engine) as connection:
         count = await inbox.count_selected(connection, selection, progress.after_id, until_id)
@@ -149,7 +149,7 @@ async def _save(connection: AsyncConnection, job_id: int | None, progress: Progr
 
 
 def _window(selection: Selection, progress: Progress) -> int:
-    """Give the last id that the next statement looks at."""
+    """Return the last id that the next statement looks at."""
     if selection.inbox_ids is None:
         return min(progress.after_id + WINDOW, progress.last_id)
     left = [inbox_id for inbox_id in selection.inbox_ids if inbox_id > progress.after_id][: queue.JOB_ROWS]

@@ -1,4 +1,4 @@
-"""When is a job tried again?"""
+"""When is a job retried?"""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ _logger = logging.getLogger("ticket_inbox.jobs")
 
 
 class GoesOnError(Exception):
-    """A job has saved how far it has come, and makes room for what waits before it."""
+    """A job has saved how far it has come, and queues again behind the jobs of higher priority."""
 
 
 class Backoff(BaseRetryStrategy):
-    """Try again for ever, 1 to 60 seconds later: what fails a whole batch is no fault of its rows."""
+    """Retries for ever, 1 to 60 seconds later: what fails a whole batch is no fault of its rows."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Give a random time, so that what failed together is not tried together. Wrong arguments stay wrong."""
+        """Return a random time, so that jobs that failed together are retried apart; None where arguments are wrong."""
         if isinstance(exception, WrongArgumentsError):
             return None
         if isinstance(exception, GoesOnError):
@@ -32,7 +32,7 @@ class Backoff(BaseRetryStrategy):
         foreseen = isinstance(exception, (*database.DatabaseError, asyncio.CancelledError))
         error = database.reason(exception) if foreseen else exception  # with its traceback
         logs.log(_logger, logging.WARNING, "job_retried", job_id=job.id, task=job.task_name, error=error)
-        if not isinstance(exception, asyncio.CancelledError):  # it was cut short by a shutdown
+        if not isinstance(exception, asyncio.CancelledError):  # which means that a shutdown interrupted it
             metrics.JOB_RETRIES.labels(job.task_name).inc()
         longest = min(2 ** min(job.attempts, 10), LONGEST_WAIT)
         return RetryDecision(retry_in={"seconds": random.randint(1, max(longest, 1))})  # noqa: S311  (jitter)

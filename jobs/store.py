@@ -1,4 +1,4 @@
-"""How are the events of a batch stored, one of which Postgres may refuse?"""
+"""How are the events of a batch stored, even if Postgres refuses one of them?"""
 
 import itertools
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from jobs.decode import ClaimedEvent
 
 
 async def store(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> list[Outcome]:
-    """Upsert `events`, which are sorted by key and id, and return what became of each.
+    """Upsert `events`, which are sorted by key and id, and return the outcome of each.
 
-    Where Postgres refuses a value the batch is halved until the event that holds it is alone, and fails alone. Raises
-    what Postgres raises for reasons of its own.
+    If Postgres refuses a value, the batch is halved until the event that holds it is alone, and only that event fails.
+    Raises all other errors of Postgres.
     """
     outcomes: list[Outcome] = []
     parts = [events] if events else []
@@ -42,7 +42,7 @@ async def store(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> 
 async def _upsert(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> list[Outcome]:
     tickets = {key: list(group) for key, group in itertools.groupby(events, key=lambda one: one.key)}
     winners = [merge.winner(group) for group in tickets.values()]
-    # Only where a ticket has several events here does what each did depend on what stood before.
+    # What stood before matters only to a ticket with several events in this batch: their actions depend on it.
     before = await ticket_history.standing(connection, [key for key, group in tickets.items() if len(group) > 1])
     written = await ticket_history.upsert(connection, winners, [one.row.id for one in events])
     found = (actions.outcomes(group, before.get(key), written.get(key)) for key, group in tickets.items())

@@ -1,7 +1,7 @@
-"""How does the worker outlive its Postgres?
+"""How does the worker process survive an outage of Postgres?
 
-Procrastinate's worker ends when one of its sessions fails at the wrong moment. This one is then begun
-anew, on new connections, as soon as Postgres answers. What the former one left behind, jobs/job_recovery.py takes back.
+Procrastinate's worker ends when one of its sessions fails at the wrong moment. This module then starts it again, on
+new connections, as soon as Postgres answers. jobs/job_recovery.py requeues what the former worker left behind.
 """
 
 import asyncio
@@ -22,48 +22,46 @@ from otel import logs
 
 WAITS = "Postgres is away, or has no schema yet ({}): the worker goes on by itself when it is there"
 BETWEEN_TRIES = 0.5  # seconds
-LATE_SECONDS = 5.0  # past SHUTDOWN_TIMEOUT_SECONDS: what a worker may take to say goodbye
+LATE_SECONDS = 5.0  # past SHUTDOWN_TIMEOUT_SECONDS, for the worker to unregister; then the process ends anyway
 FAULTS = (exceptions.ConnectorException, psycopg.Error, OSError)
 _logger = logging.getLogger("ticket_inbox.worker")
 
 
 async def run(app: App, conninfo: str, seconds: float) -> None:
-    """Work until SIGTERM or SIGINT, then finish the jobs in hand within `seconds`, and end.
+    """Work until SIGTERM or SIGINT, then finish the jobs in hand within `seconds`, and return.
 
-    Raises only what is not Postgres' fault.
+    Raises only errors that Postgres did not cause.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop, seconds + LATE_SECONDS)
-    loop.set_exception_handler(_log_unheard)
+    loop.set_exception_handler(_log_unhandled)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_shorten)
-    told = ""
+    logged = ""
     while not stop.is_set():
         try:
-            # The pool would wait longer and longer between its tries.
+            # Without this probe the pool would wait longer and longer between its tries.
             await queue.probe(conninfo)
-            told = ""
+            logged = ""
             await _work(app, stop)
         except FAULTS as error:
             why = database.reason(error.__cause__ or error)
-            if why != told:
-                told = why
+            if why != logged:
+                logged = why
                 logs.log(_logger, logging.WARNING, "worker_waits", error=WAITS.format(why))
         await _wait(stop, BETWEEN_TRIES)
 
 
 def _stop(stop: asyncio.Event, seconds: float) -> None:
-    """Stop, and do not wait for a Postgres that never answers: whoever told us to may not wait either."""
+    """Stop, and end the process after `seconds` even if Postgres never answers: the signal's sender may not wait."""
     stop.set()
     asyncio.get_running_loop().call_later(seconds, _end_late, seconds)
 
 
 def _end_late(seconds: float) -> None:
-    why = (
-        f"Postgres has not answered for {seconds:g} s: what was in hand goes back to work by another worker, or a sweep"
-    )
+    why = f"Postgres has not answered for {seconds:g} s: another worker, or a sweep, will requeue the jobs in hand"
     logs.log(_logger, logging.WARNING, "worker_ended_late", error=why)
     logging.shutdown()
     os._exit(1)
@@ -90,7 +88,7 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
 
 
 def _shorten(record: logging.LogRecord) -> bool:
-    """Tell a fault of Postgres' in one line, without the way it took through the libraries."""
+    """Shorten a record about an error of Postgres to one line, without the traceback; let every record pass."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, FAULTS):
         record.msg, record.args, record.exc_info = "postgres_failed", (), None
@@ -98,9 +96,9 @@ def _shorten(record: logging.LogRecord) -> bool:
     return True
 
 
-def _log_unheard(_loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
-    """Log what a task raised that nobody waits for, such as a job whose end could not be written down."""
-    error = told.get("exception")
+def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a task raised that nothing awaits, such as the task of a job whose end could not be written."""
+    error = context.get("exception")
     if isinstance(error, FAULTS):
         error = database.reason(error.__cause__ or error)
-    logs.log(_logger, logging.WARNING, "task_failed", error=error or told["message"])
+    logs.log(_logger, logging.WARNING, "task_failed", error=error or context["message"])

@@ -24,7 +24,7 @@ def main() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    # NullPool: a template database that somebody is connected to cannot be cloned.
+    # NullPool: a template database with an open connection cannot be cloned.
     engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.LOCK)))
@@ -32,13 +32,13 @@ def main() -> None:
 
 
 def migrate(connection: sa.Connection) -> None:
-    """Run them in the connection's transaction."""
+    """Run the migrations in the connection's transaction."""
     context.configure(
         connection=connection, target_metadata=metadata, include_name=is_ours, compare_server_default=True
     )
     context.run_migrations()
     if not context.get_context().get_current_heads():
-        # After `downgrade base` nothing of us is left, Alembic's own empty table neither.
+        # `downgrade base` leaves nothing of ours behind, so Alembic's own empty table goes too.
         connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
 
 

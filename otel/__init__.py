@@ -1,1 +1,1 @@
-"""What can be seen from outside: logs and trace context today, spans and metrics as they come."""
+"""What can be seen of the processes from outside? Logs, traces and metrics."""

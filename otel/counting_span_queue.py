@@ -1,6 +1,6 @@
-"""What becomes of spans that nobody takes? They wait in a queue of bounded length.
+"""What happens to spans that cannot be exported yet? They wait in a queue of bounded length.
 
-Where that is full the oldest are dropped, and counted.
+When it is full, the oldest are dropped and counted.
 """
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -15,7 +15,7 @@ class CountingSpanQueue(BatchSpanProcessor):
     def __init__(self, exporter: SpanExporter, size: int, batch: int) -> None:
         super().__init__(exporter, max_queue_size=size, max_export_batch_size=batch)
         self._size = size
-        self._waiting = self._batch_processor._queue  # noqa: SLF001  (the SDK tells its length to its own metrics alone)
+        self._waiting = self._batch_processor._queue  # noqa: SLF001  (only the SDK's own metrics show its length)
 
     def on_end(self, span: ReadableSpan) -> None:
         if len(self._waiting) >= self._size:

@@ -1,7 +1,7 @@
-"""Where does what can be seen go? To whom OpenTelemetry's own OTEL_* variables name; without them, nowhere.
+"""Where are traces, metrics and logs exported to? To the endpoints that OTEL_* variables name; without them, nowhere.
 
-An exporter that is away, slow or lying holds up a thread of its own and nothing else: what it does not take waits in
-a queue of bounded length, and is then dropped and counted.
+A collector that is away, slow or wrong holds up the exporter's own thread and nothing else: what it does not take
+waits in a queue of bounded length, and is then dropped and counted.
 """
 
 import logging
@@ -23,7 +23,7 @@ from otel import metrics, tracing
 
 QUEUE = 16_384  # spans: a burst of batches overflows the SDK's own 2,048
 BATCH = 512  # spans in one request
-STOP_SECONDS = 3.0  # that a stopping process waits for the last of it
+STOP_SECONDS = 3.0  # that a stopping process waits for the last exports
 PUSH_MILLISECONDS = 60_000  # between two pushes of the metrics, as the specification has it
 MODULES = {"grpc": "opentelemetry.exporter.otlp.proto.grpc", "http/protobuf": "opentelemetry.exporter.otlp.proto.http"}
 SAMPLERS = ("always_on", "always_off", "traceidratio")
@@ -33,7 +33,7 @@ NUMBERS = (
     names.OTEL_BSP_SCHEDULE_DELAY,
     names.OTEL_METRIC_EXPORT_INTERVAL,
 )
-# What the exporters cannot read they tell to the log, a token or a password included.
+# We check these first: the exporters log a value that they cannot read, with the token or password in it.
 ENDPOINT = re.compile(r"(?:https?://(?:[^\s/?#@]+@)?)?[^\s/?#@]+(?:/[^\s#@]*)?")
 HEADER = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ !#-+\--:<-\[\]-~\t]*")
 Environ = Mapping[str, str]
@@ -41,22 +41,22 @@ Stop = Callable[[], object]
 
 
 class WrongTelemetryError(ValueError):
-    """An OTEL_* variable holds what cannot be followed; the message names it and what would be right."""
+    """An OTEL_* variable has a wrong value; the message names the variable and what would be right."""
 
 
 def configure(service: str, environ: Environ = os.environ) -> Stop:
-    """Export what `environ` asks for as `service`, and give what ends that within seconds.
+    """Export what `environ` asks for as `service`, and return a function that ends that within STOP_SECONDS.
 
-    Raises WrongTelemetryError, before anything is begun.
+    Raises WrongTelemetryError, before anything is started.
     """
     wanted = check(environ)
     if not wanted:
         return lambda: None
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own otherwise
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes log lines of its own otherwise
     resource = _resource(service)
     for signal in wanted:
         for outcome in ("success", "failure"):
-            metrics.EXPORTED.labels(signal.lower(), outcome)  # seen from the beginning, at 0
+            metrics.EXPORTED.labels(signal.lower(), outcome)  # so that it is at /metrics from the beginning, at 0
     metrics.DROPPED.labels("traces")
     try:
         stops = [EXPORTS[signal](resource, environ) for signal in wanted]
@@ -66,7 +66,7 @@ def configure(service: str, environ: Environ = os.environ) -> Stop:
 
 
 def check(environ: Environ = os.environ) -> list[str]:
-    """Give the signals that `environ` wants exported: of traces, metrics and logs. Raises WrongTelemetryError."""
+    """Return which of TRACES, METRICS and LOGS `environ` wants exported. Raises WrongTelemetryError."""
     for name in NUMBERS:
         if (text := environ.get(name)) and not (text.isascii() and text.isdecimal() and int(text)):
             raise WrongTelemetryError(f"{name} is wrong: it must be a whole number above 0")
@@ -107,12 +107,12 @@ def _check_ratio(text: str) -> None:
 
 
 def count(signal: str, number: int, *, taken: bool) -> None:
-    """Count what an exporter took, or did not."""
+    """Count `number` spans, metrics or lines that an exporter delivered, or failed to deliver."""
     metrics.EXPORTED.labels(signal, "success" if taken else "failure").inc(number)
 
 
 def _is_wanted(signal: str, environ: Environ) -> bool:
-    """Logs are on standard error already, and one record a webhook has its price: they go out only when asked for."""
+    """Return True if `signal` is exported. Logs only on demand: they are on standard error already, and cost time."""
     name = f"OTEL_{signal}_EXPORTER"
     exporter = environ.get(name) or ("none" if signal == "LOGS" else "otlp")
     if exporter not in ("otlp", "none"):
@@ -131,12 +131,12 @@ def _protocol(signal: str, environ: Environ) -> str:
 
 
 def _exporter(signal: str, module: str, kind: str, environ: Environ) -> Any:  # noqa: ANN401
-    """Make a signal's OTLP exporter, which reads where to and how from OTEL_EXPORTER_OTLP_*."""
+    """Return a signal's OTLP exporter, which reads its endpoint and options from OTEL_EXPORTER_OTLP_*."""
     return _counted(signal.lower(), getattr(import_module(f"{MODULES[_protocol(signal, environ)]}.{module}"), kind)())
 
 
 def _counted(signal: str, exporter: Any) -> Any:  # noqa: ANN401
-    """Have an exporter count what it takes, and what it does not."""
+    """Make an exporter count what it delivers, and what it fails to deliver; return it."""
     export = exporter.export
 
     def counted(batch: Sequence[object], **options: Any) -> object:  # noqa: ANN401
@@ -199,7 +199,7 @@ def _resource(service: str) -> Resource:
 
 
 def _stop(stops: Sequence[Stop]) -> None:
-    """End all of it, each in a thread of its own: who does not come to an end is left behind."""
+    """Stop all exporters, each in a thread of its own; one that does not stop in time is left behind."""
     threads = [threading.Thread(target=stop, daemon=True) for stop in stops]
     for thread in threads:
         thread.start()

@@ -16,16 +16,16 @@ from typing import Any, TextIO
 
 import msgspec
 
+TELEMETRY = "opentelemetry"  # how the names of OpenTelemetry's loggers begin
 # Libraries that report at INFO what our own lines already say.
-TELEMETRY = "opentelemetry"  # what its loggers' names begin with
 NOISY = ("httpx", "httpcore", "procrastinate", "uvicorn", "alembic")
 
 
 def log(logger: logging.Logger, level: int, event: str, **fields: object) -> None:
-    """Write one line: `event` says what happened, `fields` to whom; fields that are None are left out.
+    """Write one line: `event` names what happened, `fields` the tenant, ticket or job; None fields are left out.
 
-    An `error` that is an exception is written as its words and its traceback.
-    Never give it a secret, a signature or ticket text: nothing downstream filters them.
+    If `error` is an exception, its message and its traceback are written.
+    Never pass a secret, a signature or ticket text: nothing downstream filters them.
     """
     error = fields.get("error")
     raised = error if isinstance(error, BaseException) else None
@@ -33,10 +33,10 @@ def log(logger: logging.Logger, level: int, event: str, **fields: object) -> Non
 
 
 def configure(level: str, style: str) -> None:
-    """Send every log line of this process to standard error, as `json` or for the `console`."""
+    """Write every log line of this process to standard error, as `json` or for the `console`."""
     handler = OnceATurn(sys.stderr)
     handler.addFilter(OncePerMinute())
-    # No line says in which thread, process or task it was written, or where: finding that out took half of its time.
+    # No line has the thread, process, task or source line that wrote it: finding these took half of a line's time.
     # Source: https://docs.python.org/3/howto/logging.html#optimization
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)
@@ -48,7 +48,7 @@ def configure(level: str, style: str) -> None:
 
 
 class OnceATurn(logging.StreamHandler[TextIO]):
-    """Writes the lines of one turn of the event loop together: each write asks the kernel. Without a loop, at once."""
+    """Writes the lines of one turn of the event loop together: each write is a system call. Without a loop, at once."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -58,7 +58,7 @@ class OnceATurn(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._kept.append(self.format(record) + self.terminator)
-        except Exception:  # noqa: BLE001  (a line that cannot be written is no reason to fail; as logging has it)
+        except Exception:  # noqa: BLE001  (as in logging itself, a line that cannot be formatted fails no caller)
             self.handleError(record)
             return
         if self._loop is None or self._loop.is_closed():
@@ -69,7 +69,7 @@ class OnceATurn(logging.StreamHandler[TextIO]):
                 self.flush()
 
     def flush(self) -> None:
-        """Write what was kept. Whoever has closed standard error loses lines, and nothing else fails for it."""
+        """Write the lines that were kept. If standard error is closed they are lost, and nothing else fails."""
         with self.lock or contextlib.nullcontext():
             kept, self._kept, self._loop = self._kept, [], None
             with contextlib.suppress(OSError, ValueError):
@@ -79,7 +79,7 @@ class OnceATurn(logging.StreamHandler[TextIO]):
 
 
 def _chunks(lines: list[str]) -> Iterator[str]:
-    """Join whole lines to what a pipe takes in one piece: two processes that share it must not tear them apart."""
+    """Join whole lines, up to what a pipe takes in one piece: two processes that share it must not mix their lines."""
     chunk: list[str] = []
     size = 0
     for line in lines:
@@ -93,7 +93,7 @@ def _chunks(lines: list[str]) -> Iterator[str]:
 
 
 class OncePerMinute(logging.Filter):
-    """Let OpenTelemetry say that something is not exported once a minute, in one line; it says so at every try."""
+    """Lets one of OpenTelemetry's warnings about failed exports pass per minute, as one line: each try warns again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Console(logging.Formatter):
 
 
 def members(record: logging.LogRecord) -> dict[str, Any]:
-    """Give what a line says: `timestamp`, `level` and `event`, then its fields, `error` and `traceback`."""
+    """Return a line's members: `timestamp`, `level` and `event`, then its fields, `error` and `traceback`."""
     fields: dict[str, object] = getattr(record, "fields", {})
     found: dict[str, Any] = {
         "timestamp": datetime.fromtimestamp(record.created, UTC),

@@ -1,4 +1,4 @@
-"""How do log lines go out by OTLP? Beside standard error, where OTEL_LOGS_EXPORTER says so."""
+"""How are log lines exported by OTLP? Beside standard error, where OTEL_LOGS_EXPORTER says so."""
 
 import logging
 from typing import Any
@@ -18,7 +18,7 @@ SEVERITIES = {
 
 
 class Handler(logging.Handler):
-    """Hands every line over as a record: its event is the body, its fields are attributes, its ids the context."""
+    """Exports every line as a record: its event is the body, its fields are attributes, its ids the context."""
 
     def __init__(self, provider: LoggerProvider) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(logs.TELEMETRY):
-            return  # that a line could not be exported is no line to export
+            return  # a warning that an export failed is not exported itself
         members: dict[str, Any] = logs.members(record)
         trace_id, span_id = members.pop("trace_id", None), members.pop("span_id", None)
         del members["timestamp"]

@@ -1,6 +1,6 @@
 """What is counted? Each instrument is named here, once.
 
-prometheus_client keeps the values: an observation costs it a tenth of what the OpenTelemetry SDK takes, and it gives
+prometheus_client keeps the values: it takes a tenth of the OpenTelemetry SDK's time for an observation, and it has
 exemplars at `/metrics`. `otel/export.py` sends the same values by OTLP (docs/decisions/0016).
 """
 
@@ -19,12 +19,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from otel.tracing import SpanPosition
 
-MOST_TENANTS = 100  # named by a label of their own; the rest are OTHER
+MOST_TENANTS = 100  # that have a label value of their own; the rest share OTHER
 OTHER = "other"
-STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges say nothing rather than something old
+STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges are left out: old ones mislead
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # set when prometheus_client is imported, it counts in files there
+SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # a directory; prometheus_client counts in its files if it is set at import
 
 # Names and attributes of the first two are OpenTelemetry's semantic conventions.
 REQUEST_DURATION = Histogram(
@@ -58,13 +58,13 @@ RECONCILED = Counter(
 )
 RECONCILED_AT = Gauge(
     "ticket_inbox_reconciled_timestamp_seconds",
-    "When a tenant was last gone through to the end, by this worker.",
+    "When this worker last completed a reconciliation of the tenant.",
     ["tenant_id"],
 )
 EXPORTED = Counter(
     "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
 )
-DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans that found the queue full.", ["signal"])
+DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans dropped because the queue was full.", ["signal"])
 
 
 class InboxGauges:
@@ -75,11 +75,11 @@ class InboxGauges:
         self._values: dict[str, float] = {}
 
     def set(self, values: dict[str, float]) -> None:
-        """Keep what was read now: `pending`, `failed`, `rejected`, `oldest_pending_seconds`, `workers_alive`."""
+        """Keep what was just read: `pending`, `failed`, `rejected`, `oldest_pending_seconds`, `workers_alive`."""
         self._values, self._read_at = values, time.monotonic()
 
     def collect(self) -> Iterable[Metric]:
-        """Give the gauges, or none where the last reading is old."""
+        """Yield the gauges, or none if the last reading is old."""
         if time.monotonic() - self._read_at > STALE_AFTER:
             return
         rows = GaugeMetricFamily(
@@ -95,7 +95,7 @@ class InboxGauges:
             yield GaugeMetricFamily(f"ticket_inbox_{name}", what, value=self._values[name])
 
 
-# A counter that is first seen at 1 shows no increase.
+# A counter that Prometheus first sees at 1 shows no increase, so each is there from the beginning, at 0.
 for status in ("failed", "rejected"):
     REFUSED_ROWS.labels(status)
 for action in ("inserted", "updated", "stale"):
@@ -111,7 +111,7 @@ _outcomes: dict[tuple[str, str], Any] = {}
 def webhook_answered(
     route: str, status: int, kind: str | None, seconds: float, tenant_id: str, position: SpanPosition | None
 ) -> None:
-    """Count a webhook: `kind` of its refusal, or None; `tenant_id` where it verified, else an empty text."""
+    """Count an answered webhook: `kind` of its refusal, or None; `tenant_id` if it verified, else an empty text."""
     outcome = (kind or "accepted", _named(tenant_id))
     if (counter := _outcomes.get(outcome)) is None:
         counter = _outcomes[outcome] = WEBHOOKS.labels(*outcome)
@@ -122,12 +122,12 @@ def webhook_answered(
 
 
 def statement_ended(summary: str, kind: str, seconds: float) -> None:
-    """Count a statement: `summary` is its operation and its table, `kind` what went wrong, or an empty text."""
+    """Count a statement: `summary` is its operation and table, `kind` its kind of error, or an empty text."""
     STATEMENT_DURATION.labels("postgresql", *summary.split(), kind).observe(seconds)
 
 
 def rows_promoted(actions: Mapping[str, int], refused: Mapping[str, int]) -> None:
-    """Count what became of a batch: promoted rows by action, the others by status."""
+    """Count the rows of a batch: promoted rows by action, the others by status."""
     for action, count in actions.items():
         PROMOTED_ROWS.labels(action).inc(count)
     for status, count in refused.items():
@@ -135,12 +135,12 @@ def rows_promoted(actions: Mapping[str, int], refused: Mapping[str, int]) -> Non
 
 
 def promotion_lagged(seconds: float, position: SpanPosition | None) -> None:
-    """Count how long a row took from its receipt until it was stored; `position` where its trace is exported."""
+    """Count a row's `seconds` from its receipt until it was stored; `position` if its trace is exported."""
     PROMOTION_LAG.observe(seconds, _exemplar(position) if position else None)
 
 
 def reconciled(tenant_id: str, counts: Mapping[str, int], *, is_complete: bool) -> None:
-    """Count what came of a run for a tenant. Zeroes too: a counter that is first seen at 1 shows no increase."""
+    """Count the outcomes of a tenant's run. Zeroes too: a counter that is first seen at 1 shows no increase."""
     tenant_id = _named(tenant_id)
     for outcome, count in counts.items():
         RECONCILED.labels(tenant_id, outcome).inc(count)
@@ -149,9 +149,9 @@ def reconciled(tenant_id: str, counts: Mapping[str, int], *, is_complete: bool) 
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """Give what a scrape gets, and its content type; exemplars only where `accept` asks for OpenMetrics.
+    """Return a scrape's body and its content type; with exemplars only if `accept` asks for OpenMetrics.
 
-    Of several processes any may be asked: each gives what all have counted.
+    Any one of several server processes may be scraped: each returns what all of them have counted.
     """
     encode, content_type = choose_encoder(accept)
     return encode(_of_all_processes() if SHARED_IN in os.environ else REGISTRY), content_type
@@ -159,9 +159,9 @@ def exposition(accept: str) -> tuple[bytes, str]:
 
 @contextlib.contextmanager
 def shared() -> Iterator[None]:
-    """Have the processes that are started in this block count together, in a directory that ends with it.
+    """Make the processes that are started in this block count together, in a directory that is removed at its end.
 
-    Raises OSError where none can be made.
+    Raises OSError if the directory cannot be made.
     """
     os.environ[SHARED_IN] = tempfile.mkdtemp(prefix="ticket-inbox-metrics-")
     try:
@@ -176,13 +176,13 @@ def remove_shared() -> None:
 
 
 def serve(host: str, port: int) -> None:
-    """Serve what is counted on a port of its own, from a thread of its own; 0 for none. Raises OSError."""
+    """Serve /metrics on `port`, from a thread of its own; not at all if it is 0. Raises OSError."""
     if port:
         start_http_server(port, host)
 
 
 def _of_all_processes() -> CollectorRegistry:
-    """Give the sums over all files, those of processes that have ended too, and our own reading of the inbox."""
+    """Return the sums over all processes' files, also of ended processes, and this process's reading of the inbox."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(inbox_gauges)

@@ -1,4 +1,4 @@
-"""How do the values of /metrics go out by OTLP? prometheus_client's families, told in the SDK's own data classes."""
+"""How are the values of /metrics exported by OTLP? prometheus_client's families become the SDK's data classes."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
 
 SCOPE = InstrumentationScope("ticket-inbox")
-# What Prometheus writes with underscores has dots in OpenTelemetry, but for those within a word.
+# Where Prometheus' names have underscores, OpenTelemetry's have dots, except within a word.
 DOTTED = {
     "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
     "db_client_operation_duration_seconds": ("db.client.operation.duration", "s"),
@@ -44,7 +44,7 @@ ABSENT: Any = None  # the exporter leaves it out
 
 
 class Pusher:
-    """Sends all values every `interval` seconds from a thread of its own, and once more at the end."""
+    """Exports all values every `interval` seconds from a thread of its own, and once more at the end."""
 
     def __init__(
         self, exporter: MetricExporter, resource: Resource, interval: float, count: Callable[[int, bool], None]
@@ -55,7 +55,7 @@ class Pusher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what there is a last time, and end."""
+        """Export all values a last time, and end the thread."""
         self._ended.set()
         self._thread.join()
         self._exporter.shutdown()
@@ -73,7 +73,7 @@ class Pusher:
 
 
 def data(families: Iterable[Family], resource: Resource) -> MetricsData:
-    """Tell `families`, as prometheus_client collects them, as what an OTLP exporter takes."""
+    """Return `families`, as prometheus_client collects them, in the form that an OTLP exporter takes."""
     now = time.time_ns()
     found = [_metric(family, now) for family in families]
     scope = ScopeMetrics(SCOPE, [metric for metric in found if metric], "")
@@ -93,7 +93,7 @@ def _metric(family: Family, now: int) -> Metric | None:
     if family.type == "histogram":
         histogram = Histogram(list(_histograms(family.samples, now)), AggregationTemporality.CUMULATIVE)
         return Metric(name, family.documentation, unit, histogram)
-    return None  # prometheus_client's own facts about Python
+    return None  # prometheus_client's own metrics about Python
 
 
 def _number(sample: Sample, now: int) -> NumberDataPoint:
@@ -101,7 +101,7 @@ def _number(sample: Sample, now: int) -> NumberDataPoint:
 
 
 def _histograms(samples: Sequence[Sample], now: int) -> Iterable[HistogramDataPoint]:
-    """Give a point for each set of labels: its buckets come in order, each with the count of all below it."""
+    """Yield a point for each set of labels. Prometheus' buckets come in order, each with the count of all below it."""
     by_labels: dict[tuple[tuple[str, str], ...], dict[str, list[Sample]]] = {}
     for sample in samples:
         labels = tuple((name, value) for name, value in sample.labels.items() if name != "le")
@@ -123,7 +123,7 @@ def _histograms(samples: Sequence[Sample], now: int) -> Iterable[HistogramDataPo
 
 
 def _exemplar(bucket: Sample) -> Exemplar:
-    assert bucket.exemplar is not None  # noqa: S101  (asked before)
+    assert bucket.exemplar is not None  # noqa: S101  (the caller has checked)
     given, ids = bucket.exemplar, bucket.exemplar.labels
     when = int(float(given.timestamp or 0) * 1e9)
     return Exemplar({}, given.value, when, int(ids["span_id"], 16), int(ids["trace_id"], 16))

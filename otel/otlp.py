@@ -1,7 +1,7 @@
 """How does a span become bytes? The wire format of OTLP, written directly.
 
 The library builds a Python object for each attribute of each span, which took a quarter of a fully traced server's
-time. This writes the same message in a quarter of it; tests hold it to the library's, field by field.
+time. This writes the same message in a quarter of it; tests compare it with the library's, field by field.
 Source: https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto and
 https://protobuf.dev/programming-guides/encoding/
 """
@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, Status
 
-# The tag of each field: its number and how it is written.
+# The tag of each field: its number and its wire type.
 TRACE_ID, SPAN_ID, PARENT_ID, NAME, KIND = b"\x0a\x10", b"\x12\x08", b"\x22\x08", b"\x2a", b"\x30"
 TIMES = struct.Struct("<BQBQ")  # start and end, in nanoseconds since 1970
 START, END = 0x39, 0x41
@@ -27,7 +27,7 @@ SPANS_OF_SCOPE = b"\x12"
 
 
 def encode(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    """Give the request that exports `spans`, all of one resource and scope, as the library's `encode_spans` would."""
+    """Return the request that exports `spans`, all of one resource and scope, as the library's `encode_spans` would."""
     frame = encode_by_library(spans[:1])
     [resource] = frame.resource_spans
     [scope] = resource.scope_spans
@@ -52,15 +52,15 @@ def _span(span: ReadableSpan) -> bytes:
 
 def _attribute(name: str, value: object) -> bytes:
     if isinstance(value, str):
-        told = _text(b"\x0a", value)
+        encoded = _text(b"\x0a", value)
     elif isinstance(value, int):
-        told = b"\x18" + _varint(value)
+        encoded = b"\x18" + _varint(value)
     else:
         raise TypeError(name)
-    return _field(ATTRIBUTE, _key(name) + _field(b"\x12", told))
+    return _field(ATTRIBUTE, _key(name) + _field(b"\x12", encoded))
 
 
-# A name has few values, such as a method or a status; one for which that is wrong pushes out others and no more.
+# Most names have few values, such as a method or a status; a name with many only pushes others out of the cache.
 _known_attribute = functools.lru_cache(1024)(_attribute)
 
 
@@ -93,7 +93,7 @@ def _field(tag: bytes, content: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Write a whole number, seven bits a byte, the lowest first; a negative one as 64 bits."""
+    """Return a whole number as seven bits a byte, the lowest first; a negative one as 64 bits."""
     number &= 2**64 - 1
     written = bytearray()
     while number > 127:  # noqa: PLR2004

@@ -1,7 +1,7 @@
-"""Which trace does a webhook belong to, and what did each part of its way take?
+"""Which trace does a webhook belong to, and how long did each step take?
 
-A span is handed over whole, when it has ended: `ReadableSpan` straight to the SDK's processor. Starting one, and
-setting its attributes bit by bit under a lock, costs several times as much (docs/decisions/0015). Where nothing is
+A span is handed over whole, when it has ended: a `ReadableSpan` goes straight to the SDK's processor. Starting a span
+and setting its attributes one by one under a lock costs several times as much (docs/decisions/0015). Where nothing is
 exported there are no spans, only the ids by which logs and the inbox name a webhook's trace.
 """
 
@@ -25,7 +25,7 @@ SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 REASON_CHARS = 200  # of an error in a span
 
-# What a delivery's spans say by OpenTelemetry's semantic conventions for messaging.
+# Attributes of a delivery's spans, by OpenTelemetry's semantic conventions for messaging.
 _INBOX = {"messaging.system": "procrastinate", "messaging.destination.name": "inbox"}
 APPENDING = {**_INBOX, "messaging.operation.name": "append", "messaging.operation.type": "send"}
 PROMOTING = {**_INBOX, "messaging.operation.name": "promote", "messaging.operation.type": "process"}
@@ -38,7 +38,7 @@ _ids = RandomIdGenerator()
 
 
 class SpanPosition(msgspec.Struct, frozen=True):
-    """Where in which trace a span hangs."""
+    """A span's place in its trace: its own context, and its parent's unless it is the first."""
 
     context: SpanContext
     parent: SpanContext | None = None
@@ -56,7 +56,7 @@ class SpanPosition(msgspec.Struct, frozen=True):
 
 
 class Recorder:
-    """Hands spans over to be exported; `provider` has the sampler and the resource that OTEL_* ask for."""
+    """Hands spans over to `processor`; `provider` has the sampler and the resource that OTEL_* ask for."""
 
     def __init__(self, provider: TracerProvider, processor: SpanProcessor) -> None:
         self._resource = provider.resource
@@ -66,7 +66,7 @@ class Recorder:
         provider.add_span_processor(processor)
 
     def samples(self, header: str | None, trace_id: int, name: str, attributes: Attributes) -> bool:
-        """Ask the sampler whether a request is exported."""
+        """Return True if the sampler wants a request exported."""
         parent = _w3c.extract({"traceparent": header}) if header else None
         decided = self._sampler.should_sample(parent, trace_id, name, SpanKind.SERVER, attributes)
         return decided.decision is Decision.RECORD_AND_SAMPLE
@@ -82,7 +82,7 @@ class Recorder:
         links: Sequence[SpanContext] = (),
         error: str | None = None,
     ) -> None:
-        """Hand over a span that ends now."""
+        """Hand over a span that began at `started` (nanoseconds since 1970) and ends now."""
         self._processor.on_end(
             ReadableSpan(
                 name,
@@ -104,16 +104,16 @@ _recorder: Recorder | None = None
 
 
 def use(recorder: Recorder | None) -> None:
-    """Record spans from now on, or none."""
+    """Record spans by `recorder` from now on; none if it is None."""
     global _recorder  # noqa: PLW0603  (one process, one recorder)
     _recorder = recorder
 
 
 def position_of_request(header: str | None, name: str, attributes: Attributes) -> SpanPosition:
-    """Give the position of a request that came with the `traceparent` `header`: in that trace where it is valid.
+    """Return the position of a request with the `traceparent` `header`: in that trace if it is valid, else a new one.
 
-    Where spans are exported the sampler decides whether this one is. Where not, the sender's own span stands for
-    the request, so that a trace has no gap. Source: https://www.w3.org/TR/trace-context/
+    If spans are exported, the sampler decides about this one. If not, the sender's own span stands for the request,
+    so that its trace has no gap. Source: https://www.w3.org/TR/trace-context/
     """
     parent = _parent(header) if header else None
     trace_id = parent.trace_id if parent else _ids.generate_trace_id()
@@ -124,20 +124,20 @@ def position_of_request(header: str | None, name: str, attributes: Attributes) -
 
 
 def position_in_new_trace() -> SpanPosition:
-    """Begin a trace that is exported: of work that several webhooks share, one of which is."""
+    """Return a position in a new, exported trace, for work that several webhooks share if one of them is exported."""
     return SpanPosition(
         SpanContext(_ids.generate_trace_id(), _ids.generate_span_id(), is_remote=False, trace_flags=SAMPLED)
     )
 
 
 def position_below(parent: SpanContext) -> SpanPosition:
-    """Give the position of a span below `parent`, in the same trace and exported if that is."""
+    """Return the position of a span below `parent`, in the same trace; it is exported if `parent` is."""
     context = SpanContext(parent.trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=parent.trace_flags)
     return SpanPosition(context, parent)
 
 
 def context_of(traceparent: str | None) -> SpanContext | None:
-    """Read a `traceparent` that we wrote; None where it is none, or not exported."""
+    """Return the context in a `traceparent` that we wrote; None if there is none, or if its trace is not exported."""
     if _recorder is None or not traceparent or not (found := _OURS.fullmatch(traceparent)):
         return None
     flags = TraceFlags(int(found[3], 16))
@@ -147,7 +147,7 @@ def context_of(traceparent: str | None) -> SpanContext | None:
 
 
 def identity(correlation_id: str | None, tenant_id: str | None, ticket_id: str | None) -> dict[str, str]:
-    """Give the attributes by which every span of a webhook is found, as far as they are known."""
+    """Return the attributes by which every span of a webhook is found, as far as they are known."""
     known = {"correlation_id": correlation_id, "tenant_id": tenant_id, "ticket_id": ticket_id}
     return {name: value for name, value in known.items() if value is not None}
 
@@ -171,7 +171,7 @@ def record(  # noqa: PLR0913  (what a span is)
 
 
 def ids_of(traceparent: str | None) -> tuple[str | None, str | None]:
-    """Give the trace id and the span id in a `traceparent` that we wrote, in hexadecimal; None where it is none."""
+    """Return the trace id and the span id in a `traceparent` that we wrote, in hexadecimal; None where it has none."""
     found = _OURS.fullmatch(traceparent or "")
     return (found[1], found[2]) if found else (None, None)
 

@@ -1,4 +1,4 @@
-"""ticket-inbox doctor: what of a tenant's way, from ServiceDesk Plus to the row, is missing or wrong?"""
+"""ticket-inbox doctor: what is missing or wrong on a tenant's way from ServiceDesk Plus to ticket_history?"""
 
 import ipaddress
 from collections.abc import AsyncIterator, Iterator
@@ -22,34 +22,34 @@ RUNBOOK = "docs/operations.md"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What one look has found: `wrong` has to be mended, a `note` is to be known."""
+    """The result of one check: `wrong` has to be mended, a `note` is worth knowing."""
 
     kind: Literal["ok", "wrong", "note"]
-    told: str
+    text: str
 
 
-def ok(told: str) -> Finding:
-    """Give what is as it must be."""
-    return Finding("ok", told)
+def ok(text: str) -> Finding:
+    """Return a finding that something is as it must be."""
+    return Finding("ok", text)
 
 
-def wrong(told: str) -> Finding:
-    """Give what has to be mended, and how."""
-    return Finding("wrong", told)
+def wrong(text: str) -> Finding:
+    """Return a finding that something has to be mended; `text` says how."""
+    return Finding("wrong", text)
 
 
-def note(told: str) -> Finding:
-    """Give what may be so, and is to be known."""
-    return Finding("note", told)
+def note(text: str) -> Finding:
+    """Return a finding that may be intended, but is worth knowing."""
+    return Finding("note", text)
 
 
 @click.command()
-@click.option("--tenant", "tenant_id", metavar="ID", required=True, help="The tenant to look at.")
-@click.option("--url", help="Where its webhooks are to arrive. Without it: HOST and PORT, on this machine.")
+@click.option("--tenant", "tenant_id", metavar="ID", required=True, help="The tenant to check.")
+@click.option("--url", help="Where its webhooks must arrive. Without it: HOST and PORT, on this machine.")
 def doctor(tenant_id: str, url: str | None) -> None:
-    """Look at all that a tenant's tickets need, from the webhook's address to ServiceDesk Plus' API.
+    """Check all that a tenant's tickets need, from the webhook's address to ServiceDesk Plus' API.
 
-    Changes nothing, and sends nothing that is kept. Exits 1 where something has to be mended.
+    Changes nothing, and sends nothing that is stored. Exits 1 if something has to be mended.
     """
     from app.commands import on_database  # noqa: PLC0415
 
@@ -58,7 +58,7 @@ def doctor(tenant_id: str, url: str | None) -> None:
 
     found = on_database.run(look, TIMEOUT)
     for one in found:
-        click.echo(f"{one.kind:6}{one.told}")
+        click.echo(f"{one.kind:6}{one.text}")
     if count := sum(one.kind == "wrong" for one in found):
         raise click.ClickException(f"{count} to mend: {GUIDE} and {RUNBOOK} say how")
 
@@ -66,7 +66,7 @@ def doctor(tenant_id: str, url: str | None) -> None:
 async def findings(
     connection: "AsyncConnection", settings: Settings, tenant_id: str, url: str | None
 ) -> AsyncIterator[Finding]:
-    """Look at one thing after the other. Raises a database error where Postgres is away."""
+    """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
     from db import inspection, schema  # noqa: PLC0415
 
     found, head = await schema.current(connection), schema.head()
@@ -84,7 +84,7 @@ async def findings(
 
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
-    """Is it known and enabled, and do our keys read its secret?"""
+    """Check that the tenant is known and enabled, and that our keys decrypt its secret."""
     from db import tenants  # noqa: PLC0415
 
     enabled = {one.tenant_id: one for one in await tenants.read_enabled(connection)}
@@ -101,7 +101,7 @@ async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id
 
 
 def of_work(status: "Status") -> Iterator[Finding]:
-    """Is there somebody who promotes what comes in, and does it keep up?"""
+    """Check that a worker is alive, and that promotion keeps up."""
     if not status.workers_alive:
         yield wrong("no worker is alive, so nothing reaches ticket_history: start `ticket-inbox worker`")
     elif (waited := status.oldest_pending_seconds or 0) > BACKLOG:
@@ -111,7 +111,7 @@ def of_work(status: "Status") -> Iterator[Finding]:
 
 
 def of_address(url: str) -> Finding:
-    """Does the webhook's address answer, as a sender finds it? It is asked without a signature, so nothing is kept."""
+    """Check that a ticket-inbox answers at the webhook's address. The request is not signed, so nothing is stored."""
     import httpx  # noqa: PLC0415
 
     from app.webhook import PATH  # noqa: PLC0415
@@ -129,11 +129,11 @@ def of_address(url: str) -> Finding:
 
 
 def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
-    """Do its webhooks come, and are they such that they can be promoted?"""
+    """Check that the tenant's webhooks come, and that none of its rows is rejected or failed."""
     if recent.newest_webhook_seconds is None:
-        yield wrong(f"no webhook of it is among the last in the inbox: see {GUIDE}, and try `ticket-inbox send`")
+        yield wrong(f"no webhook of it is among the inbox's last rows: see {GUIDE}, and try `ticket-inbox send`")
     else:
-        yield ok(f"webhooks of late: {recent.webhooks}, the newest {duration(recent.newest_webhook_seconds)} ago")
+        yield ok(f"recent webhooks: {recent.webhooks}, the newest {duration(recent.newest_webhook_seconds)} ago")
     reason = f"; the newest says: {recent.newest_reason!r}" if recent.newest_reason else ""
     for status, count in (("rejected", recent.rejected), ("failed", recent.failed)):
         if count:
@@ -142,14 +142,14 @@ def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
 
 
 async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
-    """Can ServiceDesk Plus be asked for what no webhook brought, and did the last run come to its end?"""
+    """Check that ServiceDesk Plus can be asked for what no webhook brought, and that the last run was complete."""
     from app.sdp import reconcile  # noqa: PLC0415
     from app.sdp.errors import SdpError  # noqa: PLC0415
     from db import inbox, sdp  # noqa: PLC0415
 
     if await sdp.read(connection, tenant_id) is None:
         return note(
-            "ServiceDesk Plus is not asked for what no webhook brings: `ticket-inbox tenant sdp set` has it asked"
+            "ServiceDesk Plus is not asked for tickets that no webhook brought: see `ticket-inbox tenant sdp set`"
         )
     try:
         await reconcile.check(connection, settings, tenant_id)
@@ -169,7 +169,7 @@ def _selection(status: str, tenant_id: str) -> str:
 
 
 def _host(host: str) -> str:
-    """Give an address that reaches a server which listens on `host`, which may be all there are."""
+    """Return an address that reaches a server which listens on `host`, also if that means every address."""
     ip = ipaddress.ip_address(host) if ":" in host or host.replace(".", "").isdigit() else None
     if ip and ip.is_unspecified:
         host = "::1" if ip.version == 6 else "127.0.0.1"  # noqa: PLR2004

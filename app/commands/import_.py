@@ -1,4 +1,4 @@
-"""ticket-inbox import: what was resolved before the first webhook."""
+"""ticket-inbox import: how are tickets imported that were resolved before the first webhook?"""
 
 import contextlib
 import os
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from db.inbox import Delivery
 
-STATEMENT = 60.0  # seconds that one may take: Postgres may be busy, and nobody waits for an answer
-TOLD_EVERY = 60.0  # seconds, where there is no terminal to draw a bar on
+STATEMENT = 60.0  # seconds that one may take: Postgres may be busy, and no sender waits for an answer
+REPORT_EVERY = 60.0  # seconds, where there is no terminal to draw a bar on
 CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 
 
 @click.command(name="import")
-@click.option("--tenant", "tenant_id", metavar="ID", required=True, help="Whose tickets these are.")
+@click.option("--tenant", "tenant_id", metavar="ID", required=True, help="The tenant that the tickets belong to.")
 @click.option("--file", type=click.File("rb"), help="JSON lines or CSV, in UTF-8; `-` reads standard input.")
 @click.option(
     "--since",
     type=Duration(days=CENTURY),
-    help="Instead of a file: what ServiceDesk Plus itself has updated since so long ago, such as 2y.",
+    help="Instead of a file: how far back to import from ServiceDesk Plus, by last update, such as 2y.",
 )
-@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Unless the file's name tells it.")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), help="Unless the file's name says it.")
 @click.option(
     "--max-errors", metavar="N", type=click.IntRange(min=0), help="Stop when more than N lines are bad, not at the end."
 )
-@click.option("--dry-run", is_flag=True, help="Only tell which lines are bad; asks no database.")
-@click.option("--again", is_flag=True, help="Append every line, also those that the inbox has of this file.")
-@click.option("--no-wait", is_flag=True, help="Do not wait where promotion falls behind.")
+@click.option("--dry-run", is_flag=True, help="Only report which lines are bad; asks no database.")
+@click.option("--again", is_flag=True, help="Append every line, also those of this file that the inbox has already.")
+@click.option("--no-wait", is_flag=True, help="Do not wait when promotion falls behind.")
 def import_(  # noqa: PLR0913  (one for each option)
     *,
     tenant_id: str,
@@ -54,10 +54,10 @@ def import_(  # noqa: PLR0913  (one for each option)
     again: bool,
     no_wait: bool,
 ) -> None:
-    """Bring tickets of a file, or of ServiceDesk Plus' API, into ticket_history, through the inbox; webhooks go first.
+    """Import tickets from a file, or from ServiceDesk Plus' API, through the inbox; webhooks go first.
 
-    A bad line is told and skipped, and makes it exit 1. After it was interrupted, run the same command again: it
-    appends what is not there. docs/bulk-import.md shows both formats.
+    A bad line is reported and skipped, and makes the command exit 1. If it is interrupted, run the same command again:
+    it appends what is not there. docs/bulk-import.md shows both formats.
     """
     from app.event.rules import Rules  # noqa: PLC0415
     from app.importing import append, ticket_file  # noqa: PLC0415
@@ -73,12 +73,12 @@ def import_(  # noqa: PLR0913  (one for each option)
         raise click.UsageError("the file's name does not end in .jsonl, .ndjson or .csv: give --format")
     settings = environment.load_or_exit(secrets_key=not dry_run)
     tally = append.Tally(most_skipped=max_errors)
-    with _told(tally):
+    with _errors_in_one_line(tally):
         where = append.imported_file(tenant_id, None if dry_run else ticket_file.fingerprint(file))
         lines = ticket_file.Lines(file, settings.max_body_bytes)
         found = ticket_file.payloads(lines, form, tenant_id, settings.max_body_bytes)
         with Progress(file, lines, tally) as progress:
-            given = append.batches(found, where, tally, Rules.of(settings), progress.tell_bad)
+            given = append.batches(found, where, tally, Rules.of(settings), progress.report_bad_line)
             if dry_run:
                 tally.appended = sum(len(batch) for batch in progress.shown(given))
             else:
@@ -95,18 +95,18 @@ def _append(
     async def act(connection: "AsyncConnection", _settings: "Settings") -> None:
         is_known = await append.is_known(connection, where) and not again
         if is_known:
-            progress.tell("the inbox has lines of this file: they are passed over (unless --again)")
-        tell_stuck = progress.tell_stuck if waits else None
-        await append.append(connection, progress.shown(given), progress.tally, tell_stuck, is_known=is_known)
+            progress.print_line("the inbox has lines of this file: they are passed over (unless --again)")
+        on_stuck = progress.report_stuck if waits else None
+        await append.append(connection, progress.shown(given), progress.tally, on_stuck, is_known=is_known)
 
     on_database.run(act, STATEMENT)
 
 
 class Progress:
-    """What is seen of an import while it runs, on standard error: a bar on a terminal, else now and then a line."""
+    """Shows on standard error how far an import has come: by a bar on a terminal, else by a line now and then."""
 
     def __init__(self, file: BufferedReader, lines: "Lines", tally: "Tally") -> None:
-        self.tally, self._lines, self._shown, self._told_at = tally, lines, 0, time.monotonic()
+        self.tally, self._lines, self._shown, self._reported_at = tally, lines, 0, time.monotonic()
         is_drawn = sys.stderr.isatty() and file.seekable()
         size = os.fstat(file.fileno()).st_size if is_drawn else 0
         self._bar = click.progressbar(length=size, label="import", file=sys.stderr) if is_drawn else None
@@ -121,34 +121,34 @@ class Progress:
             self._bar.__exit__(None, None, None)
 
     def shown(self, given: "Iterator[list[Delivery]]") -> "Iterator[list[Delivery]]":
-        """Give the batches, and show how far they have come."""
+        """Yield the batches, and after each show how far the import has come."""
         for batch in given:
             yield batch
             if self._bar:
                 self._bar.update(self._lines.bytes_read - self._shown)
                 self._shown = self._lines.bytes_read
-            elif time.monotonic() - self._told_at > TOLD_EVERY:
-                self.tell(_counts(self.tally))
-                self._told_at = time.monotonic()
+            elif time.monotonic() - self._reported_at > REPORT_EVERY:
+                self.print_line(_counts(self.tally))
+                self._reported_at = time.monotonic()
 
-    def tell(self, words: str) -> None:
-        """Write a line; what is left of a bar is drawn anew below it."""
+    def print_line(self, words: str) -> None:
+        """Print a line in the bar's place; the next update draws the bar again below it."""
         click.echo(f"{CLEAR if self._bar else ''}{words}", err=True)
 
-    def tell_bad(self, line: "Line", error: str) -> None:
-        """Tell a line that is skipped, and why."""
-        self.tell(f"line {line.number}" + (f" to {line.last}" if line.last > line.number else "") + f": {error}")
+    def report_bad_line(self, line: "Line", error: str) -> None:
+        """Print which line is skipped, and why."""
+        self.print_line(f"line {line.number}" + (f" to {line.last}" if line.last > line.number else "") + f": {error}")
 
-    def tell_stuck(self, rows: int) -> None:
-        """Tell that promotion does not catch up."""
-        self.tell(
+    def report_stuck(self, rows: int) -> None:
+        """Print that promotion does not catch up, and how many rows wait."""
+        self.print_line(
             f"waiting: about {rows:,} rows are to be promoted first. Is a worker alive? See `ticket-inbox status`"
         )
 
 
 @contextlib.contextmanager
-def _told(tally: "Tally") -> Iterator[None]:
-    """Turn what ends an import early into a click error of one line, which says how it goes on."""
+def _errors_in_one_line(tally: "Tally") -> Iterator[None]:
+    """Convert what ends an import early to a one-line ClickException, which says how to go on."""
     from app.importing import append, ticket_file  # noqa: PLC0415
 
     how = "run the same command again, and it appends what is not there"
@@ -165,7 +165,7 @@ def _told(tally: "Tally") -> Iterator[None]:
 
 
 def _conclude(tally: "Tally", *, dry_run: bool) -> None:
-    """Sum up. Raises click's error where a line was skipped."""
+    """Print the counts. Raises ClickException if a line was skipped."""
     click.echo(_counts(tally, "good" if dry_run else "appended"))
     if tally.is_stopped:
         raise click.ClickException(f"stopped: more than {tally.most_skipped:,} lines are bad (--max-errors)")

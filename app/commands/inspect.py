@@ -1,4 +1,4 @@
-"""ticket-inbox status, ticket-inbox trace: what an operator looks at first. Lines of at most 80 columns."""
+"""ticket-inbox status, ticket-inbox trace: what does an operator look at first? Lines of at most 80 columns."""
 
 import textwrap
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from app.commands.options import as_json
 if TYPE_CHECKING:
     from db.inspection import Delivery, Status
 
-BACKLOG = 60.0  # seconds that the oldest pending row may be old
+BACKLOG = 60.0  # seconds that the oldest pending row may wait
 TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
 WIDTH = 80
-# What is there to say of how it came, by its source; only a webhook is signed.
+# How a delivery came, by its source; only a webhook is signed.
 CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched from the API", "bulk_import": "imported"}
 
 
 @click.command()
 @as_json
 def status(*, as_json: bool) -> None:
-    """Show what waits, what went wrong and who works on it.
+    """Show what waits, what went wrong and how many workers are alive.
 
     Exits 1 when the oldest pending row has waited for more than a minute.
     """
@@ -67,8 +67,8 @@ def _status_lines(found: "Status") -> Iterator[str]:
         yield f"{name:12}{getattr(found, name):>12}"
     yield f"\n{'WORKERS':12}{found.workers_alive:>12}  alive"
     for task, counts in sorted(found.jobs.items()):
-        told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        yield from _wrapped(f"{'JOBS':12}{task}: {told}", 12)
+        states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        yield from _wrapped(f"{'JOBS':12}{task}: {states}", 12)
     for trouble in found.trouble:
         yield f"\n{_printable(trouble.tenant_id)}: {trouble.rows} {trouble.status}, most of them because"
         yield from _wrapped(f"  {_printable(trouble.commonest_reason or 'of no known reason')}", 2)
@@ -92,7 +92,7 @@ def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
     yield f"{'':8}correlation id {delivery.correlation_id}"
     yield f"{'':8}trace id       {delivery.trace_id or 'none'}"
     if jaeger and delivery.trace_id:
-        yield f"{'':8}{jaeger}/trace/{delivery.trace_id}"  # a link that is cut is none: it may be longer
+        yield f"{'':8}{jaeger}/trace/{delivery.trace_id}"  # may be longer than 80: a link must not be cut
 
 
 def _fate(delivery: "Delivery") -> str:
@@ -110,7 +110,7 @@ def _wrapped(line: str, indent: int) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Tell a duration in the unit that a person would choose."""
+    """Return a duration in the unit that a person would choose."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -122,5 +122,5 @@ def _utc(moment: datetime) -> str:
 
 
 def _printable(text: str) -> str:
-    """Keep a sender's text from moving the terminal's cursor."""
+    """Return a sender's text so that it cannot move the terminal's cursor."""
     return text if text.isprintable() else repr(text)

@@ -12,7 +12,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object,
 
 
 class Duration(click.ParamType[timedelta]):
-    """A number and its unit, such as 90s, 15m, 24h, 7d or 2y (of 365 days), up to so many days."""
+    """A number and its unit, such as 90s, 15m, 24h, 7d or 2y (of 365 days), up to `days`."""
 
     name = "duration"
 
@@ -20,7 +20,7 @@ class Duration(click.ParamType[timedelta]):
         self._days = days
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Give the duration. Fails for what is none, or too long."""
+        """Return the duration. Raises a usage error if it is none, or too long."""
         if isinstance(value, timedelta):
             return value
         found = re.fullmatch(r"(\d{1,9})([smhdy])", str(value), re.ASCII)
@@ -32,7 +32,7 @@ class Duration(click.ParamType[timedelta]):
 
 
 def checked_tenant_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Give a tenant's id. Raises a usage error for what is none."""
+    """Return a tenant's id. Raises a usage error if it cannot be one."""
     if not (1 <= len(value) <= 100 and value.isprintable() and value.strip()):  # noqa: PLR2004
         raise click.BadParameter("a tenant's id has 1 to 100 printable characters, not only spaces")
     return value

@@ -1,4 +1,4 @@
-"""ticket-inbox roles …: who may do what in Postgres."""
+"""ticket-inbox roles …: which role may do what in Postgres?"""
 
 import contextlib
 import re
@@ -32,7 +32,7 @@ a_prefix = click.option(
 
 @click.group()
 def roles() -> None:
-    """Roles of Postgres': each process may do its work, a reader see one tenant, and nothing else.
+    """Postgres roles: each process may do its work, a reader may see one tenant, and nothing else.
 
     Log in (DATABASE_URL) as the role that owns the tables, which is the one that migrates.
     """
@@ -43,7 +43,7 @@ def roles() -> None:
 def make(prefix: str) -> None:
     """Make the roles, or bring their rights to what this version needs; run it after each `migrate`.
 
-    Whatever else these three roles were given on the tables is taken back.
+    Any other right that these three roles have on the tables is revoked.
     """
     settings = environment.load_or_exit(secrets_key=True)
     with _errors_in_one_line():
@@ -55,7 +55,7 @@ def make(prefix: str) -> None:
         click.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
     for warning in made.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    click.echo("\nNobody logs in as these. Next, with passwords of yours, make who does:\n")
+    click.echo("\nThese roles cannot log in. Next, make roles that can, with passwords of your own:\n")
     for kind in ("app", "worker"):
         click.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
 
@@ -67,7 +67,7 @@ def make(prefix: str) -> None:
 def reader(tenant_id: str, role: str, prefix: str) -> None:
     """Let the Postgres role ROLE read the tickets of TENANT, and of no other.
 
-    A second time it reads the other tenant instead. Takes a lock on ticket_history for a moment.
+    If you run it again with another tenant, ROLE reads that one instead. Locks ticket_history for a moment.
     """
     settings = environment.load_or_exit(secrets_key=True)
     with _errors_in_one_line():

@@ -1,4 +1,4 @@
-"""ticket-inbox tenant sdp …, ticket-inbox reconcile: what ServiceDesk Plus itself knows of resolved tickets."""
+"""ticket-inbox tenant sdp …, ticket-inbox reconcile: which resolved tickets does ServiceDesk Plus itself have?"""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ WORDS = {
     "appended": "appended to the inbox",
     "rejected": "appended as rejected: they break a rule, see `ticket-inbox status`",
     "gone": "deleted, or opened again, meanwhile",
-    "failed": "could not be had",
+    "failed": "could not be fetched",
 }
 
 
@@ -51,7 +51,7 @@ def sdp() -> None:
     "Cloud {client_id, client_secret, refresh_token}, and accounts_url where it is not https://accounts.zoho.com.",
 )
 @click.option("--credentials", envvar=VARIABLE, hidden=True)
-@click.option("--check/--no-check", default=True, show_default=True, help="Ask it for one ticket before it is kept.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Ask for one ticket before it is stored.")
 def set_(
     *,
     tenant_id: str,
@@ -61,7 +61,7 @@ def set_(
     credentials: str | None,
     check: bool,
 ) -> None:
-    """Say where a tenant's ServiceDesk Plus is, and as whom to ask it. The credentials are kept encrypted."""
+    """Set where a tenant's ServiceDesk Plus is, and the credentials to ask it with. They are stored encrypted."""
     from app.commands import on_database  # noqa: PLC0415
     from app.sdp import account as accounts  # noqa: PLC0415
     from db import sdp as configs  # noqa: PLC0415
@@ -73,7 +73,7 @@ def set_(
     except accounts.WrongAccountError as wrong:
         raise click.UsageError(str(wrong)) from None
     if account.base_url.startswith("http:"):
-        click.echo("Warning: without https, whoever is in between reads the credentials and the tickets.", err=True)
+        click.echo("Warning: without https, the network in between can read the credentials and the tickets.", err=True)
     if check:
         _check(account, settings)
     encrypted = Secrets(settings.secrets_key).encrypt(accounts.kept(account))
@@ -114,18 +114,20 @@ def clear(tenant_id: str) -> None:
 
 
 @click.command()
-@click.option("--tenant", "tenant_id", metavar="ID", required=True, callback=checked_tenant_id, help="Whose tickets.")
+@click.option(
+    "--tenant", "tenant_id", metavar="ID", required=True, callback=checked_tenant_id, help="The tenant to reconcile."
+)
 @click.option(
     "--since",
     type=Duration(days=CENTURY),
-    help="Look at what was updated since so long ago, such as 2d, and leave the cursor where it is. "
+    help="How far back to look by the time of the last update, such as 2d; the cursor stays where it is. "
     "Without it, go on where the last run ended.",
 )
 @click.option("--dry-run", is_flag=True, help="Only ask: append nothing, and leave the cursor where it is.")
 def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None:
-    """Append the resolved tickets that ServiceDesk Plus knows of and ticket_history lacks or has older.
+    """Append the resolved tickets that ServiceDesk Plus has and ticket_history lacks or has older.
 
-    Workers do so every five minutes. Exits 1 when it ends before its end.
+    Workers do so every five minutes. Exits 1 when it stops early.
     """
     settings = environment.load_or_exit(secrets_key=True)
     from app.sdp import reconcile as runs  # noqa: PLC0415
@@ -133,11 +135,11 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
     begin = datetime.now(UTC) - since if since is not None else None
     with _errors_in_one_line(), progress() as on_progress:
         summary = asyncio.run(runs.reconcile(settings, tenant_id, since=begin, is_dry=dry_run, on_progress=on_progress))
-    tell(summary, is_dry=dry_run)
+    print_summary(summary, is_dry=dry_run)
 
 
 def import_since(tenant_id: str, since: timedelta) -> None:
-    """Append the tickets that ServiceDesk Plus has updated since so long ago, and print what came of it."""
+    """Append the tickets updated in ServiceDesk Plus within the time `since`, and print how many had which outcome."""
     settings = environment.load_or_exit(secrets_key=True)
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
@@ -145,11 +147,11 @@ def import_since(tenant_id: str, since: timedelta) -> None:
         summary = asyncio.run(
             runs.import_since(settings, tenant_id, datetime.now(UTC) - since, on_progress=on_progress)
         )
-    tell(summary)
+    print_summary(summary)
 
 
-def tell(summary: "Summary", *, is_dry: bool = False) -> None:
-    """Print what came of a run. Raises a click error where it ended before its end."""
+def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
+    """Print how many tickets of a run had which outcome. Raises ClickException if the run stopped early."""
     for name, count in summary.counts().items():
         words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
         click.echo(f"{count:>8}  {words}")
@@ -159,7 +161,7 @@ def tell(summary: "Summary", *, is_dry: bool = False) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[["Summary"], None]]:
-    """Show on a terminal's standard error how far a run has come; give what is to be told of it."""
+    """Show on a terminal's standard error how far a run has come; yield the callback that takes its summaries."""
     with click.progressbar(length=0, label="Tickets", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def on_progress(summary: "Summary") -> None:
@@ -183,7 +185,7 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 def _given(file: BinaryIO | None, text: str | None) -> bytes:
-    """Give the credentials, from a file or the environment. Raises a usage error where there are none."""
+    """Return the credentials, from a file or the environment. Raises a usage error if there are none."""
     given = file.read() if file else (text or "").encode(errors="replace")
     if not given.strip():
         raise click.UsageError(f"give the credentials: by --credentials-file, or as {VARIABLE} in the environment")
@@ -201,7 +203,7 @@ def _check(account: "Account", settings: "Settings") -> None:
     try:
         asyncio.run(ask())
     except SdpError as error:
-        raise click.ClickException(f"{error}. Nothing was changed; --no-check keeps it all the same") from None
+        raise click.ClickException(f"{error}. Nothing was changed; with --no-check it is stored unchecked") from None
 
 
 def _unknown(tenant_id: str) -> click.ClickException:

@@ -10,7 +10,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def options(what: str, variable: str | None = None) -> Callable[[Command], Command]:
-    """Give a command --secret, with `variable` of the environment in its stead, and --secret-file; see `given`."""
+    """Return a decorator that adds --secret, which `variable` in the environment may give too, and --secret-file."""
 
     def decorate(command: Command) -> Command:
         in_file = "The same in a file, so that no list of processes shows it; `-` reads standard input."
@@ -21,7 +21,7 @@ def options(what: str, variable: str | None = None) -> Callable[[Command], Comma
 
 
 def given(secret: str | None, file: BinaryIO | None) -> str | None:
-    """Give the secret, or None where there is none. Raises a usage error for two of them, and for what is no text.
+    """Return the secret, or None if there is none. Raises a usage error for two of them, and for one that is no text.
 
     The line break that ends a file is not part of it.
     """

@@ -19,7 +19,7 @@ class SendError(Exception):
 
 
 class Answer(msgspec.Struct):
-    """What ticket-inbox says to a webhook, accepted or refused."""
+    """The answer of ticket-inbox to a webhook, accepted or refused."""
 
     correlation_id: str = ""
     title: str = ""
@@ -27,7 +27,7 @@ class Answer(msgspec.Struct):
 
 
 def sample(tenant_id: str) -> dict[str, Any]:
-    """Make a payload with a ticket id of its own."""
+    """Return a sample payload with a new ticket id."""
     return {
         **flat.EXAMPLE,
         "tenant_id": tenant_id,
@@ -37,9 +37,9 @@ def sample(tenant_id: str) -> dict[str, Any]:
 
 
 def payload(tenant_id: str, given: bytes | None) -> bytes:
-    """Give the bytes to send: `given` as it is, but for another tenant's id in it, or a sample.
+    """Return the bytes to send: `given` with `tenant_id` in it, otherwise unchanged; or a sample.
 
-    Raises SendError where `given` is no JSON object.
+    Raises SendError if `given` is no JSON object.
     """
     if given is None:
         return msgspec.json.encode(sample(tenant_id))
@@ -54,7 +54,7 @@ def payload(tenant_id: str, given: bytes | None) -> bytes:
 
 
 def signed(secret: str, body: bytes, timestamp: int | None = None) -> dict[str, str]:
-    """Give the headers that sign `body`, and `timestamp` with it where there is one."""
+    """Return the headers that sign `body`, and `timestamp` (seconds since 1970) with it if there is one."""
     if timestamp is None:
         return {signature.HEADER: signature.sign(secret.encode(), body)}
     timed = signature.timed(b"%d" % timestamp, body)

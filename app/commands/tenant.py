@@ -1,4 +1,4 @@
-"""ticket-inbox tenant …: who may send, and with which secret."""
+"""ticket-inbox tenant …: which tenants may send, and with which secret?"""
 
 import secrets as random
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ SHORT = 16  # characters
 
 
 def _chosen(secret: str | None, file: BinaryIO | None) -> str:
-    """Give the secret that was given, or a random one. Raises a usage error for an empty one; warns of a short one."""
+    """Return the given secret, or a random one. Raises a usage error for an empty one; warns of a short one."""
     value = secret_option.given(secret, file)
     if value is None:
         return random.token_urlsafe(32)
@@ -51,7 +51,7 @@ def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> Non
         raise click.ClickException(
             f"there is a tenant {tenant_id!r} already: `ticket-inbox tenant rotate` gives it a new secret"
         )
-    _tell_secret(f"Tenant {tenant_id} is added. Its secret, which is not shown again:", secret)
+    _print_secret(f"Tenant {tenant_id} is added. Its secret, which is not shown again:", secret)
 
 
 @tenant.command()
@@ -72,7 +72,7 @@ def rotate(tenant_id: str, secret: str | None, secret_file: BinaryIO | None, gra
     require_known(
         tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace))
     )
-    _tell_secret(f"Tenant {tenant_id} has a new secret, which is not shown again:", secret)
+    _print_secret(f"Tenant {tenant_id} has a new secret, which is not shown again:", secret)
 
 
 @tenant.command()
@@ -92,8 +92,8 @@ def reencrypt() -> None:
         (of_sdp.unreadable, "the ServiceDesk Plus credentials", "set them again by `ticket-inbox tenant sdp set`"),
     ):
         if found:
-            who = ", ".join(map(repr, found))
-            raise click.ClickException(f"no key in SECRETS_KEY reads {what} of {who}: add the key that does, or {cure}")
+            ids = ", ".join(map(repr, found))
+            raise click.ClickException(f"no key in SECRETS_KEY reads {what} of {ids}: add the key that does, or {cure}")
 
 
 @tenant.command()
@@ -106,7 +106,7 @@ def disable(tenant_id: str) -> None:
 @tenant.command()
 @tenant_argument
 def enable(tenant_id: str) -> None:
-    """Take a tenant's webhooks in again."""
+    """Accept a tenant's webhooks again."""
     _set_enabled(tenant_id, enabled=True)
 
 
@@ -134,12 +134,12 @@ def _set_enabled(tenant_id: str, *, enabled: bool) -> None:
 
 
 def require_known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
-    """Raise a click error where there is no such tenant."""
+    """Raise ClickException if there is no such tenant."""
     if not found:
         raise click.ClickException(f"there is no tenant {tenant_id!r}: see `ticket-inbox tenant list`")
 
 
-def _tell_secret(words: str, secret: str) -> None:
+def _print_secret(words: str, secret: str) -> None:
     click.echo(words, err=True)
     click.echo(secret)
 

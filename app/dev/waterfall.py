@@ -1,4 +1,4 @@
-"""What did the sample's way take, step by step? Its real spans, as the processes export them, drawn in a terminal."""
+"""How long did each step of the sample take? Its real spans, as the processes export them, drawn in a terminal."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 NAME, BAR = 41, 24  # columns
 SPANS = 3  # of a webhook that was promoted
-PATIENCE = 3.0  # seconds; they come a fifth of a second after their work
+PATIENCE = 3.0  # seconds to wait for spans; they come a fifth of a second after their work
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Receiver:
-    """Takes the spans of our own processes in, and no others, and keeps those of one webhook."""
+    """Receives the spans of the server and the worker, and returns those of one webhook."""
 
     def __init__(self, port: int) -> None:
         self.environment = {
@@ -37,12 +37,12 @@ class Receiver:
         self._done = False
 
     def take(self, body: bytes) -> None:
-        """Take one export request in."""
+        """Keep the spans of one export request, `body`."""
         if not self._done:  # `dev` may run for days
             self._steps += _steps(ExportTraceServiceRequest.FromString(body))
 
     async def trace(self, correlation_id: str) -> Sequence[Step]:
-        """Wait for a webhook's spans and give them, the first to begin first; what has not come is not waited for."""
+        """Wait for a webhook's spans, at most PATIENCE seconds, and return those that came, in order of beginning."""
         found: list[Step] = []
         for _ in range(int(PATIENCE / 0.05)):
             found = [step for step in self._steps if step.correlation_id == correlation_id]
@@ -56,7 +56,7 @@ class Receiver:
 
 @contextlib.contextmanager
 def receiving() -> Iterator[Receiver]:
-    """Receive on a port of this machine until the block ends."""
+    """Yield a receiver that listens on a port of this machine until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     server.receiver = receiver = Receiver(server.server_port)  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ def receiving() -> Iterator[Receiver]:
 
 
 def lines(steps: Sequence[Step]) -> Iterator[str]:
-    """Draw spans one below the other, each where it was in time."""
+    """Yield a line for each span, with a bar where it was in time."""
     begin = steps[0].start
     whole = max(step.end for step in steps) - begin or 1
     for step in steps:
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the terminal is for what `dev` prints."""
+        """Log nothing: the terminal is for what `dev` prints."""
 
 
 def _steps(request: ExportTraceServiceRequest) -> Iterator[Step]:

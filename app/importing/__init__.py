@@ -1,4 +1,4 @@
-"""How do the tickets of a file come into the inbox?
+"""How are the tickets of a file appended to the inbox?
 
 Doors: `append`, `ticket_file`.
 """

@@ -1,7 +1,7 @@
-"""How do the tickets of a file come into the inbox? A batch at a time, behind the webhooks, and no line twice.
+"""How are the tickets of a file appended to the inbox? A batch at a time, behind the webhooks, and no line twice.
 
-The correlation id of each row names the file's bytes and the line, so the inbox itself tells which lines it has,
-whoever was killed, and wherever the import goes on (docs/decisions/0028).
+The correlation id of each row has the file's fingerprint and the line's number. So the inbox itself says which lines it
+has, whichever process was killed, and on whatever machine the import goes on (docs/decisions/0028).
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from app.importing.ticket_file import Line
 from db import imports, inbox, queue
 from db.inbox import Delivery
 
-DIGITS = 10  # of a line's number: all ids of a file are of one length, and so together in every order
-AHEAD = 40  # most promote jobs that wait behind those of webhooks: 20,000 rows, which take some seconds
+DIGITS = 10  # of a line's number: all ids of a file have one length, and so sort together in every collation
+AHEAD = 40  # most jobs of imports that may wait behind those of webhooks: 20,000 rows, which take some seconds
 PAUSE = 0.05  # seconds until they are counted again
-STUCK = 30.0  # seconds without fewer of them after which it is told, and told again
+STUCK = 30.0  # seconds without fewer waiting jobs, after which the import reports that it is stuck, and again
 
 
 class UnknownTenantError(Exception):
@@ -33,68 +33,69 @@ class UnknownTenantError(Exception):
 
 
 class InterruptedImportError(Exception):
-    """Ctrl-C was pressed; what was appended by then is counted."""
+    """Ctrl-C was pressed; the tally has what was appended by then."""
 
 
 class Interrupt:
-    """Heeds Ctrl-C between statements: one that is cancelled may have committed, and nobody would know.
+    """Acts on Ctrl-C between statements: a cancelled statement may have committed, and would not be counted.
 
-    While it reads it does so at once: a pipe may be silent. A second Ctrl-C does not wait for a Postgres that is.
+    While a batch is read it acts at once, because a pipe may be silent. A second Ctrl-C does not wait for a statement
+    either, because Postgres may be silent.
     """
 
     def __init__(self) -> None:
-        self._came = self._reads = False
+        self._is_pressed = self._is_reading = False
         self._former: Any = None
 
     def __enter__(self) -> Self:
-        self._former = signal.signal(signal.SIGINT, self._come)
+        self._former = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._former)
 
     def reading(self, given: Iterable[list[Delivery]]) -> Iterator[list[Delivery]]:
-        """Give what is `given`. Raises InterruptedImportError in the midst of reading it."""
+        """Yield the batches of `given`. Raises InterruptedImportError while it reads one."""
         batches = iter(given)
         while True:
-            self._reads = True
+            self._is_reading = True
             try:
                 batch = next(batches, None)
             finally:
-                self._reads = False
+                self._is_reading = False
             if batch is None:
                 return
             yield batch
 
     def raise_if_pressed(self) -> None:
-        """Raise InterruptedImportError where Ctrl-C was pressed."""
-        if self._came:
+        """Raise InterruptedImportError if Ctrl-C was pressed."""
+        if self._is_pressed:
             raise InterruptedImportError
 
-    def _come(self, *_: object) -> None:
-        self._came = True
+    def _on_signal(self, *_: object) -> None:
+        self._is_pressed = True
         signal.signal(signal.SIGINT, self._former)
-        if self._reads:
+        if self._is_reading:
             raise InterruptedImportError
 
 
 class Tally(msgspec.Struct):
-    """What became of the lines."""
+    """How many lines had which outcome; `most_skipped` is how many may be bad."""
 
     read: int = 0
-    before: int = 0  # were appended by an import before this one
+    before: int = 0  # were appended by an earlier import
     appended: int = 0
     skipped: int = 0
     most_skipped: int | None = None
 
     @property
     def is_stopped(self) -> bool:
-        """Whether more lines were bad than may be."""
+        """Whether more than `most_skipped` lines were bad."""
         return self.most_skipped is not None and self.skipped > self.most_skipped
 
 
 class ImportedFile(msgspec.Struct, frozen=True):
-    """Which file of which tenant is imported."""
+    """A tenant's file that is imported."""
 
     tenant_id: str
     fingerprint: str
@@ -105,21 +106,21 @@ class ImportedFile(msgspec.Struct, frozen=True):
 
 
 def imported_file(tenant_id: str, fingerprint: str | None) -> ImportedFile:
-    """Return a tenant's file; one that comes through a pipe has no fingerprint, and is not recognized next time."""
+    """Return a tenant's file. One from a pipe has no fingerprint, so that the next import does not recognize it."""
     return ImportedFile(tenant_id, fingerprint or secrets.token_hex(8))
 
 
 def batches(
-    lines: Iterable[Line], file: ImportedFile, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
+    lines: Iterable[Line], file: ImportedFile, tally: Tally, rules: Rules, on_bad_line: Callable[[Line, str], None]
 ) -> Iterator[list[Delivery]]:
-    """Give the deliveries of `lines`, and count them; `tell` is called for each line that is bad.
+    """Yield the deliveries of `lines`, and count the lines; `on_bad_line` is called for each that is bad.
 
-    A batch comes of so many lines that a job may hold; so it may be empty.
+    A batch comes from as many lines as one job may hold; if all of these are bad, it is empty.
     """
     batch: list[Delivery] = []
     size = count = 0
     for line in lines:
-        if (delivery := _delivery(line, file, tally, rules, tell)) is not None:
+        if (delivery := _delivery(line, file, tally, rules, on_bad_line)) is not None:
             batch.append(delivery)
             size += len(delivery.payload)
         count += 1
@@ -132,9 +133,9 @@ def batches(
 
 
 def _delivery(
-    line: Line, file: ImportedFile, tally: Tally, rules: Rules, tell: Callable[[Line, str], None]
+    line: Line, file: ImportedFile, tally: Tally, rules: Rules, on_bad_line: Callable[[Line, str], None]
 ) -> Delivery | None:
-    """Read one line as a webhook is read; None for one that is bad."""
+    """Return the delivery of a line, which is read as a webhook is; None if the line is bad."""
     tally.read += 1
     error = line.error
     if error is None:
@@ -146,13 +147,13 @@ def _delivery(
             error = str(malformed)
     if error is not None:
         tally.skipped += 1
-        tell(line, error)
+        on_bad_line(line, error)
         return None
     return delivery
 
 
 async def is_known(connection: AsyncConnection, file: ImportedFile) -> bool:
-    """Tell whether the inbox has anything of the file. Raises UnknownTenantError."""
+    """Return True if the inbox has a line of the file. Raises UnknownTenantError."""
     if not await imports.is_tenant(connection, file.tenant_id):
         raise UnknownTenantError
     first, last = file.correlation_id(0), file.correlation_id(10**DIGITS - 1)
@@ -163,28 +164,28 @@ async def append(
     connection: AsyncConnection,
     given: Iterable[list[Delivery]],
     tally: Tally,
-    tell_stuck: Callable[[int], None] | None,
+    on_stuck: Callable[[int], None] | None,
     *,
     is_known: bool,
 ) -> None:
-    """Append each batch in one statement, which commits it with its job; of a file that `is_known`, what is not there.
+    """Append each batch in one statement, which commits it with its job; if the file `is_known`, only missing lines.
 
-    With `tell_stuck` it waits while promotion is behind; where it stays behind, that is called with the rows that wait.
-    Raises InterruptedImportError.
+    With `on_stuck` it waits while promotion is behind; if promotion stays behind, `on_stuck` is called with the number
+    of rows that wait. Raises InterruptedImportError.
     """
     with Interrupt() as interrupt:
         for each in interrupt.reading(given):
             batch = await _not_there(connection, each, tally) if is_known else each
             if batch:
-                if tell_stuck:
-                    await _make_way(connection, tell_stuck, interrupt)
+                if on_stuck:
+                    await _make_way(connection, on_stuck, interrupt)
                 await inbox.append(connection, batch)
                 tally.appended += len(batch)
             interrupt.raise_if_pressed()
 
 
 async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: Tally) -> list[Delivery]:
-    """Give what the inbox does not have of `batch`, and count the rest."""
+    """Return the deliveries of `batch` that the inbox does not have, and count the rest."""
     if not batch:
         return batch
     correlation_ids = [delivery.correlation_id for delivery in batch]
@@ -193,14 +194,14 @@ async def _not_there(connection: AsyncConnection, batch: list[Delivery], tally: 
     return [delivery for delivery in batch if delivery.correlation_id not in there]
 
 
-async def _make_way(connection: AsyncConnection, tell_stuck: Callable[[int], None], interrupt: Interrupt) -> None:
-    """Wait while too many rows of imports are to be promoted."""
+async def _make_way(connection: AsyncConnection, on_stuck: Callable[[int], None], interrupt: Interrupt) -> None:
+    """Wait while too many jobs of imports wait for promotion."""
     fewest, since = None, time.monotonic()
     while (waiting := await imports.count_waiting(connection)) >= AHEAD:
         if fewest is None or waiting < fewest:
             fewest, since = waiting, time.monotonic()
         elif time.monotonic() - since > STUCK:
-            tell_stuck(waiting * queue.JOB_ROWS)
+            on_stuck(waiting * queue.JOB_ROWS)
             since = time.monotonic()
         await asyncio.sleep(PAUSE)
         interrupt.raise_if_pressed()

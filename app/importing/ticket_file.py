@@ -1,4 +1,4 @@
-"""Which events does a file hold, line by line? JSON lines and CSV; nothing is read into memory but the line in hand."""
+"""Which events does a file hold, line by line? JSON lines and CSV; only one line at a time is in memory."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ JSONL, CSV = FORMATS = ("jsonl", "csv")
 ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV}
 COLUMNS = [name for name in ResolvedTicketPayload.__struct_fields__ if name != "tenant_id"]
 REQUIRED = {field.name for field in msgspec.structs.fields(ResolvedTicketPayload) if field.required} - {"tenant_id"}
-DELIMITERS = ",;\t"  # RFC 4180's, Excel's where the comma is in numbers, and that of text pasted from a sheet
+DELIMITERS = ",;\t"  # RFC 4180's, Excel's where numbers have a decimal comma, and that of cells pasted as text
 BOM = b"\xef\xbb\xbf"
 NOT_UTF_8 = "it is not UTF-8 (in Excel, save as “CSV UTF-8”)"
 TAGS = "tags must be texts with ; between them, or a JSON array of strings"
@@ -25,7 +25,7 @@ Record = TypeVar("Record", bytes, list[str])
 
 
 class FileError(Exception):
-    """The file cannot be read, or its first line is not what its format asks for; the message says why."""
+    """The file cannot be read, or its first line is not what its format needs; the message says why."""
 
 
 class LongLineError(Exception):
@@ -33,7 +33,7 @@ class LongLineError(Exception):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What is on line `number`: a payload, or else why there is none. A row of CSV may end on a later line, `last`."""
+    """The payload on line `number`, or the `error` why there is none. A row of CSV may end on a later line, `last`."""
 
     number: int
     last: int
@@ -42,11 +42,11 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Lines:
-    """The lines of a file with their ends, each at most `limit` bytes. Raises LongLineError for one, and goes on."""
+    """Iterates over a file's lines, ends included. Raises LongLineError for one over `limit` bytes, and can go on."""
 
     def __init__(self, file: BufferedReader, limit: int) -> None:
         self._file, self._limit = file, limit
-        self.number = self.bytes_read = 0  # up to the line that was given last
+        self.number = self.bytes_read = 0  # up to the last line that was returned
 
     def __iter__(self) -> "Lines":
         return self
@@ -73,12 +73,12 @@ class Lines:
 
 
 def format_of(name: str) -> str | None:
-    """Tell the format by a file's name; None where it does not tell."""
+    """Return the format that a file's name ends in; None if it ends otherwise."""
     return ENDINGS.get(os.path.splitext(name)[1].lower())  # noqa: PTH122  (`-` is no path)
 
 
 def fingerprint(file: BufferedReader) -> str | None:
-    """Give a digest of a file's bytes, from its beginning to its end, and rewind it; None for a pipe."""
+    """Return a digest of a file's bytes, and rewind the file; None for a pipe. Raises FileError."""
     if not file.seekable():
         return None
     try:
@@ -90,12 +90,12 @@ def fingerprint(file: BufferedReader) -> str | None:
 
 
 def payloads(lines: Lines, form: str, tenant_id: str, limit: int) -> Iterator[Line]:
-    """Give what is on each line that is not blank, as the tenant's payload. Raises FileError."""
+    """Yield each line that is not blank, with its payload for the tenant. Raises FileError."""
     return _json_lines(lines, tenant_id) if form == JSONL else _csv_rows(lines, tenant_id, limit)
 
 
 def _each(records: Iterator[Record], lines: Lines) -> Iterator[tuple[int, Record | str]]:
-    """Give each record, or what is wrong with it, and the number of the line that it begins on."""
+    """Yield each record, or what is wrong with it, after the number of the line that it begins on."""
     while True:
         number = lines.number + 1
         try:
@@ -119,16 +119,16 @@ def _json_lines(lines: Lines, tenant_id: str) -> Iterator[Line]:
 
 
 def _named(line: bytes, tenant_id: str) -> bytes:
-    """Give a line's own bytes, with the tenant as its first member where it names none."""
+    """Return a line's own bytes, with the tenant as its first member if the line names none."""
     try:
         event.tenant_of(line)
     except event.RejectedError:
-        # A member of that name which is no string comes later, so it stands, and is told.
+        # If the line has a `tenant_id` that is no string, that comes later: it wins, and is reported.
         rest = line[1:].lstrip()
         comma = b"" if rest.startswith(b"}") else b","
         return b'{"tenant_id":' + msgspec.json.encode(tenant_id) + comma + rest
     except event.MalformedError:
-        pass  # whoever reads the payload tells it
+        pass  # reported when the payload is read
     return line
 
 
@@ -144,12 +144,12 @@ def _csv_rows(lines: Lines, tenant_id: str, limit: int) -> Iterator[Line]:
 
 
 def _text(line: bytes) -> str:
-    """Decode a line; what is not UTF-8 is told of the row that it is in."""
+    """Decode a line; what is not UTF-8 becomes an error of its row."""
     return line.decode(errors="surrogateescape")
 
 
 def _header(lines: Lines) -> tuple[list[str], str]:
-    """Read the names of the columns, and what is between them: what gives most of the names that we know."""
+    """Return the names of the columns and their delimiter: the one that finds most names that we know."""
     try:
         text = next(lines).decode()
         found = {delimiter: _names(text, delimiter) for delimiter in DELIMITERS}
@@ -169,7 +169,7 @@ def _names(text: str, delimiter: str) -> list[str]:
 
 
 def _row(number: int, last: int, names: list[str], row: list[str], tenant_id: str) -> Line:
-    """Make the JSON object of a row: columns that are not ours are left out."""
+    """Return a row's line, with its columns as a JSON object; columns that are not ours are left out."""
     if len(row) != len(names):
         return Line(number, last, error=f"it has {len(row)} values for {len(names)} columns")
     cells = dict(zip(names, row, strict=True))

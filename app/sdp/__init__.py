@@ -1,4 +1,4 @@
-"""Which resolved tickets does ServiceDesk Plus itself know? Its API V3, asked for what no webhook brought.
+"""Which resolved tickets does ServiceDesk Plus have that no webhook brought? We ask its API V3 for them.
 
 Doors: `account`, `client`, `errors`, `reconcile`, `summary`.
 """

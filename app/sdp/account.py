@@ -1,4 +1,4 @@
-"""Where is a tenant's ServiceDesk Plus, and as whom do we ask it? What an operator gives, and what is kept of it."""
+"""Where is a tenant's ServiceDesk Plus, and with which credentials do we ask it?"""
 
 import re
 from typing import Annotated
@@ -12,26 +12,26 @@ from db import sdp
 from db.tenants import Secrets
 
 API = "/api/v3"
-# It goes into a header, or into a form. `\Z`, since `$` would let a line's end pass.
+# A value for a header or a form. `\Z`, because `$` also matches before the end of a line.
 Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,2000}\Z")]
 
 
 class WrongAccountError(ValueError):
-    """What was given is no address or no credentials of a ServiceDesk Plus; the message says what would be."""
+    """The given address or credentials cannot be a ServiceDesk Plus'; the message says what they must be like."""
 
 
 class OnPremises(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The API key of a technician's (`authtoken`)."""
+    """A technician's API key (`authtoken`)."""
 
     token: Word
 
     def __repr__(self) -> str:
-        """Show nothing of it."""
+        """Show nothing of the key."""
         return "OnPremises(…)"
 
 
 class Cloud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A client that is registered with Zoho, and its refresh token."""
+    """A client registered with Zoho, and its refresh token."""
 
     client_id: Word
     client_secret: Word
@@ -39,7 +39,7 @@ class Cloud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts_url: str = "https://accounts.zoho.com"
 
     def __repr__(self) -> str:
-        """Show nothing of it."""
+        """Show nothing of the credentials."""
         return "Cloud(…)"
 
 
@@ -51,20 +51,20 @@ SHAPES = {
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A ServiceDesk Plus, and who we are there. Its address ends before /api/v3."""
+    """A ServiceDesk Plus, and our credentials there. `base_url` ends before /api/v3."""
 
     base_url: str
     credentials: Credentials
 
     @property
     def secrets(self) -> list[str]:
-        """What must never be seen."""
+        """The values that must never be shown."""
         found = self.credentials
         return [found.token] if isinstance(found, OnPremises) else [found.client_secret, found.refresh_token]
 
 
 def read(edition: str, url: str, credentials: bytes) -> Account:
-    """Read what an operator gave. Raises WrongAccountError, which repeats nothing of the credentials."""
+    """Return the account that an operator gave. Raises WrongAccountError, which repeats nothing of the credentials."""
     base_url = _base_url(edition, url)
     kind: type[Credentials] = OnPremises if edition == sdp.ON_PREMISES else Cloud
     try:
@@ -77,12 +77,12 @@ def read(edition: str, url: str, credentials: bytes) -> Account:
 
 
 def of_config(config: sdp.Config, keys: Secrets) -> Account:
-    """Read what is kept. Raises UnreadableSecretError, or WrongAccountError where an older version kept it."""
+    """Return a stored account. Raises UnreadableSecretError, or WrongAccountError for what an older version allowed."""
     return read(config.edition, config.base_url, keys.decrypt(config.credentials))
 
 
 def kept(account: Account) -> str:
-    """Give the credentials as they are kept, before they are encrypted."""
+    """Return the credentials as JSON, to be encrypted and stored."""
     return msgspec.json.encode(account.credentials).decode()
 
 

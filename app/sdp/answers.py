@@ -12,7 +12,7 @@ from app.sdp.errors import AccessError, GoneError, SdpError, TransientError, ret
 
 Read = TypeVar("Read", bound=msgspec.Struct)
 Milliseconds = Annotated[str, Meta(pattern=r"^[0-9]{1,15}$")]
-TicketId = Annotated[str, Meta(min_length=1, max_length=100)]  # digits, too long for a number of JavaScript's
+TicketId = Annotated[str, Meta(min_length=1, max_length=100)]  # digits, too many for a JavaScript number
 
 # What its codes mean: https://www.manageengine.com/products/service-desk/sdpop-v3-api/getting-started/common-error-code.html
 FAILED = 4000  # from here on it is an error, also where HTTP says 200
@@ -22,7 +22,7 @@ NOT_FOUND = 4007
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came over HTTP."""
+    """An HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,26 +37,26 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class ResponseStatus(msgspec.Struct, frozen=True):
-    """How ServiceDesk Plus says that it went."""
+    """How a request went, as ServiceDesk Plus says."""
 
     status_code: int = 2000
     messages: list[Message] = []
 
 
-class Told(msgspec.Struct, frozen=True):
-    """Every answer: the status is one of an array in lists, and stands alone elsewhere."""
+class Envelope(msgspec.Struct, frozen=True):
+    """The status in every answer: in an array if the answer is a list, else alone."""
 
     response_status: ResponseStatus | list[ResponseStatus] = []
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A moment. What it displays has no zone and the user's format, and is not read."""
+    """A moment. Its display text has no time zone and the user's format, and is not read."""
 
     value: Milliseconds
 
 
 class Named(msgspec.Struct, frozen=True):
-    """What has a name."""
+    """An object with a name."""
 
     name: str | None = None
 
@@ -70,7 +70,7 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def updated(self) -> int:
-        """When it was last updated, in milliseconds."""
+        """When it was last updated, in milliseconds since 1970."""
         return int(self.last_updated_time.value)
 
 
@@ -89,7 +89,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Times(msgspec.Struct, frozen=True):
-    """What we look at of a whole ticket."""
+    """The members of a whole ticket that we look at."""
 
     id: TicketId
     status: Named | None = None
@@ -98,19 +98,19 @@ class Times(msgspec.Struct, frozen=True):
 
     @property
     def resolved(self) -> int | None:
-        """When it was resolved, in milliseconds; None where nothing says so."""
+        """When it was resolved, in milliseconds since 1970; None if no member says so."""
         moment = self.resolved_time or self.completed_time
         return int(moment.value) if moment else None
 
 
 class Whole(msgspec.Struct, frozen=True):
-    """A ticket, as it came."""
+    """A whole ticket, as it came."""
 
     request: msgspec.Raw
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What Zoho answers to a refresh token."""
+    """Zoho's answer to a refresh token."""
 
     access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*\Z")] = ""
     expires_in: float = 3600.0
@@ -118,32 +118,32 @@ class Token(msgspec.Struct, frozen=True):
 
 
 def read(kind: type[Read], body: bytes | msgspec.Raw) -> Read:
-    """Read an answer that went well. Raises SdpError where it is not what it should be."""
+    """Return a successful answer as `kind`. Raises SdpError if it does not have that shape."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SdpError(f"ServiceDesk Plus answered what we do not understand: {error}") from None
+        raise SdpError(f"ServiceDesk Plus answered in a shape that we do not know: {error}") from None
 
 
 def judge(answer: Answer) -> bytes:
-    """Give the body of an answer that went well, which is JSON. Raises SdpError."""
+    """Return the body of a successful answer, which is JSON. Raises the SdpError that fits any other answer."""
     if 300 <= answer.status < 400:  # noqa: PLR2004
         host = urlsplit(answer.headers.get("location", "")).netloc or "elsewhere"
         raise SdpError(f"ServiceDesk Plus points to {host}, where we do not follow: is its address right?")
-    body, told = answer.body, _told(answer.body)
-    if told is None:
+    body, envelope = answer.body, _envelope(answer.body)
+    if envelope is None:
         body = _mended(answer.body)
-        told = _told(body)
-    code, why = _reason(told)
+        envelope = _envelope(body)
+    code, why = _reason(envelope)
     if answer.status == 429 or answer.status >= 500 or code in (TOO_MANY, INTERNAL):  # noqa: PLR2004
         message = f"ServiceDesk Plus answered {answer.status}{why}"
         raise TransientError(message, retry_after(answer.headers))
-    if told is None and answer.status < 300:  # noqa: PLR2004
-        raise TransientError(f"ServiceDesk Plus answered with {_kind(answer)} that is no JSON, or the half of one")
+    if envelope is None and answer.status < 300:  # noqa: PLR2004
+        raise TransientError(f"ServiceDesk Plus answered with {_kind(answer)} that is no JSON, or only half of it")
     if is_unknown(answer) or answer.status == 403 or code == FORBIDDEN:  # noqa: PLR2004
         raise AccessError(f"ServiceDesk Plus does not let us in: it answered {answer.status}{why}")
-    # A 404 without its words is a gateway's, or a wrong address': no ticket was deleted.
-    if told is not None and (code == NOT_FOUND or (answer.status == 404 and told.response_status)):  # noqa: PLR2004
+    # A 404 without ServiceDesk Plus' status comes from a gateway or a wrong address: no ticket was deleted.
+    if envelope is not None and (code == NOT_FOUND or (answer.status == 404 and envelope.response_status)):  # noqa: PLR2004
         raise GoneError(f"ServiceDesk Plus has no such thing: it answered {answer.status}{why}")
     if answer.status >= 400 or code >= FAILED:  # noqa: PLR2004
         raise SdpError(f"ServiceDesk Plus says no: it answered {answer.status}{why}")
@@ -151,22 +151,22 @@ def judge(answer: Answer) -> bytes:
 
 
 def is_unknown(answer: Answer) -> bool:
-    """Tell whether ServiceDesk Plus does not know who we are."""
-    return answer.status == 401 or _reason(_told(answer.body))[0] == INVALID_KEY  # noqa: PLR2004
+    """Return True if ServiceDesk Plus does not accept our credentials."""
+    return answer.status == 401 or _reason(_envelope(answer.body))[0] == INVALID_KEY  # noqa: PLR2004
 
 
-def _told(body: bytes) -> Told | None:
-    """Read how it went; None where the body is no JSON object."""
+def _envelope(body: bytes) -> Envelope | None:
+    """Return the status around an answer; None if the body is no JSON object."""
     try:
-        return msgspec.json.decode(body, type=Told)
+        return msgspec.json.decode(body, type=Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _mended(body: bytes) -> bytes:
-    """Put a question mark for each half of a character, which is what is left of one where a text was cut.
+    """Replace each half of a character, which is left where a text was cut, by a question mark.
 
-    One such ticket would hold up all that come after it. Gives the body as it is where that is not what ails it.
+    One such ticket would hold up all that come after it. Returns the body unchanged if it is no JSON even then.
     """
     try:
         return json.dumps(json.loads(body.decode(errors="replace")), ensure_ascii=False).encode(errors="replace")
@@ -174,9 +174,9 @@ def _mended(body: bytes) -> bytes:
         return body
 
 
-def _reason(told: Told | None) -> tuple[int, str]:
-    """Give the code and, where it is an error, the words that ServiceDesk Plus has for it."""
-    found = told.response_status if told else []
+def _reason(envelope: Envelope | None) -> tuple[int, str]:
+    """Return ServiceDesk Plus' status code, and its words for it if that is an error."""
+    found = envelope.response_status if envelope else []
     statuses = found if isinstance(found, list) else [found]
     worst = max(statuses, key=lambda one: one.status_code, default=ResponseStatus())
     if worst.status_code < FAILED:

@@ -1,4 +1,4 @@
-"""How is a ServiceDesk Plus asked? Patiently, never too often, and without telling anybody who we are."""
+"""How is a ServiceDesk Plus asked? With retries, at a limited rate, and without our secrets in any error."""
 
 import asyncio
 from types import TracebackType
@@ -15,32 +15,32 @@ from app.sdp.account import API, Account
 from app.sdp.answers import Answer, Page
 from app.sdp.errors import GoneError, SdpError, TransientError
 
-ROWS = 100  # of a page; it gives no more
+ROWS = 100  # of a page; ServiceDesk Plus returns no more
 MOST_BYTES = 32 * 1024 * 1024  # of an answer
 FIELDS = ["id", "status", "last_updated_time"]
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How long a question is asked again, in seconds and tries."""
+    """How often, and for how many seconds, a request is retried."""
 
     tries: int = 5
     first_wait: float = 0.5
-    longest_wait: float = 30.0  # who asks us to wait for longer is asked again by the next run
+    longest_wait: float = 30.0  # a longer Retry-After is left to the next run
     altogether: float = 60.0
-    answer: float = 20.0  # one of them
+    answer: float = 20.0  # for one answer
 
 
 class Client:
-    """A ServiceDesk Plus, asked at most `per_minute` times a minute, at even distances.
+    """Asks a ServiceDesk Plus at most `per_minute` times a minute, at even intervals.
 
-    Raises SdpError where the environment names a proxy or certificates that cannot be used.
+    Raises SdpError if the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(self, account: Account, per_minute: int, patience: Patience = Patience()) -> None:  # noqa: B008
         self._account, self._patience = account, patience
         self._identity = identity.of(account.credentials)
         self._limiter = AsyncLimiter(1, 60 / per_minute)
-        # A redirect is followed nowhere: our key would go with it.
+        # No redirect is followed: our key would go with it.
         try:
             self._http = httpx.AsyncClient(timeout=patience.answer, follow_redirects=False)
         except (ImportError, ValueError, OSError) as error:
@@ -48,7 +48,7 @@ class Client:
 
     @property
     def base_url(self) -> str:
-        """Where it is."""
+        """The address of the ServiceDesk Plus."""
         return self._account.base_url
 
     async def __aenter__(self) -> Self:
@@ -60,11 +60,11 @@ class Client:
         await self._http.aclose()
 
     async def page(self, updated_from: int, start_index: int = 1, *, count: bool = False, rows: int = ROWS) -> Page:
-        """Give tickets by the time of their last update, from a time on (in milliseconds). Raises SdpError.
+        """Return a page of the tickets last updated at `updated_from` (milliseconds since 1970) or later, oldest first.
 
-        `count` has all of them counted.
+        `start_index` is its first row, from 1. With `count` ServiceDesk Plus counts them all. Raises SdpError.
         """
-        # As the vendor's own example has it. Times are whole milliseconds, so this is "or at that time".
+        # The vendor's own example has this condition. Times are whole milliseconds, so one less includes that time.
         later = {"field": "last_updated_time", "condition": "greater than", "value": str(max(updated_from - 1, 0))}
         asked = {
             "row_count": rows,
@@ -79,7 +79,7 @@ class Client:
         return answers.read(Page, await self._get("/requests", given))
 
     async def ticket(self, ticket_id: str) -> msgspec.Raw:
-        """Give a ticket as it is now. Raises GoneError where there is none, SdpError where it cannot be had."""
+        """Return a ticket as it is now. Raises GoneError if there is none, SdpError if it cannot be fetched."""
         body = await self._get(f"/requests/{quote(ticket_id, safe='')}")
         return answers.read(answers.Whole, body).request
 
@@ -91,7 +91,7 @@ class Client:
             raise SdpError(f"{error}: is its address right?") from None
 
     async def _get(self, path: str, parameters: dict[str, str] | None = None) -> bytes:
-        """Give the body of an answer that went well, in the end."""
+        """Return the body of a successful answer, after retries. Raises SdpError."""
         patience = self._patience
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._is_worth_another),
@@ -120,9 +120,9 @@ class Client:
         return await self._send("POST", url, data=form)
 
     async def _send(self, method: str, url: str, **given: Any) -> Answer:  # noqa: ANN401  (httpx' own arguments)
-        """Give what comes. Raises TransientError where nothing does, or not all of it."""
+        """Return the answer. Raises TransientError if none comes, or only a part of one."""
         try:
-            # httpx' limit is for each piece: an answer that trickles would have no end.
+            # httpx' time-out is for each piece: an answer that trickles would never end.
             async with asyncio.timeout(self._patience.answer), self._http.stream(method, url, **given) as response:
                 body = await _body(response)
         except (TimeoutError, httpx.TimeoutException):
@@ -136,7 +136,7 @@ class Client:
         return isinstance(error, TransientError) and error.retry_after <= self._patience.longest_wait
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Give a random time, longer each time, and at least what was asked for."""
+        """Return how many seconds to wait: random, longer each time, and at least the Retry-After."""
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, TransientError) else 0.0
         patience = self._patience
@@ -144,14 +144,14 @@ class Client:
         return max(chosen(state), asked)
 
     def _clean(self, text: str) -> str:
-        """Give a text in one line, and without what nobody may see of us."""
+        """Return a text in one line, with our secrets replaced."""
         for secret in [*self._account.secrets, *self._identity.secrets]:
             text = text.replace(secret, "…")
         return " ".join(text.split())
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """Read an answer, but no more than we take. Raises SdpError for a longer one."""
+    """Return an answer's body. Raises SdpError if it is longer than MOST_BYTES."""
     parts, size = [], 0
     async for part in response.aiter_bytes():
         parts.append(part)

@@ -1,4 +1,4 @@
-"""How does ServiceDesk Plus give a time? As milliseconds since 1970."""
+"""How does ServiceDesk Plus write a time? As milliseconds since 1970."""
 
 from datetime import UTC, datetime, timedelta
 

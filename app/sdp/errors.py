@@ -1,11 +1,11 @@
 """What can go wrong between us and a ServiceDesk Plus?
 
 SdpError
-├── TransientError   it may be otherwise in a moment: tried again
-├── AccessError      it does not know us, or does not let us see tickets
+├── TransientError   a later try may succeed: retried
+├── AccessError      it refuses our credentials, or does not let us see tickets
 └── GoneError        there is no such ticket
 
-Each is one line for an operator, without a token in it.
+Each message is one line for an operator, without a token in it.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from email.utils import parsedate_to_datetime
 
 
 class SdpError(Exception):
-    """ServiceDesk Plus cannot be asked now, or says no; the message is why."""
+    """ServiceDesk Plus cannot be asked now, or refuses; the message is why."""
 
 
 class TransientError(SdpError):
-    """It may be otherwise in a moment; not before `retry_after` seconds have passed."""
+    """A later try may succeed, but not before `retry_after` seconds have passed."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -25,15 +25,15 @@ class TransientError(SdpError):
 
 
 class AccessError(SdpError):
-    """ServiceDesk Plus does not know us, or does not let us see tickets."""
+    """ServiceDesk Plus refuses our credentials, or does not let us see tickets."""
 
 
 class GoneError(SdpError):
-    """There is no such ticket, or there is none any more."""
+    """There is no such ticket, or no longer."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Give the seconds that a Retry-After asks for, 0 for none. A date is reckoned by the clock of who wrote it."""
+    """Return the seconds that Retry-After asks for, 0 without one. A date is compared with the answer's own Date."""
     asked = headers.get("retry-after", "")
     try:
         if asked.isdecimal():

@@ -24,12 +24,12 @@ class Fetched(msgspec.Struct, frozen=True):
     """A ticket as it is now."""
 
     times: answers.Times
-    body: bytes  # the event that it makes
+    body: bytes  # the payload of its delivery
     origin: Origin
 
 
 async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
-    """Fetch a ticket. Raises GoneError where there is none, SdpError where it cannot be had."""
+    """Fetch a ticket, and record its span. Raises GoneError if there is none, SdpError if it cannot be fetched."""
     position, since = tracing.position_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
     origin = Origin(correlation.new(), position)
     known = tracing.identity(origin.correlation_id, tenant_id, ticket_id)
@@ -54,6 +54,6 @@ def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
 
 
 def delivery(source: str, fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
-    """Return the delivery that it makes: `rejected` where it breaks a rule, with the reason."""
+    """Return the delivery of a fetched ticket: `rejected`, with the reason, if it breaks a rule."""
     built = deliveries.build_unsigned(source, fetched.body, tenant_id, rules, fetched.origin)
     return msgspec.structs.replace(built, ticket_id=built.ticket_id or fetched.times.id)

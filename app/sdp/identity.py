@@ -1,4 +1,4 @@
-"""Who are we to a ServiceDesk Plus? On premises one key; in the Cloud a token that lasts an hour."""
+"""How do we log in to a ServiceDesk Plus? On premises by one key; in the Cloud by a token that lasts an hour."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,30 +9,30 @@ from app.sdp.answers import Answer
 from app.sdp.errors import AccessError, TransientError, retry_after
 
 ACCEPT = "application/vnd.manageengine.sdp.v3+json"  # else the Cloud answers 415
-EARLY = 60.0  # seconds before its end a token counts as ended: a request takes a while
+EARLY = 60.0  # a token counts as expired this many seconds before its end: a request takes a while
 REFRESH_PATH = "/oauth/v2/token"
 
-Post = Callable[[str, dict[str, str]], Awaitable[Answer]]  # a form to an address
+Post = Callable[[str, dict[str, str]], Awaitable[Answer]]  # posts a form to an address
 
 
 class Key:
-    """The API key of a technician's."""
+    """A technician's API key."""
 
     def __init__(self, credentials: OnPremises) -> None:
         self._headers = {"authtoken": credentials.token}
         self.secrets: list[str] = []
 
     async def headers(self, _post: Post) -> dict[str, str]:
-        """Give the headers that say who asks."""
+        """Return the headers with our credentials."""
         return self._headers
 
     def forget(self) -> bool:
-        """Tell that there is no other key to try."""
+        """Return False: there is no other key to try."""
         return False
 
 
 class Session:
-    """A token of Zoho's, asked for when one is needed and there is none."""
+    """A token from Zoho, fetched when one is needed and there is none."""
 
     def __init__(self, credentials: Cloud) -> None:
         self._credentials = credentials
@@ -40,17 +40,17 @@ class Session:
 
     @property
     def secrets(self) -> list[str]:
-        """The token, which must never be seen."""
+        """The token, which must never be shown."""
         return [self._token] if self._token else []
 
     async def headers(self, post: Post) -> dict[str, str]:
-        """Give the headers that say who asks. Raises SdpError where there is no token to be had."""
+        """Return the headers with our credentials. Raises SdpError if Zoho returns no token."""
         if time.monotonic() > self._ends:
             await self._refresh(post)
         return {"Authorization": f"Zoho-oauthtoken {self._token}", "Accept": ACCEPT}
 
     def forget(self) -> bool:
-        """Have a token that is not taken any more replaced by the next request."""
+        """Make the next request fetch a new token, since this one is refused; return True."""
         self._ends = float("-inf")
         return True
 
@@ -68,5 +68,5 @@ class Session:
 
 
 def of(credentials: Credentials) -> Key | Session:
-    """Give who we are by these credentials."""
+    """Return the key or the session for these credentials."""
     return Key(credentials) if isinstance(credentials, OnPremises) else Session(credentials)

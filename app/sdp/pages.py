@@ -1,8 +1,8 @@
 """How does a run read all tickets while some are edited, and miss none?
 
 Each page begins at the time of the last row of the page before it: a ticket that is edited moves behind what was read,
-and comes again. Skipping a number of rows instead would miss those that move up when others are edited. The rows of a
-single moment that fill more than a page can be read in no other way; so they are read again until none is new.
+and comes again. Skipping a number of rows instead would miss those that move up when others are edited. Only rows of
+one moment that fill more than a page have to be read by skipping; so they are read again until none is new.
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Fresh(msgspec.Struct, frozen=True):
 
 
 async def updated_from(client: Client, begin: int) -> AsyncIterator[Fresh]:
-    """Return the tickets that were last updated at `begin` (milliseconds) or later, by that time. Raises SdpError."""
+    """Yield the tickets that were last updated at `begin` (milliseconds) or later, by that time. Raises SdpError."""
     moment, total = begin, None
     known: set[Key] = set()
     while True:
@@ -45,9 +45,9 @@ async def updated_from(client: Client, begin: int) -> AsyncIterator[Fresh]:
 
 
 async def _rest_of(moment: int, client: Client, start: int, known: set[Key]) -> AsyncIterator[list[Row]]:
-    """Return the rows of one moment from the row number `start` on, then all of them again until none is new.
+    """Yield the rows of one moment from the row number `start` on, then all of them again until none is new.
 
-    `known` holds the keys of those that were read before.
+    `known` holds the keys of the rows that were read before; they are not repeated.
     """
     is_settled = False
     while not is_settled:
@@ -74,7 +74,7 @@ def _key(row: Row) -> Key:
 
 
 def _in_order(rows: list[Row]) -> list[Row]:
-    """Return the rows as they are. Raises SdpError where they are not in order: the run would miss some."""
+    """Return the rows as they are. Raises SdpError if they are not in order: the run would miss some."""
     times = [row.updated for row in rows]
     if times != sorted(times):
         raise SdpError("ServiceDesk Plus gave a list that is not in order of last_updated_time, as was asked for")

@@ -1,7 +1,7 @@
 """Which resolved tickets does ServiceDesk Plus know of that ticket_history lacks? They are appended to the inbox.
 
-The cursor is a time by ServiceDesk Plus' own clock. It moves only past tickets that are there, were appended, or are
-gone, or are kept to be asked for again, since they could not be had while others could.
+The cursor is a time by ServiceDesk Plus' own clock. It moves only past tickets that we have, have appended, or found
+deleted; and past those that could not be fetched while others could: they are stored, and fetched by later runs.
 """
 
 import functools
@@ -22,10 +22,10 @@ from app.settings import Settings
 from db import engine as database
 from db import inbox, sdp, tenants
 
-BEFORE = timedelta(days=1)  # the first run begins this long before the config: whoever sets it has just lost something
+BEFORE = timedelta(days=1)  # the first run begins this long before the config: webhooks may have been lost just then
 STATEMENT_TIMEOUT = 30.0  # seconds
 
-OnProgress = Callable[[Summary], None]  # is called after each page
+OnProgress = Callable[[Summary], None]  # called after each page
 
 
 def ignore_progress(_summary: Summary) -> None:
@@ -33,18 +33,18 @@ def ignore_progress(_summary: Summary) -> None:
 
 
 class Memory:
-    """What the runs of one process have dealt with: tickets, and when they had been updated.
+    """The tickets that the runs of one process have dealt with, and when each of them had been updated.
 
-    It spares questions alone. A process without it asks again, and appends nothing twice.
+    It only saves requests. A process without it fetches these tickets again, and appends nothing twice.
     """
 
     def __init__(self) -> None:
         self._looked_at: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
 
     def since(self, begin: datetime, config: sdp.Config, plan: Plan) -> dict[str, int]:
-        """Return, by reference, what was dealt with of a tenant's tickets; forget those before `begin`: none returns.
+        """Return a tenant's tickets that were dealt with, in a dict that the run adds to; forget those before `begin`.
 
-        A ticket that was edited after it was resolved looks new for as long as runs meet it.
+        Without it, a ticket that was edited after it was resolved looks new to every run that lists it.
         """
         looked_at = self._looked_at[config.tenant_id, config.base_url, plan.source]
         first = epoch.milliseconds(begin)
@@ -58,10 +58,10 @@ class NotReconciledError(Exception):
 
 
 class BusyError(NotReconciledError):
-    """Another run of this tenant's is under way."""
+    """Another run for this tenant is under way."""
 
 
-async def reconcile(  # noqa: PLR0913  (what a run may be told)
+async def reconcile(  # noqa: PLR0913  (the options of a run)
     settings: Settings,
     tenant_id: str,
     *,
@@ -73,9 +73,9 @@ async def reconcile(  # noqa: PLR0913  (what a run may be told)
 ) -> Summary:
     """Append a tenant's resolved tickets that ticket_history lacks or has older, from where the last run ended.
 
-    With `since` from there on, and the cursor stays where it is. Ends after about `seconds`. `is_dry` only asks. Give
-    the runs of one process the same `memory`. The summary says what ServiceDesk Plus refused. Raises
-    NotReconciledError, or a database error.
+    With `since`, from then on, and the cursor stays where it is. Ends after about `seconds`. `is_dry` appends nothing.
+    Pass the runs of one process the same `memory`. The summary has the error of ServiceDesk Plus that ended the run.
+    Raises NotReconciledError, or a database error.
     """
     plan = Plan(since=since, seconds=seconds, is_dry=is_dry, moves_cursor=since is None and not is_dry)
     return await _run(settings, tenant_id, plan, on_progress, memory or Memory())
@@ -86,8 +86,8 @@ async def import_since(
 ) -> Summary:
     """Append a tenant's resolved tickets that were last updated since then, and that ticket_history lacks or has older.
 
-    Goes on where it was interrupted, unless `since` is before where it began. The summary says what ServiceDesk Plus
-    refused. Raises NotReconciledError, or a database error.
+    Goes on where it was interrupted, unless `since` is earlier than where it began. The summary has the error of
+    ServiceDesk Plus that ended the run. Raises NotReconciledError, or a database error.
     """
     return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, Memory())
 
@@ -100,7 +100,7 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
 
 
 async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, memory: Memory) -> Summary:
-    """Run on one connection of its own: the lock is the session's, so a run that lost it cannot write either."""
+    """Run on a connection of its own: its session holds the lock, so a run that lost the lock cannot write either."""
     engine = database.create_engine(settings.database_url, "ticket-inbox reconcile", 1, STATEMENT_TIMEOUT)
     try:
         async with database.connection(engine) as connection:
@@ -118,7 +118,7 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnPr
 async def _complete(
     run: TenantRun, begin: Begin, on_progress: OnProgress, save: Callable[[str | None], Awaitable[None]]
 ) -> Summary:
-    """Go through the tickets, and save after each page, and at the end, how far that was."""
+    """Go through the tickets, and save the cursor after each page and at the end."""
     try:
         async for summary in run.pages(begin):
             on_progress(summary)
@@ -126,7 +126,7 @@ async def _complete(
     except SdpError as error:
         run.summary.error = str(error)
     if run.failing and not run.summary.error:
-        run.summary.error = f"tickets that could not be had yet: {len(run.failing)}; next is {run.failing[0]}"
+        run.summary.error = f"tickets that could not be fetched yet: {len(run.failing)}; next is {run.failing[0]}"
     await save(run.summary.error)
     return run.summary
 
@@ -149,7 +149,7 @@ async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
     if config := await sdp.read(connection, tenant_id):
         return config
     raise NotReconciledError(
-        f"no ServiceDesk Plus is known of tenant {tenant_id!r}: `ticket-inbox tenant sdp set` tells where it is"
+        f"no ServiceDesk Plus is known of tenant {tenant_id!r}: `ticket-inbox tenant sdp set` says where it is"
     )
 
 

@@ -1,4 +1,4 @@
-"""What came of a run? Tickets counted by what was done with them."""
+"""What was the outcome of a run? Its tickets, counted by what happened to each."""
 
 import msgspec
 
@@ -6,22 +6,22 @@ COUNTED = ("seen", "already_there", "appended", "rejected", "gone", "failed")
 
 
 class Summary(msgspec.Struct):
-    """Resolved tickets that a run has `seen`, and what became of each.
+    """How many resolved tickets a run has `seen`, and how many had each outcome.
 
-    `error` is why it ended before its end, or which ticket it could not have.
+    `error` is why the run stopped early, or which ticket it could not fetch.
     """
 
     seen: int = 0
-    already_there: int = 0  # ticket_history, or the inbox, has it as it is
+    already_there: int = 0  # ticket_history or the inbox has the ticket as it is
     appended: int = 0
     rejected: int = 0  # appended too, but it breaks our rules
     gone: int = 0  # deleted, or opened again, since it was listed
-    failed: int = 0  # they could not be had, and are asked for again by later runs
+    failed: int = 0  # could not be fetched; later runs try again
     listed: int = 0  # tickets of any status
-    total: int = 0  # that there were to list, as far as ServiceDesk Plus said
+    total: int = 0  # tickets to list, if ServiceDesk Plus says how many
     is_complete: bool = False
     error: str | None = None
 
     def counts(self) -> dict[str, int]:
-        """Give how many tickets there were of each outcome."""
+        """Return the number of tickets of each outcome."""
         return {name: getattr(self, name) for name in COUNTED}

@@ -1,4 +1,4 @@
-"""What does a run do with each ticket that it meets? It passes what is there, and fetches and appends what is not."""
+"""What does a run do with each ticket that it lists? It skips those that we have, and fetches and appends the rest."""
 
 import logging
 import time
@@ -21,17 +21,17 @@ from db.inbox import Delivery
 from db.sdp import Config
 from otel import logs, tracing
 
-# A ticket may become visible a while after the time that it bears: its transaction took long, or another node's clock
-# is behind. Each run reads ten minutes again; what is there already costs a row of a list.
+# A ticket may become visible a while after its update time: its transaction took long, or another node's clock is
+# behind. So each run reads the last ten minutes again; a ticket that we have costs only its row in a list.
 OVERLAP = timedelta(minutes=10)
 SECOND = 1_000  # milliseconds
-MOST_FAILING = 100  # tickets; with more of them it is no longer the tickets' own fault
+MOST_FAILING = 100  # tickets; if there are more, it is not the tickets that are at fault
 APPEND_SPAN = "append inbox"
 _logger = logging.getLogger("ticket_inbox.sdp")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does: from where on, as which source, for how long at most; and whether it changes anything."""
+    """What a run does: where it begins, as which source, for how many seconds at most, and what it may change."""
 
     source: str = inbox.API
     since: datetime | None = None
@@ -44,14 +44,14 @@ class Begin(msgspec.Struct, frozen=True):
     """Where a run begins: the cursor, and what earlier runs left behind."""
 
     position: datetime
-    failing: Sequence[str] = ()  # tickets that could not be had
-    looked_at: dict[str, int] = {}  # tickets that were dealt with, and when they had been updated; the run adds to it
+    failing: Sequence[str] = ()  # tickets that could not be fetched
+    looked_at: dict[str, int] = {}  # tickets that were dealt with, and their update times; the run adds to it
 
 
 class TenantRun:
     """One run for one tenant.
 
-    Every ticket before `position` has been dealt with, but for those that are `failing`; `summary` counts them.
+    Every ticket updated before `position` has been dealt with, except those that are `failing`; `summary` counts them.
     """
 
     def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, config: Config, plan: Plan) -> None:
@@ -66,10 +66,10 @@ class TenantRun:
         self.failing: list[str] = []
 
     async def pages(self, begin: Begin) -> AsyncIterator[Summary]:
-        """Deal with the tickets that were updated since `begin`, and return the summary after each page.
+        """Deal with the tickets that were updated since `begin`, and yield the summary after each page.
 
-        Ends when its time is up, but not before it is past where earlier runs ended: each would end there. Raises
-        SdpError, or a database error.
+        Ends when its time is up, but not before it is past where earlier runs ended: else every run might end there.
+        Raises SdpError, or a database error.
         """
         self.failing, self._looked_at = list(begin.failing), begin.looked_at
         reached = epoch.milliseconds(begin.position)
@@ -81,7 +81,7 @@ class TenantRun:
         self.summary.is_complete = await self._retry_failing()
 
     async def _meet_all(self, rows: Sequence[Row], reached: int) -> bool:
-        """Deal with the tickets of a page; False where the time is up, and the page is past `reached`."""
+        """Deal with the tickets of a page; return False when the time is up and the page is past `reached`."""
         stored = await self._stored([row.id for row in rows if self._is_resolved(row.status)])
         for row in rows:
             if time.monotonic() > self._deadline and row.updated > reached:
@@ -92,7 +92,7 @@ class TenantRun:
         return True
 
     async def _retry_failing(self) -> bool:
-        """Ask once more for what earlier runs could not have, after all else: it may take all the time that is left."""
+        """Fetch what earlier runs could not, last, as it may take all the time; return False when that is up."""
         for ticket_id in [one for one in self.failing if one not in self._tried]:
             if time.monotonic() > self._deadline:
                 return False
@@ -101,19 +101,19 @@ class TenantRun:
         return True
 
     async def _stored(self, ticket_ids: Sequence[str]) -> dict[str, int]:
-        """Read when those of the tickets that are known were resolved, in milliseconds."""
+        """Return when those tickets that ticket_history has were resolved, in milliseconds since 1970, by their id."""
         keys = [(self._tenant_id, ticket_id) for ticket_id in ticket_ids]
         found = await ticket_history.standing(self._connection, keys)
         return {ticket_id: epoch.milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
 
     async def _meet(self, row: Row, stored: int | None) -> None:
-        """Deal with one ticket."""
+        """Deal with one ticket of a list."""
         if not self._is_resolved(row.status):
             return
         if row.id in self.failing and row.id not in self._tried:
-            return  # earlier runs could not have it, so it is asked for last
+            return  # earlier runs could not fetch it, so it is fetched last
         self.summary.seen += 1
-        # One that was not updated later was not resolved later either.
+        # A ticket that was not updated after the stored resolution was not resolved after it either.
         if not _is_later(row.updated, stored) or self._looked_at.get(row.id) == row.updated:
             self.summary.already_there += 1
             return
@@ -122,7 +122,7 @@ class TenantRun:
             self._looked_at[row.id] = row.updated
 
     async def _attempt(self, ticket_id: str) -> None:
-        """Fetch a ticket; where it cannot be had, later runs will."""
+        """Fetch a ticket and append it; if it cannot be fetched, leave it to later runs."""
         self._tried.add(ticket_id)
         try:
             await self._fetch(ticket_id)
@@ -132,7 +132,7 @@ class TenantRun:
             self.failing = [one for one in self.failing if one != ticket_id]
 
     async def _fetch(self, ticket_id: str) -> None:
-        """Fetch a ticket, and append it unless it is there. Raises SdpError."""
+        """Fetch a ticket, and append it unless we have it. Raises SdpError."""
         try:
             fetched = await fetch.ticket(self._client, self._tenant_id, ticket_id)
         except GoneError:
@@ -147,20 +147,20 @@ class TenantRun:
             await self._append(fetched)
 
     async def _leave(self, ticket_id: str, error: SdpError) -> None:
-        """Leave a ticket that cannot be had to later runs, and go on; raise SdpError where nothing can be had now."""
+        """Leave a ticket that cannot be fetched to later runs; raise SdpError if no ticket can be fetched now."""
         self.summary.failed += 1
-        self.summary.error = f"ticket {ticket_id} cannot be had: {error}"
+        self.summary.error = f"ticket {ticket_id} cannot be fetched: {error}"
         try:
             await self._client.check()
         except SdpError:
             raise SdpError(self.summary.error) from None
         others = [one for one in self.failing if one != ticket_id]
         if len(others) == MOST_FAILING:
-            raise SdpError(f"{self.summary.error}; nor {MOST_FAILING} before it")
-        self.failing = [*others, ticket_id]  # the next run begins with another
+            raise SdpError(f"{self.summary.error}; nor can {MOST_FAILING} before it")
+        self.failing = [*others, ticket_id]  # last, so that the next run begins with another one
 
     async def _append(self, fetched: Fetched) -> None:
-        """Append a ticket to the inbox, unless that has it from an earlier run, byte for byte."""
+        """Append a ticket to the inbox, unless an earlier run appended it, byte for byte."""
         delivery = fetch.delivery(self._plan.source, fetched, self._tenant_id, self._rules)
         if await inbox.holds(self._connection, delivery):
             self.summary.already_there += 1
@@ -174,7 +174,7 @@ class TenantRun:
             _log(delivery, inbox_id)
 
     async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
-        """Write it, and the job that promotes it after what webhooks brought."""
+        """Write a delivery and its job, which promotes it after webhooks; return the inbox id."""
         since = time.time_ns()
         [inbox_id] = await inbox.append(self._connection, [delivery], over_share=[self._tenant_id])
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
@@ -189,7 +189,10 @@ class TenantRun:
 
 
 def _is_later(milliseconds: int | None, stored: int | None) -> bool:
-    """Tell whether a time is later than what is stored; whole seconds may be what a webhook made of the same time."""
+    """Return True if `milliseconds` is later than `stored`, or if nothing is stored.
+
+    If `stored` is in whole seconds, only seconds are compared: a webhook may have cut the fraction of the same time.
+    """
     if stored is None or milliseconds is None:
         return stored is None
     return (milliseconds - milliseconds % SECOND if stored % SECOND == 0 else milliseconds) > stored

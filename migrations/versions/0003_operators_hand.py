@@ -1,4 +1,4 @@
-"""inbox: which job promoted a row, and the indexes that finding a row by its state, ticket or correlation id needs."""
+"""inbox: the job that promoted a row, and indexes to find a row by its status, its ticket id or its correlation id."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""ticket_history: room on its pages for updates that touch no index, and a shorter list of what its index owes."""
+"""ticket_history: room on its pages for updates that touch no index, and a shorter pending list of its index."""
 
 from alembic import op
 

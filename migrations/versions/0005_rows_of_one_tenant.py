@@ -1,4 +1,4 @@
-"""ticket_history: who does not own it sees and writes only the rows that a policy of its role names; so far none."""
+"""ticket_history: a role that does not own it sees and writes only rows that its policies allow; none exists so far."""
 
 from alembic import op
 
@@ -7,7 +7,8 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# Where readers of one tenant rely on it, an older version does as well with it, and they must not see all of a sudden.
+# While there are policies, row level security stays on: readers of one tenant must not suddenly see all tenants, and an
+# older version works with it too.
 DISABLE = """
 DO $$
 BEGIN

@@ -1,4 +1,4 @@
-"""sdp_configs, sdp_cursors: whose ServiceDesk Plus is asked for what no webhook brought, and up to where it was."""
+"""sdp_configs, sdp_cursors: where each tenant's ServiceDesk Plus is, and up to when it was read."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -41,7 +41,7 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(
         "its secret can be read",
         "workers alive: 1",
         "asks for a signature",
-        "webhooks of late: 1",
+        "recent webhooks: 1",
     ):
         assert sum(words in line for line in lines) == 1, words
     assert database.query("SELECT * FROM inbox") == before
@@ -52,7 +52,7 @@ def test_each_fault_is_named_with_what_mends_it(environment: dict[str, str], acm
     assert code == 1
     assert "wrong no worker is alive, so nothing reaches ticket_history: start `ticket-inbox worker`" in told
     assert "wrong http://127.0.0.1:9/webhook/servicedesk/resolved-ticket cannot be reached from here" in told
-    assert "wrong no webhook of it is among the last in the inbox" in told
+    assert "wrong no webhook of it is among the inbox's last rows" in told
     assert "3 to mend" in told
 
 

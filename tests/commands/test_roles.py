@@ -421,8 +421,8 @@ def test_a_role_that_cannot_be_a_reader_is_refused(place: Installation) -> None:
         ("acme", "new", f'CREATE ROLE "{name}_new" LOGIN PASSWORD '),
         ("acme", "reader", "name the one that is to read"),
         ("acme", "outside", f'GRANT "{name}_reader" TO "{name}_outside"'),
-        ("acme", "wide", "one who sees every tenant's tickets"),
-        ("acme", "owner", "one who sees every tenant's tickets"),
+        ("acme", "wide", "a role that sees every tenant's tickets"),
+        ("acme", "owner", "a role that sees every tenant's tickets"),
     ]:
         with pytest.raises(roles.RolesError, match=words):
             place.let_read(tenant_id, role)

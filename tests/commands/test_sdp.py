@@ -138,7 +138,7 @@ def test_reconcile_tells_what_came_of_it(environment: Environment, sdp: FakeSdp)
         "       3  appended to the inbox",
         "       0  appended as rejected: they break a rule, see `ticket-inbox status`",
         "       0  deleted, or opened again, meanwhile",
-        "       0  could not be had",
+        "       0  could not be fetched",
     ]
     sdp.add_resolved(at=sdp.now() - 3 * 86_400_000)
     again = invoke(environment, "reconcile", "--tenant", "acme", "--since", "4d")
@@ -172,7 +172,7 @@ def test_reconcile_says_in_one_line_why_not(environment: Environment, sdp: FakeS
     sdp.fail("error", times=100, on=ticket_id, code=4001, message="hush-authtoken-of-a-technician is\nwrong")
     other_key = {**environment, "SECRETS_KEY": Fernet.generate_key().decode()}
     for words, env, arguments in (
-        (f"ticket {ticket_id} cannot be had: ServiceDesk Plus says no: it answered 200 with 4001, '…", environment, ()),
+        (f"ticket {ticket_id} cannot be fetched: ServiceDesk Plus says no: it answered 200 with 4001, '…", environment, ()),
         ("no key in SECRETS_KEY reads the credentials", other_key, ()),
         ("Postgres cannot be reached", {**environment, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}, ()),
         ("no ServiceDesk Plus is known of tenant 'nobody'", environment, ("--tenant", "nobody")),

@@ -266,7 +266,7 @@ def test_a_ticket_that_cannot_be_had_is_asked_for_again_and_holds_up_no_other(pl
     place.sdp.fail(fault, times=10_000, on=f"requests/{ids[1]}")
     summary = place.run()
     assert (summary.seen, summary.appended, summary.failed) == (3, 2, 1)
-    assert (summary.error or "").startswith(f"ticket {ids[1]} cannot be had: ")
+    assert (summary.error or "").startswith(f"ticket {ids[1]} cannot be fetched: ")
     assert place.position() == times[2]
     [later] = place.sdp.add_resolved()
     again = place.run()

@@ -1,17 +1,17 @@
-# How does ServiceDesk Plus on premises tell ticket-inbox of a resolved request, where there is no Python? Its action
+# How does ServiceDesk Plus on premises send a resolved request to ticket-inbox, where there is no Python? Its action
 # "Execute script" runs this, in Windows PowerShell 5.1 or PowerShell 7:
 #
 #   powershell -NoProfile -ExecutionPolicy Bypass -File send_resolved.ps1 $COMPLETE_V3_JSON_FILE
-#   powershell -NoProfile -ExecutionPolicy Bypass -File send_resolved.ps1 -Flush      (what waits in the spool, alone)
+#   powershell -NoProfile -ExecutionPolicy Bypass -File send_resolved.ps1 -Flush      (only what waits in the spool)
 #
 # NOT RUN: neither on Windows nor on any PowerShell. It was parsed, and follows send_resolved.py step by step, which is
-# tested: try it with one ticket. Other than that one, it sends the file as it came, `diff` and all, with the tenant
-# put before it; half a surrogate pair in it is refused (400); a private authority is for Windows to trust.
+# tested: try it with one ticket. Unlike send_resolved.py it sends the file as it came, `diff` included, with the tenant
+# put first; half a surrogate pair in it is refused (400); a private authority must be trusted by Windows.
 param([string]$File, [switch]$Flush)
 
 function Setting($Name, $Default) { if (Test-Path "env:$Name") { (Get-Item "env:$Name").Value } else { $Default } }
 
-# To be set here, or in the environment; the secret is in a file that only ServiceDesk Plus may read.
+# Set these here, or in the environment; the secret is in a file that only ServiceDesk Plus may read.
 $Url = (Setting 'TICKET_INBOX_URL' 'https://tickets.example.com').TrimEnd('/') + '/webhook/servicedesk/resolved-ticket'
 $TenantId = Setting 'TICKET_INBOX_TENANT' 'acme'
 $SecretFile = Setting 'TICKET_INBOX_SECRET_FILE' (Join-Path $PSScriptRoot 'ticket-inbox-secret')
@@ -27,7 +27,7 @@ $Mend = @{ 202 = ''; 401 = '; mend TenantId or the secret'; 404 = '; mend Url'; 
 $Prefix = '{"tenant_id": ' + (ConvertTo-Json -Compress $TenantId) + ', '
 $Utf8 = New-Object Text.UTF8Encoding $false
 
-# Whether the request has just got a status to tell of.
+# Return true if the request has just got one of $Statuses.
 function Test-Transition($Document) {
     if ($Statuses -notcontains "$($Document.request.status.name)".Trim()) { return $false }
     $old, $new = $Document.diff.old.request, $Document.diff.new.request
@@ -53,7 +53,7 @@ function Get-Spooled { Get-ChildItem "$Spool/*.json" -ErrorAction Ignore | Sort-
 # `Wait`, then send it again; null: not in this run
 function New-Answer($Status, $Text, $Wait) { @{ Status = $Status; Text = $Text; Wait = $Wait } }
 
-# Take a spooled event for this process alone; nothing where it is gone, another tenant's, or in another's hand.
+# Lock a spooled event for this process; return nothing if it is gone, another tenant's, or locked by another run.
 function Open-Event($Path) {
     try { $held = [IO.File]::Open($Path, 'Open', 'ReadWrite', 'None') } catch { return }  # ends with the process
     $memory = New-Object IO.MemoryStream
@@ -65,7 +65,7 @@ function Open-Event($Path) {
     $held.Dispose()
 }
 
-# Write an event into the spool, whole or not at all; its note says why the spool could not take it.
+# Write an event into the spool, whole or not at all; return it, with a note why the spool could not take it.
 function Save-Event([string]$Text) {
     $id = [guid]::NewGuid().ToString()
     $path = Join-Path $Spool ('{0:d20}.{1}.json' -f (([DateTime]::UtcNow.Ticks - 621355968000000000) * 100), $id)
@@ -84,7 +84,7 @@ function Save-Event([string]$Text) {
     return $new
 }
 
-# Have an event out of the spool: it is delivered, or goes to refused/ with the reason.
+# Remove an event from the spool: it was delivered, or goes to refused/ with the reason.
 function Remove-Event($One, $Answer) {
     if (-not $One.Held) { return }
     $One.Held.Dispose()
@@ -95,7 +95,7 @@ function Remove-Event($One, $Answer) {
     [IO.File]::WriteAllText([IO.Path]::ChangeExtension($aside, 'txt'), $Answer.Text, $Utf8)
 }
 
-# Send an event once. Gives the answer, with what a refusal (RFC 9457) says and when to send it again.
+# Send an event once. Return the answer, with the detail of a refusal (RFC 9457) and when to send it again.
 function Send-Once($One, [byte[]]$Secret, [double]$Seconds) {
     $handler = New-Object Net.Http.HttpClientHandler
     $handler.AllowAutoRedirect = $false
@@ -116,8 +116,8 @@ function Send-Once($One, [byte[]]$Secret, [double]$Seconds) {
         [void]$request.Content.Headers.TryAddWithoutValidation('Content-Type', 'application/json')
         $answer = $client.SendAsync($request).GetAwaiter().GetResult()
         $status, $text, $wait = [int]$answer.StatusCode, $answer.ReasonPhrase, 0
-        $told = $answer.Content.ReadAsStringAsync().GetAwaiter().GetResult()
-        try { if ($detail = (ConvertFrom-Json $told).detail) { $text = $detail } } catch { $told = '' }  # not ours
+        $body = $answer.Content.ReadAsStringAsync().GetAwaiter().GetResult()
+        try { if ($detail = (ConvertFrom-Json $body).detail) { $text = $detail } } catch { $body = '' }  # not ours
         $after = $answer.Headers.RetryAfter
         if ($after -and $null -ne $after.Delta) { $wait = $after.Delta.TotalSeconds }
         elseif ($after -and $null -ne $after.Date) { $wait = ($after.Date - [DateTimeOffset]::UtcNow).TotalSeconds }
@@ -132,7 +132,7 @@ function Send-Once($One, [byte[]]$Secret, [double]$Seconds) {
     } finally { $client.Dispose() }
 }
 
-# Send what waits, oldest first, and then `New`. Gives the answers to what left the spool, and the last of all.
+# Send what waits, oldest first, then `New`. Return the answers to events that left the spool, and the last one.
 function Send-All($New, [byte[]]$Secret) {
     $clock, $done, $failures = [Diagnostics.Stopwatch]::StartNew(), @{}, 0
     $last = New-Answer 202 'nothing was sent' $null
@@ -147,20 +147,20 @@ function Send-All($New, [byte[]]$Secret) {
         $last = Send-Once $one $Secret ([Math]::Min([double]$Try, $left))
         if ($last.Status -eq 202 -or $Aside -contains $last.Status) {
             $done[$one.Id], $failures = $last, 0
-            try { Remove-Event $one $last } catch { continue }  # another run has it in hand too
+            try { Remove-Event $one $last } catch { continue }  # another run has it too
         } elseif ($null -ne $last.Wait) {
             $most = [Math]::Min(8.0, 0.5 * [Math]::Pow(2, $failures))
             $pause = [Math]::Max(0.0, $last.Wait) + (Get-Random -Minimum 0.0 -Maximum $most)  # full jitter
             if ($clock.Elapsed.TotalSeconds + $pause -gt $Budget) { break }
             Start-Sleep -Milliseconds ([int]($pause * 1000))
             $failures++
-            if ($one.Held) { [void]$queue.Add($one) } else { $queue.Insert(0, $one) }  # it may be its own fault
-        } elseif ($last.Status -eq 0 -or $last.Status -eq 401) { break }  # no other would fare better
+            if ($one.Held) { [void]$queue.Add($one) } else { $queue.Insert(0, $one) }  # the event may be at fault
+        } elseif ($last.Status -eq 0 -or $last.Status -eq 401) { break }  # the others would fail too
     }
     return @{ Done = $done; Last = $last }
 }
 
-# Give whether all is well, and what ServiceDesk Plus shows of it in the request's history.
+# Return true if all is well, and the message that ServiceDesk Plus shows in the request's history.
 function Send-Resolved {
     $new, $sent = $null, $null
     if (-not ($Flush -or $File -eq '--flush')) {

@@ -1,10 +1,10 @@
-"""How does ServiceDesk Plus on premises tell ticket-inbox of a resolved request? Its action "Execute script" runs this.
+"""How does ServiceDesk Plus on premises send a resolved request to ticket-inbox? Its action "Execute script" runs this.
 
     py send_resolved.py $COMPLETE_V3_JSON_FILE      sends what waits in the spool, and then this request
     py send_resolved.py --flush                     sends what waits in the spool
 
-Python 3.8 or newer, nothing else. What is Resolved, then Closed, is sent twice, which does no harm. It is in the spool
-from before it is sent until it is answered 202: a kill loses nothing. Run on Linux; the lines for Windows ("nt") not.
+Needs Python 3.8 or newer, nothing else. A request that is Resolved, then Closed, is sent twice, which does no harm. It
+is in the spool until it is answered 202: a kill loses nothing. Tested on Linux; the lines for Windows ("nt") are not.
 """
 
 import collections, contextlib, email.utils, hashlib, hmac, http.client, json, os, random, ssl, sys, threading, time
@@ -17,7 +17,7 @@ URL = setting("TICKET_INBOX_URL", "https://tickets.example.com").rstrip("/") + "
 TENANT_ID = setting("TICKET_INBOX_TENANT", "acme")
 SECRET_FILE = Path(setting("TICKET_INBOX_SECRET_FILE", Path(__file__).with_name("ticket-inbox-secret")))
 SPOOL = Path(setting("TICKET_INBOX_SPOOL", Path(__file__).with_name("ticket-inbox-spool")))
-CA_FILE = setting("TICKET_INBOX_CA_FILE")  # a private authority's certificate (PEM); else those the system trusts
+CA_FILE = setting("TICKET_INBOX_CA_FILE")  # a private authority's certificate (PEM); unset: those the system trusts
 STATUSES = setting("TICKET_INBOX_STATUSES", "Resolved,Closed").split(",")
 SIGNED_TIMESTAMP = setting("TICKET_INBOX_SIGNED_TIMESTAMP")  # 1 where ticket-inbox has SIGNED_TIMESTAMP_SECONDS
 BUDGET = 30  # seconds for all that one run sends, waits included
@@ -30,18 +30,18 @@ Answer = collections.namedtuple("Answer", "status text wait")  # `wait`, then se
 
 
 def transition(document):
-    """Tell whether the request has just got a status to tell of."""
+    """Return True if the request has just got one of STATUSES."""
     name = (document["request"].get("status") or {}).get("name") or ""
     if name.strip().casefold() not in [one.strip().casefold() for one in STATUSES]:
         return False
     with contextlib.suppress(KeyError, TypeError, AttributeError):
         old, new = (document["diff"][side]["request"].get("status") for side in ("old", "new"))
         return old != new
-    return True  # an older build does not say what changed: rather once too often than never
+    return True  # an older build does not say what changed: better send too often than never
 
 
 def read_secret():
-    """Give the secret, and a warning where others can read it. The line break at the file's end is none of it."""
+    """Return the secret, and a warning if others can read it. The line break at the file's end is not part of it."""
     given = setting("TICKET_INBOX_SECRET", "").encode()
     content = given or SECRET_FILE.read_bytes()  # Windows' editors write UTF-16 too
     text = content.decode("utf-16" if content[:1] in b"\xff\xfe" else "utf-8-sig").rstrip("\r\n")
@@ -54,12 +54,12 @@ def sign(secret, text):
 
 
 def payload(request):
-    """Give the bytes to send; half a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
+    """Return the bytes to send; half a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
     return json.dumps({"tenant_id": TENANT_ID, "request": request}, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def keep(body):
-    """Write an event into the spool, whole or not at all; give it, and why the spool could not take it."""
+    """Write an event into the spool, whole or not at all; return it, and why the spool could not take it."""
     event_id = str(uuid.uuid4())
     path, temporary = (SPOOL / f"{time.time_ns():020d}.{event_id}.{kind}" for kind in ("json", "tmp"))
     try:
@@ -79,10 +79,10 @@ def keep(body):
 
 
 def claim(path):
-    """Take a spooled event for this process alone; None where it is gone, another tenant's, or in another's hand."""
+    """Lock a spooled event for this process; return None if it is gone, another tenant's, or locked by another run."""
     with contextlib.suppress(OSError, IndexError):
         held = path.open("r+b")
-        if os.name == "nt":  # either lock ends with the process, however that ends
+        if os.name == "nt":  # both kinds of lock end with the process, however that ends
             locks.locking(held.fileno(), locks.LK_NBLCK, 1)
         else:
             locks.flock(held, locks.LOCK_EX | locks.LOCK_NB)
@@ -93,9 +93,9 @@ def claim(path):
 
 
 def leave(event, answer):
-    """Have an event out of the spool: it is delivered, or goes to refused/ with the reason."""
+    """Remove an event from the spool: it was delivered, or goes to refused/ with the reason."""
     aside = SPOOL / "refused" / event.path.name
-    event.held.close()  # Windows moves nothing that is open
+    event.held.close()  # Windows does not move an open file
     if answer.status == 202:
         event.path.unlink()
     else:
@@ -105,14 +105,14 @@ def leave(event, answer):
 
 
 def post(event, secret, seconds):
-    """Send an event once. Gives the answer, with what a refusal (RFC 9457) says and when to send it again."""
+    """Send an event once. Return the answer, with the detail of a refusal (RFC 9457) and when to send it again."""
     headers, signed = {"Content-Type": "application/json", "X-Correlation-ID": event.id}, event.body
     if SIGNED_TIMESTAMP:
         headers["X-ServiceDesk-Timestamp"] = now = str(int(time.time()))
         signed = now.encode() + b"." + signed
     headers["X-ServiceDesk-Signature"] = sign(secret, signed)
     try:
-        opener = web.OpenerDirector()  # with nothing in it that would follow a redirection
+        opener = web.OpenerDirector()  # without the handler that follows redirections
         tls = web.HTTPSHandler(context=ssl.create_default_context(cafile=CA_FILE))
         for handler in (web.ProxyHandler(), web.HTTPHandler(), tls, web.UnknownHandler()):
             opener.add_handler(handler)
@@ -134,16 +134,16 @@ def try_once(event, secret, seconds):
     answers = [Answer(0, f"{URL} has not answered in time", 0)]
     trying = threading.Thread(target=lambda: answers.append(post(event, secret, seconds)), daemon=True)
     trying.start()
-    trying.join(seconds)  # looking up a name, or an answer that drips, heeds no time-out
+    trying.join(seconds)  # a look-up of the host's name, or an answer that drips, ignores the time-out
     return answers[-1]
 
 
 def deliver(new, secret):
-    """Send what waits, oldest first, and then `new`. Gives the answers to what left the spool, and the last of all."""
+    """Send what waits, oldest first, then `new`. Return the answers to events that left the spool, and the last one."""
     end, done, failures, last = time.monotonic() + BUDGET, {}, 0, Answer(202, "nothing was sent", None)
-    queue = collections.deque(sorted(SPOOL.glob("*.json")))  # new among them, and claimed
+    queue = collections.deque(sorted(SPOOL.glob("*.json")))  # with `new`, which this process has locked already
     if new:
-        (queue.append if new.held else queue.appendleft)(new)  # what is not in the spool is in danger
+        (queue.append if new.held else queue.appendleft)(new)  # first if it is not in the spool: it could be lost
     while queue and time.monotonic() < end:
         event = queue.popleft()
         event = event if isinstance(event, Event) else claim(event)
@@ -152,7 +152,7 @@ def deliver(new, secret):
         last = try_once(event, secret, min(TRY, end - time.monotonic()))
         if last.status == 202 or last.status in ASIDE:
             done[event.id], failures = last, 0
-            with contextlib.suppress(OSError, AttributeError):  # not ours to move: another run has it in hand too
+            with contextlib.suppress(OSError, AttributeError):  # it is not in the spool, or another run has it too
                 leave(event, last)
         elif last.wait is not None:
             pause = last.wait + random.uniform(0, min(8, 0.5 * 2**failures))  # full jitter
@@ -160,14 +160,14 @@ def deliver(new, secret):
                 break
             time.sleep(pause)
             failures += 1
-            (queue.append if event.held else queue.appendleft)(event)  # behind the others: it may be its own fault
+            (queue.append if event.held else queue.appendleft)(event)  # last if it can: the event may be at fault
         elif last.status in (0, 401):
-            break  # no other would fare better
+            break  # the others would fail too
     return done, last
 
 
 def main(arguments):
-    """Give whether all is well, and what ServiceDesk Plus shows of it in the request's history."""
+    """Return True if all is well, and the message that ServiceDesk Plus shows in the request's history."""
     new, note, warning, done = None, "", "", {}
     if arguments != ["--flush"]:
         document = json.loads(Path(*arguments).read_text("utf-8-sig", "replace"))
@@ -197,4 +197,4 @@ if __name__ == "__main__":
     except Exception as error:
         well, message = False, f"nothing is sent; give $COMPLETE_V3_JSON_FILE or --flush: {error!r}"
     print(json.dumps({"result": "success" if well else "failure", "message": message}), flush=True)
-    os._exit(not well)  # a thread may be left in the midst of TLS, which a regular exit crashed in
+    os._exit(not well)  # a regular exit crashed when a thread was still in the midst of TLS
