@@ -59,7 +59,7 @@ class Admission:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether a tenant's share now decides who may wait."""
+        """Whether a tenant's share now decides which webhooks may wait."""
         return self._rows + self._coming >= self.limit.rows
 
     def expect(self) -> None:
