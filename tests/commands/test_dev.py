@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 
 from db import schema
 from tests.conftest import clean_environment
+from tests.support.free_ports import free_port
 from tests.support.system import Database, run
 
 pytestmark = pytest.mark.one_postgres
@@ -26,12 +26,10 @@ pytestmark = pytest.mark.one_postgres
 @pytest.fixture
 def env() -> Iterator[dict[str, str]]:
     """A directory whose path is longer than a Unix socket's may be, on a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     # Not in pytest's own directory, for the reason that conftest gives.
     with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
         deep = Path(directory) / ("a directory with a long name, spaces & quote's " * 3)
-        yield clean_environment(DEV_DIR=str(deep), PORT=str(port))
+        yield clean_environment(DEV_DIR=str(deep), PORT=str(free_port()))
 
 
 def processes_of(env: dict[str, str]) -> list[str]:

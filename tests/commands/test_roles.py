@@ -25,9 +25,9 @@ from db.tenants import Secrets
 from jobs import promote
 from tests import ROOT
 from tests.conftest import clean_environment
-from tests.database.test_migrations import tool
-from tests.database.test_query_plans import plan
+from tests.support.ecosystem_tools import tool
 from tests.support.fake_sdp import running_sdp
+from tests.support.query_plans import plan
 from tests.support.system import Database, Tenant, run, running_server, running_worker
 
 PAGE = (ROOT / "docs/operations.md").read_text()

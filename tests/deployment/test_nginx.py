@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import ROOT
+from tests.support.free_ports import free_port
 from tests.support.raw_http import head
 from tests.support.system import PATH, Database, Server, Tenant
 
@@ -104,11 +105,6 @@ def run_nginx(directory: Path, behind: int, port: int) -> subprocess.Popen[bytes
 def listens(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 def test_a_webhook_goes_through_it(

@@ -23,8 +23,8 @@ from app.sdp.summary import Summary
 from app.sdp.tenant_run import MOST_FAILING
 from db.engine import DatabaseError
 from db.tenants import Secrets
-from tests.server.test_processes import free_port
 from tests.support.fake_sdp import Asked, FakeSdp, running_sdp
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import receiving_http
 from tests.support.system import Database, Tenant, Worker
 
@@ -581,7 +581,7 @@ def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
     gone = place.sdp.add_resolved()[0]
     place.sdp.heed = lambda asked: place.sdp.delete(gone) if asked.ticket_id == gone else None
     with receiving_http() as receiver:
-        port = free_port()
+        port = str(free_port())
         worker = start_worker(
             **receiver.environment, SDP_REQUESTS_PER_MINUTE="6000", LOG_LEVEL="debug", WORKER_METRICS_PORT=port
         )

@@ -20,9 +20,10 @@ import psycopg
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import receiving_http
+from tests.support.scraped_metrics import Values, values, webhooks
 from tests.support.system import PATH, Database, Process, Server, Tenant, run
-from tests.telemetry.test_metrics import Values, values, webhooks
 
 pytestmark = pytest.mark.one_postgres
 
@@ -132,11 +133,6 @@ def refuses(server: Server) -> bool:
         return probe.connect_ex(("127.0.0.1", port_of(server))) != 0
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return str(probe.getsockname()[1])
-
-
 def ctrl_c(server: Process) -> None:
     """Send SIGINT to all of them, as a terminal does."""
     for process_id in (*server.children(), server.process.pid):
@@ -184,7 +180,7 @@ def test_a_port_of_another_server_is_refused(
 
 def test_of_two_that_start_at_once_one_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
     """Also before any of their processes listens, and though Linux would let both."""
-    env = {**environment, "PORT": free_port()}
+    env = {**environment, "PORT": str(free_port())}
     with starting(env, tmp_path / "one") as one, starting(env, tmp_path / "two") as two:
         wait_until(lambda: '"listening"' in one.text() + two.text())
     codes = [one.process.returncode, two.process.returncode]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from otel import export
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import attributes, receiving_grpc, receiving_http
 from tests.support.system import Database, Server, Worker, run
 
@@ -30,8 +31,7 @@ def silent() -> Iterator[str]:
 
 def nobody() -> str:
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
