@@ -99,21 +99,26 @@ def environment(database: Database, secrets_key: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def module_environment(module_database: Database, secrets_key: str) -> dict[str, str]:
+    """The environment of processes that work on the module's database."""
+    return clean_environment(DATABASE_URL=module_database.url, SECRETS_KEY=secrets_key, PORT="0")
+
+
+@pytest.fixture(scope="module")
 def tenants(module_database: Database, secrets_key: str) -> Iterator[Tenant]:
     """Tenants that the module's server knows from its start, so that no test waits for the next reading."""
-    return iter([module_database.add_tenant(secrets_key) for _ in range(150)])
+    with module_database.on_one_connection():
+        return iter([module_database.add_tenant(secrets_key) for _ in range(150)])
 
 
 @pytest.fixture(scope="module")
 def server(
-    module_database: Database,
+    module_environment: dict[str, str],
     tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
-    secrets_key: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     """A server that the tests of one module share; each takes tenants of its own."""
-    env = clean_environment(DATABASE_URL=module_database.url, SECRETS_KEY=secrets_key, PORT="0")
-    with running_server(env, tmp_path_factory.mktemp("server") / "log") as running:
+    with running_server(module_environment, tmp_path_factory.mktemp("server") / "log") as running:
         yield running
 
 
