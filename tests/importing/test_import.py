@@ -28,6 +28,7 @@ from app.importing.ticket_file import Line
 from db import engine as engines
 from db import queue
 from tests import ROOT
+from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Tenant, Worker, run
 
 pytestmark = pytest.mark.one_postgres
@@ -46,11 +47,11 @@ def acme(database: Database, secrets_key: str) -> Tenant:
 
 @pytest.fixture
 def import_(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Import `content` for acme from a file of that name."""
+    """Import `content` for acme from a file of that name; pipes, terminals and interruptions have processes below."""
 
     def imported(content: bytes, *more: str, name: str = "f.jsonl", **changes: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / name).write_bytes(content)
-        return run(["import", "--tenant", "acme", "--file", name, *more], {**environment, **changes}, cwd=tmp_path)
+        return run_here(["import", "--tenant", "acme", "--file", name, *more], {**environment, **changes}, tmp_path)
 
     return imported
 
@@ -267,7 +268,7 @@ def test_what_cannot_be_begun_is_told_in_one_line(
 ) -> None:
     for name in ("f.txt", "f.csv"):
         (tmp_path / name).write_bytes(acme.body())
-    done = run(["import", *arguments], environment, cwd=tmp_path)
+    done = run_here(["import", *arguments], environment, tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr.splitlines()[-1]
     assert code == 2 or done.stderr.count("\n") == 1
