@@ -1,8 +1,8 @@
 """ticket-inbox import --file: both formats, what is bad, what was interrupted, and what stands in the end."""
 
 import asyncio
-import contextlib
 import csv
+import fcntl
 import io
 import itertools
 import json
@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -351,10 +352,9 @@ def test_ctrl_c_ends_an_import_that_waits_for_a_silent_pipe(acme: Tenant, enviro
     silent, end = os.pipe()
     with subprocess.Popen(arguments, env=environment, stdin=silent, stderr=subprocess.PIPE, text=True) as process:
         try:
-            for wait in (4, 1, 1):  # it is silent for longer than a start takes
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(wait)
-                process.send_signal(signal.SIGINT)
+            os.write(end, b"\n")
+            wait_until_taken(silent)
+            process.send_signal(signal.SIGINT)  # it waits for the next line by now
             _, told = process.communicate(timeout=10)
         finally:
             process.kill()
@@ -363,6 +363,14 @@ def test_ctrl_c_ends_an_import_that_waits_for_a_silent_pipe(acme: Tenant, enviro
     assert process.returncode == 1
     assert "0 lines were appended" in told
     assert "Traceback" not in told
+
+
+def wait_until_taken(pipe: int) -> None:
+    """Wait until who reads from a pipe has taken all that is in it."""
+    deadline = time.monotonic() + 20
+    while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("way", ["killed in a statement", "interrupted", "session ended"])

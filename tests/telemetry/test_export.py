@@ -49,7 +49,8 @@ def test_a_faulty_exporter_delays_no_webhook_and_no_end(  # noqa: PLR0913, PLR09
             "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
         }  # fmt: skip
         tenant = database.add_tenant(secrets_key)
-        server, worker = start_server(**telemetry), start_worker(**telemetry)
+        worker, server = start_worker(**telemetry), start_server(**telemetry)
+        worker.wait_for_line("worker_started")
         for _ in range(20):
             assert server.send(tenant).status_code == 202
         database.wait_for("SELECT count(*) FROM ticket_history", 20, within=5)
