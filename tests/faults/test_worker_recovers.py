@@ -50,6 +50,7 @@ def test_after_postgres_was_restarted(
     assert worker.process.poll() is None
 
 
+@pytest.mark.begins_early
 def test_after_postgres_was_away_for_long(own_postgres: EmbeddedPostgres, start_worker: StartWorker) -> None:
     """From before its start, too. It says so once, and its CPU time shows that it does not ask all the time."""
     database = Database(own_postgres.url())

@@ -7,6 +7,7 @@ from typing import Any
 
 import hypothesis
 import psycopg
+import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -186,9 +187,11 @@ class Inbox(RuleBasedStateMachine):
                 killer.execute("SELECT pg_terminate_backend(%s, 5000)", [process_id])
 
 
+@pytest.mark.begins_early
 def test_the_inbox_converges(database: Database) -> None:
     """Forty inboxes of some steps each; `--hypothesis-profile=nightly` takes thousands."""
     machine = type("InboxHere", (Inbox,), {"database": database})
     profile = hypothesis.settings()
     few = hypothesis.settings(max_examples=min(profile.max_examples, 40), stateful_step_count=15)
-    run_state_machine_as_test(machine, settings=profile if profile.max_examples > 100 else few)
+    with database.on_one_connection():
+        run_state_machine_as_test(machine, settings=profile if profile.max_examples > 100 else few)
