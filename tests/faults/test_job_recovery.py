@@ -103,7 +103,6 @@ def test_jobs_of_a_killed_worker(database: Database, start_worker: StartWorker, 
     assert database.value("SELECT count(*) FROM procrastinate_workers") == 1
 
 
-@pytest.mark.begins_early
 @pytest.mark.one_postgres
 @pytest.mark.parametrize("how", ["frozen", "lost a session"])
 def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker: StartWorker, how: str) -> None:
@@ -126,7 +125,6 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
     assert database.value("SELECT count(*) FROM inbox WHERE attempts = 1") == 20
 
 
-@pytest.mark.begins_early
 @pytest.mark.one_postgres
 def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_worker: StartWorker) -> None:
     """With it goes all that showed it to live; it stops, and keeps what it has in hand until that is done."""

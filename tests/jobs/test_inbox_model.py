@@ -7,7 +7,6 @@ from typing import Any
 
 import hypothesis
 import psycopg
-import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -187,7 +186,6 @@ class Inbox(RuleBasedStateMachine):
                 killer.execute("SELECT pg_terminate_backend(%s, 5000)", [process_id])
 
 
-@pytest.mark.begins_early
 def test_the_inbox_converges(database: Database) -> None:
     """Forty inboxes of some steps each; `--hypothesis-profile=nightly` takes thousands."""
     machine = type("InboxHere", (Inbox,), {"database": database})

@@ -64,7 +64,6 @@ class Technicians(threading.Thread):
             self.statuses.add(self._server.post(body, self._acme.headers(body)).status_code)
 
 
-@pytest.mark.begins_early
 def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_worker_killed_twice(
     database: Database,
     start_server: Callable[..., Server],
