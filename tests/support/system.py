@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -158,12 +157,6 @@ class Process:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(one) for one in children.read_text().split()]
 
-    def cpu_seconds(self) -> float:
-        """Give the processor time that the process has used, and those that it has started."""
-        stats = [Path(f"/proc/{one}/stat").read_text() for one in (self.process.pid, *self.children())]
-        ticks = sum(int(part) for stat in stats for part in stat.rsplit(")", 1)[1].split()[11:13])
-        return ticks / os.sysconf("SC_CLK_TCK")
-
     def stop(self) -> int:
         """Send SIGTERM and give the exit code."""
         self.process.terminate()
@@ -179,7 +172,8 @@ class Server(Process):
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         super().__init__(process, log)
-        self.url = f"http://127.0.0.1:{self.wait_for_line('listening')[0]['port']}"
+        [line] = self.wait_for_line("listening", within=30)  # no promise: a start is as fast as its imports
+        self.url = f"http://127.0.0.1:{line['port']}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # Threads share it: httpcore may close one that is idle past a limit in the moment when another thread takes it.
         self.client = httpx.Client(base_url=self.url, timeout=30, limits=limits, verify=False)
