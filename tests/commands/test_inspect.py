@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 
+from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Server, Tenant, Worker, run
 
 ACME = Tenant("acme", "secret")
@@ -42,7 +43,7 @@ def test_status_tells_counts_workers_jobs_and_reasons(
         {"tenant_id": "globex", "status": "rejected", "rows": 3, "commonest_reason": REASON},
         {"tenant_id": "acme", "status": "failed", "rows": 1, "commonest_reason": "Postgres refuses it"},
     ]
-    text = run(["status"], environment).stdout
+    text = run_here(["status"], environment).stdout
     assert max(len(line) for line in text.splitlines()) <= 80
     for words in (
         "pending +1  the oldest for \\d",
@@ -60,16 +61,16 @@ def test_status_of_an_empty_inbox(environment: dict[str, str]) -> None:
     done = run(["status"], environment)
     assert done.returncode == 0
     assert "the oldest" not in done.stdout
-    assert json.loads(run(["status", "--json"], environment).stdout)["oldest_pending_seconds"] is None
+    assert json.loads(run_here(["status", "--json"], environment).stdout)["oldest_pending_seconds"] is None
 
 
 def test_status_fails_when_the_backlog_is_older_than_a_minute(database: Database, environment: dict[str, str]) -> None:
     filled(database)
     database.query("UPDATE inbox SET received_at = now() - interval '50 seconds' WHERE status = 'pending'")
-    assert run(["status"], environment).returncode == 0
+    assert run_here(["status"], environment).returncode == 0
     database.query("UPDATE inbox SET received_at = now() - interval '62 seconds' WHERE status = 'pending'")
     for arguments in (["status"], ["status", "--json"]):
-        done = run(arguments, environment)
+        done = run_here(arguments, environment)
         assert done.returncode == 1
         assert re.fullmatch(
             "Error: the oldest pending row has waited for 6\\d.\\d s; no worker is alive: start `ticket-inbox worker`\n",
@@ -113,14 +114,14 @@ def test_trace_tells_each_deliverys_life(
         assert f"trace id       {row['trace_id']}" in done.stdout
     assert f"attempts 1, last in job {rows[0]['job_id']}; its values stand in ticket_history" in done.stdout
 
-    [second] = json.loads(run(["trace", rows[1]["correlation_id"], "--json"], environment).stdout)["deliveries"]
+    [second] = json.loads(run_here(["trace", rows[1]["correlation_id"], "--json"], environment).stdout)["deliveries"]
     assert (second["status"], second["action"], second["attempts"], second["stands"]) == ("promoted", "stale", 1, False)
     assert second["trace_id"] == rows[1]["trace_id"]
-    assert run(["trace", "4711", "--tenant", tenant.id], environment).returncode == 0
+    assert run_here(["trace", "4711", "--tenant", tenant.id], environment).returncode == 0
 
 
 def test_trace_says_in_one_line_when_there_is_nothing(environment: dict[str, str]) -> None:
-    done = run(["trace", "4711", "--tenant", "acme"], environment)
+    done = run_here(["trace", "4711", "--tenant", "acme"], environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Error: no delivery of tenant 'acme' has the ticket id or correlation id '4711'\n"
 
@@ -131,7 +132,7 @@ def test_a_senders_text_does_not_move_the_cursor(database: Database, environment
         "VALUES ('acme', E'4711\\x1b[2J', 'c', '', 's', 'failed', E'\\x1b]0;title')"
     )
     for arguments in (["trace", "c"], ["status"]):
-        text = run(arguments, environment).stdout
+        text = run_here(arguments, environment).stdout
         assert text
         assert "\x1b" not in text
 
@@ -144,6 +145,6 @@ def test_both_say_in_one_line_what_is_wrong_with_postgres(
         ("postgresql://127.0.0.1:1/x", "cannot be reached"),
     ]:
         for arguments in (["status"], ["trace", "4711"]):
-            done = run(arguments, {**environment, "DATABASE_URL": url})
+            done = run_here(arguments, {**environment, "DATABASE_URL": url})
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
             assert words in done.stderr

@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from app.commands import sdp as sdp_commands
-from tests.commands.test_tenant import Environment, invoke, tenant_command
+from tests.support.commands_in_process import Environment, invoke, tenant_command
 from tests.support.fake_sdp import FakeSdp, running_sdp
 from tests.support.system import Database, Worker
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.webhook import signature
-from tests.commands.test_tenant import Environment, invoke, tenant_command
 from tests.conftest import clean_environment
+from tests.support.commands_in_process import Environment, invoke, tenant_command
 
 pytestmark = pytest.mark.one_postgres
 

@@ -6,27 +6,12 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from app.cli import main
+from tests.support.commands_in_process import Environment, invoke, tenant_command
 from tests.support.system import Database, Server, Tenant, run
 
 pytestmark = pytest.mark.one_postgres
-
-Environment = dict[str, str]
-
-
-def tenant_command(env: Environment, *arguments: str) -> str:
-    """Run `ticket-inbox tenant …`, which must go well, and give what it prints."""
-    done = invoke(env, "tenant", *arguments)
-    assert done.exit_code == 0, done.stderr
-    return done.stdout.strip()
-
-
-def invoke(env: Environment, *arguments: str) -> Result:
-    """Run a command in this process, which spares a second's imports; test_walk runs them as processes."""
-    return CliRunner(env=env).invoke(main, arguments, prog_name="ticket-inbox")
 
 
 def test_add_prints_the_secret_once_and_keeps_it_encrypted(environment: Environment, database: Database) -> None:

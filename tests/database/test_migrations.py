@@ -1,7 +1,6 @@
 """Alembic alone makes the whole schema, and takes it away again."""
 
 import os
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +9,7 @@ import psycopg
 import pytest
 
 from db import schema
-from tests.conftest import clean_environment
+from tests.support.ecosystem_tools import tool
 from tests.support.system import Database, Server, run
 
 # Everything that a database has, as text that does not depend on when it was made.
@@ -33,15 +32,6 @@ ORDER BY 1
 
 def objects(database: Database) -> list[str]:
     return [row["object"] for row in database.query(OBJECTS)]
-
-
-def tool(database: Database, *command: str) -> str:
-    """Run one of the ecosystem's own tools from the project's root."""
-    done = subprocess.run(
-        command, env=clean_environment(DATABASE_URL=database.url), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_upgrade_and_downgrade(empty_database: Database) -> None:

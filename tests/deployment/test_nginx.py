@@ -15,6 +15,7 @@ import pytest
 
 from app.webhook import PATH
 from tests import ROOT
+from tests.support.free_ports import free_port
 from tests.support.raw_http import head
 from tests.support.system import Database, Server, Tenant
 
@@ -105,11 +106,6 @@ def run_nginx(directory: Path, behind: int, port: int) -> subprocess.Popen[bytes
 def listens(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 def test_a_webhook_goes_through_it(

@@ -16,7 +16,7 @@ from app import settings as environments
 from app.webhook import PATH, signature
 from db import engine as engines
 from db import tenants
-from tests.commands.test_tenant import Environment, invoke
+from tests.support.commands_in_process import Environment, invoke
 from tests.support.otlp_receiver import receiving_http
 from tests.support.system import JSON, Database, Process, Server, Tenant, Worker
 

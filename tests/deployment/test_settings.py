@@ -1,6 +1,5 @@
 """Settings: defaults that work, one line for what is wrong, and a page that tells the truth."""
 
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from app.settings import Settings, WrongSettingError
 from db import engine
 from tests import ROOT
 from tests.conftest import clean_environment
-from tests.support.system import run
+from tests.support.commands_in_process import run_here
 
 pytestmark = pytest.mark.one_postgres
 
@@ -182,6 +181,6 @@ def test_help_is_instant_and_complete() -> None:
         modules.strip("[]").replace("'", "").split(", ")
     )
     for command in re.findall(r"^  (\w+)  ", help_text, re.MULTILINE):
-        shown = run([command, "--help"], dict(os.environ))
+        shown = run_here([command, "--help"], {})
         assert (shown.returncode, shown.stderr) == (0, "")
         assert shown.stdout.startswith("Usage: ")

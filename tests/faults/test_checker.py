@@ -31,6 +31,7 @@ EPISODES = [
 ]
 
 
+@pytest.mark.begins_early
 def test_a_bad_day_breaks_no_promise(binaries: Path) -> None:
     """Most of the faults for a second each, some two at once; the long day, with all, is `python -m tests.faults`."""
     account = run(binaries, Plan(seed=20261125, episodes=EPISODES, strike=1.0, rate=100))

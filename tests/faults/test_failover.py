@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
 from tests.faults import checker
@@ -46,6 +48,7 @@ def waited_for(primary: EmbeddedPostgres, standby: Standby) -> Iterator[None]:
         standby.stop(signal.SIGQUIT)
 
 
+@pytest.mark.begins_early
 def test_a_standby_is_promoted_while_the_primary_dies(binaries: Path, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as root:
         primary = EmbeddedPostgres(Path(root) / "a", binaries)

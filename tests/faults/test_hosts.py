@@ -21,6 +21,7 @@ def port(own_postgres: EmbeddedPostgres) -> Iterator[int]:
         yield found
 
 
+@pytest.mark.begins_early
 @pytest.mark.parametrize("first", ["silent", "refuses"])
 def test_the_first_host_does_not_answer(
     own_postgres: EmbeddedPostgres, port: int, secrets_key: str, first: str,

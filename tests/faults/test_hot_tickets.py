@@ -21,6 +21,7 @@ ORDER BY ticket_id, resolved_date DESC, id DESC
 """
 
 
+@pytest.mark.begins_early
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_at_once_on_hot_tickets(database: Database, start_worker: Callable[..., Worker], workers: int) -> None:
     rng = random.Random(workers)

@@ -17,6 +17,7 @@ ACME = Tenant("acme", "secret")
 DELIVERIES = 5_000
 
 
+@pytest.mark.begins_early
 def test_kill_9_during_five_thousand_deliveries(database: Database, start_worker: StartWorker) -> None:
     """Three workers, one of which dies every half second or so while the deliveries come, and is replaced."""
     rng = random.Random(20261124)

@@ -20,6 +20,7 @@ def alembic(made: World, *arguments: str) -> None:
     subprocess.run(["alembic", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True)
 
 
+@pytest.mark.begins_early
 def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
     """Today's processes work on the schema before the last migration, and go on across it."""
     with world(binaries, servers=1, workers=1) as made:

@@ -1,7 +1,6 @@
 """A whole ticket-inbox: a Postgres on disk, a network before it, servers, workers, and senders that know what they sent."""
 
 import contextlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
 from tests.conftest import clean_environment
 from tests.faults.proxy import Proxy
+from tests.support.free_ports import free_port
 from tests.support.system import Database, Process, Tenant
 
 CONNECTIONS = 60  # of Postgres, so that they can all be taken
@@ -54,7 +54,7 @@ class Part:
         deadline = time.monotonic() + within
         while self.command == "serve" and self.lives() and time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/health/live").is_success:
+                if httpx.get(f"{self.url}/health/live", verify=False).is_success:
                     return
             time.sleep(0.05)
 
@@ -100,7 +100,7 @@ class World:
     def add(self, command: str, url: str, number: int) -> Part:
         """Start a server or a worker."""
         environment = clean_environment(
-            DATABASE_URL=url, SECRETS_KEY=self.secrets_key, PORT=str(_free_port()), APPEND_TIMEOUT_SECONDS="3",
+            DATABASE_URL=url, SECRETS_KEY=self.secrets_key, PORT=str(free_port()), APPEND_TIMEOUT_SECONDS="3",
             SHUTDOWN_TIMEOUT_SECONDS="10",
         )  # fmt: skip
         part = Part(command, environment, self.directory / f"{command}-{number}.log")
@@ -114,7 +114,7 @@ class World:
         for server in self.servers:
             while True:
                 with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{server.url}/health/ready").is_success:
+                    if httpx.get(f"{server.url}/health/ready", verify=False).is_success:
                         break
                 assert time.monotonic() < deadline, server.log.read_text()[-2000:]
                 time.sleep(0.05)
@@ -153,9 +153,3 @@ def socket_of(postgres: EmbeddedPostgres) -> Path:
 
     [directory] = parse_qs(urlsplit(postgres.url()).query)["host"]
     return Path(directory) / ".s.PGSQL.5432"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,8 +1,8 @@
 """ticket-inbox import --file: both formats, what is bad, what was interrupted, and what stands in the end."""
 
 import asyncio
-import contextlib
 import csv
+import fcntl
 import io
 import itertools
 import json
@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from app.importing.ticket_file import Line
 from db import engine as engines
 from db import queue
 from tests import ROOT
+from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Tenant, Worker, run
 
 pytestmark = pytest.mark.one_postgres
@@ -46,11 +48,11 @@ def acme(database: Database, secrets_key: str) -> Tenant:
 
 @pytest.fixture
 def import_(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Import `content` for acme from a file of that name."""
+    """Import `content` for acme from a file of that name; pipes, terminals and interruptions have processes below."""
 
     def imported(content: bytes, *more: str, name: str = "f.jsonl", **changes: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / name).write_bytes(content)
-        return run(["import", "--tenant", "acme", "--file", name, *more], {**environment, **changes}, cwd=tmp_path)
+        return run_here(["import", "--tenant", "acme", "--file", name, *more], {**environment, **changes}, tmp_path)
 
     return imported
 
@@ -267,7 +269,7 @@ def test_what_cannot_be_begun_is_told_in_one_line(
 ) -> None:
     for name in ("f.txt", "f.csv"):
         (tmp_path / name).write_bytes(acme.body())
-    done = run(["import", *arguments], environment, cwd=tmp_path)
+    done = run_here(["import", *arguments], environment, tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr.splitlines()[-1]
     assert code == 2 or done.stderr.count("\n") == 1
@@ -350,10 +352,9 @@ def test_ctrl_c_ends_an_import_that_waits_for_a_silent_pipe(acme: Tenant, enviro
     silent, end = os.pipe()
     with subprocess.Popen(arguments, env=environment, stdin=silent, stderr=subprocess.PIPE, text=True) as process:
         try:
-            for wait in (4, 1, 1):  # it is silent for longer than a start takes
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(wait)
-                process.send_signal(signal.SIGINT)
+            os.write(end, b"\n")
+            wait_until_taken(silent)
+            process.send_signal(signal.SIGINT)  # it waits for the next line by now
             _, told = process.communicate(timeout=10)
         finally:
             process.kill()
@@ -362,6 +363,14 @@ def test_ctrl_c_ends_an_import_that_waits_for_a_silent_pipe(acme: Tenant, enviro
     assert process.returncode == 1
     assert "0 lines were appended" in told
     assert "Traceback" not in told
+
+
+def wait_until_taken(pipe: int) -> None:
+    """Wait until who reads from a pipe has taken all that is in it."""
+    deadline = time.monotonic() + 20
+    while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("way", ["killed in a statement", "interrupted", "session ended"])

@@ -191,4 +191,5 @@ def test_the_inbox_converges(database: Database) -> None:
     machine = type("InboxHere", (Inbox,), {"database": database})
     profile = hypothesis.settings()
     few = hypothesis.settings(max_examples=min(profile.max_examples, 40), stateful_step_count=15)
-    run_state_machine_as_test(machine, settings=profile if profile.max_examples > 100 else few)
+    with database.on_one_connection():
+        run_state_machine_as_test(machine, settings=profile if profile.max_examples > 100 else few)

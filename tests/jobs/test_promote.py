@@ -247,12 +247,15 @@ def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) ->
     """Overlapping batches, in orders of their own: no deadlock, nothing twice, the newest of each ticket stands."""
     rng = random.Random(20261123)
     for _ in range(5):
-        ids = [
-            deliver(
-                database, ticket_id=str(rng.randrange(15)), resolved_date=f"2026-01-01T00:00:{rng.randrange(60):02}Z"
-            )
-            for _ in range(120)
-        ]
+        with database.on_one_connection():
+            ids = [
+                deliver(
+                    database,
+                    ticket_id=str(rng.randrange(15)),
+                    resolved_date=f"2026-01-01T00:00:{rng.randrange(60):02}Z",
+                )
+                for _ in range(120)
+            ]
         promote(database, *(rng.sample(ids, 80) for _ in range(4)))
         promote(database, ids)
     assert {row["status"] for row in database.query("SELECT status FROM inbox")} == {"promoted"}

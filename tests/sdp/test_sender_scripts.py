@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import re
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from email.utils import format_datetime
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.webhook import signature
+from tests.support.free_ports import free_port
 from tests.support.sender_scripts import (
     ACCEPTED,
     OPEN,
@@ -158,8 +158,7 @@ def test_the_server_away_and_back(
     script: str, tmp_path: Path, start_server: Start, database: Database, secrets_key: str
 ) -> None:
     """What was resolved meanwhile arrives with the next one: oldest first, byte for byte, under its own id."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     sender = Sender(tmp_path / "scripts", script, database.add_tenant(secrets_key), f"http://127.0.0.1:{port}")
     sender.set(Budget=1)
     for count in (1, 2, 3):

@@ -21,9 +21,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
 from app.webhook import PATH
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import receiving_http
-from tests.support.system import Database, Process, Server, Tenant, run
-from tests.telemetry.test_metrics import Values, values, webhooks
+from tests.support.scraped_metrics import Values, values, webhooks
+from tests.support.system import Database, Process, Server, Tenant, run, running_server
 
 pytestmark = pytest.mark.one_postgres
 
@@ -36,6 +37,19 @@ def temporary(tmp_path: Path) -> Path:
     path = tmp_path / "temporary"
     path.mkdir()
     return path
+
+
+@pytest.fixture(scope="module")
+def listening(
+    module_environment: dict[str, str],
+    tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[int, Server]]:
+    """A server of one process and one of two, by that number, for the tests that only ask them."""
+    directory = tmp_path_factory.mktemp("listening")
+    with contextlib.ExitStack() as stack:
+        starting = (running_server(module_environment, directory / f"{count}.log", count) for count in (1, 2))
+        yield dict(enumerate(map(stack.enter_context, starting), 1))
 
 
 @pytest.fixture
@@ -133,11 +147,6 @@ def refuses(server: Server) -> bool:
         return probe.connect_ex(("127.0.0.1", port_of(server))) != 0
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return str(probe.getsockname()[1])
-
-
 def ctrl_c(server: Process) -> None:
     """Send SIGINT to all of them, as a terminal does."""
     for process_id in (*server.children(), server.process.pid):
@@ -149,15 +158,16 @@ def terminate(server: Process) -> None:
 
 
 def test_all_take_webhooks_on_one_port_and_connections_are_spread_evenly(
-    start_server: StartServer, acme: Tenant
+    listening: dict[int, Server], tenant: Tenant
 ) -> None:
     """On a free port where none is named, told once. Who is busy gets its share too, or it would stay idle for long.
 
     Of 64 connections less than 12 are one process's in a start of ten million.
     """
-    server = start_server(processes=2)
+    server = listening[2]
     with contextlib.ExitStack() as stack:
         busy = serving(server)[0]
+        stack.callback(os.kill, busy, signal.SIGCONT)  # others ask this server too, also when this test fails
         os.kill(busy, signal.SIGSTOP)
         for _ in range(64):
             stack.enter_context(socket.create_connection(("127.0.0.1", port_of(server))))
@@ -166,7 +176,7 @@ def test_all_take_webhooks_on_one_port_and_connections_are_spread_evenly(
         wait_until(lambda: sum(connections(server)) >= 64)
         assert len(connections(server)) == 2
         assert min(connections(server)) >= 12, connections(server)
-    send_many(server, acme, 32)
+    send_many(server, tenant, 32)
     [line] = server.lines("listening")
     assert (line["port"], line["processes"]) == (port_of(server), 2)
 
@@ -174,10 +184,9 @@ def test_all_take_webhooks_on_one_port_and_connections_are_spread_evenly(
 @pytest.mark.parametrize("first", [1, 2])
 @pytest.mark.parametrize("second", [1, 2])
 def test_a_port_of_another_server_is_refused(
-    start_server: StartServer, environment: dict[str, str], first: int, second: int
+    listening: dict[int, Server], environment: dict[str, str], first: int, second: int
 ) -> None:
-    server = start_server(processes=first)
-    port = str(port_of(server))
+    port = str(port_of(listening[first]))
     done = run(["serve", "--processes", str(second)], {**environment, "PORT": port})
     assert done.returncode == 1
     assert re.fullmatch(rf"Error: cannot listen on 127.0.0.1:{port} \(Address already in use\): .+\n", done.stderr)
@@ -185,7 +194,7 @@ def test_a_port_of_another_server_is_refused(
 
 def test_of_two_that_start_at_once_one_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
     """Also before any of their processes listens, and though Linux would let both."""
-    env = {**environment, "PORT": free_port()}
+    env = {**environment, "PORT": str(free_port())}
     with starting(env, tmp_path / "one") as one, starting(env, tmp_path / "two") as two:
         wait_until(lambda: '"listening"' in one.text() + two.text())
     codes = [one.process.returncode, two.process.returncode]

@@ -43,16 +43,20 @@ class Receiver:
         self.requests: list[Any] = []
         self.headers: list[dict[str, str]] = []  # of those that came over HTTP, their names in lower case
         self._spans: list[Span] = []
+        self._of_webhook: dict[object, list[Span]] = {}  # by correlation id: there may be thousands of spans
 
     def take(self, request: Any) -> None:  # noqa: ANN401
         self.requests.append(request)
         if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
-            self._spans += [
+            spans = [
                 Span(span, attributes(resource.resource.attributes)["service.name"], scope.schema_url)
                 for resource in request.resource_spans
                 for scope in resource.scope_spans
                 for span in scope.spans
             ]
+            self._spans += spans
+            for span in spans:
+                self._of_webhook.setdefault(span.attributes.get("correlation_id"), []).append(span)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -66,7 +70,8 @@ class Receiver:
 
     def spans(self, **wanted: object) -> list[Span]:
         """Give the spans with these attributes, by start; `name` and `trace_id` are a span's own."""
-        found = list(self._spans)
+        correlation_id = wanted.get("correlation_id")
+        found = list(self._of_webhook.get(correlation_id, []) if correlation_id else self._spans)
         own = {"name", "trace_id"} & wanted.keys()
         return sorted(
             (
@@ -164,7 +169,7 @@ def receiving_http(answer: int = 200, delay: float = 0.0) -> Iterator[Receiver]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     receiver.endpoint, receiver.protocol = f"http://127.0.0.1:{server.server_port}", "http/protobuf"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield receiver

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from otel import export
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import attributes, receiving_grpc, receiving_http
 from tests.support.system import Database, Server, Worker, run
 
@@ -30,8 +31,7 @@ def silent() -> Iterator[str]:
 
 def nobody() -> str:
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -49,7 +49,8 @@ def test_a_faulty_exporter_delays_no_webhook_and_no_end(  # noqa: PLR0913, PLR09
             "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
         }  # fmt: skip
         tenant = database.add_tenant(secrets_key)
-        server, worker = start_server(**telemetry), start_worker(**telemetry)
+        worker, server = start_worker(**telemetry), start_server(**telemetry)
+        worker.wait_for_line("worker_started")
         for _ in range(20):
             assert server.send(tenant).status_code == 202
         database.wait_for("SELECT count(*) FROM ticket_history", 20, within=5)

@@ -7,39 +7,21 @@ from collections.abc import Callable
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
-from prometheus_client.parser import text_string_to_metric_families
 
 from otel import metrics
+from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import receiving_http
+from tests.support.scraped_metrics import Values, values, webhooks
 from tests.support.system import Database, Server, Tenant, Worker, run
 
 pytestmark = pytest.mark.one_postgres
 
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]
-Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def values(text: str) -> Values:
-    """Give each sample's value by its name and labels."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def scraped(server: Server) -> Values:
     return values(server.client.get("/metrics").text)
-
-
-def webhooks(found: Values) -> dict[tuple[str, str], float]:
-    """Give the count of answered webhooks by outcome and tenant."""
-    return {
-        (dict(labels)["outcome"], dict(labels)["tenant_id"]): value
-        for (name, labels), value in found.items()
-        if name == "ticket_inbox_webhooks_total"
-    }
 
 
 def test_webhooks_are_counted_by_outcome_and_verified_ones_by_tenant(
@@ -112,8 +94,7 @@ def test_the_inbox_is_told_from_the_last_reading(
 
 
 def test_a_worker_has_metrics_of_its_own(database: Database, start_worker: StartWorker) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     start_worker(WORKER_METRICS_PORT=str(port)).wait_for_line("worker_started")
     acme = Tenant("acme", "secret")
     good, damaged = database.deliver(acme.payload(ticket_id="1"), acme.payload(ticket_id="2"))

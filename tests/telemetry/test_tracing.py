@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from otel import otlp, tracing
 from tests.support.otlp_receiver import Receiver, Span, receiving_grpc, receiving_http
-from tests.support.system import Database, Server, Tenant, Worker
+from tests.support.system import Database, Server, Tenant, Worker, running_server
 
 pytestmark = pytest.mark.one_postgres
 
@@ -39,6 +39,19 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def tenant(database: Database, secrets_key: str) -> Tenant:
     return database.add_tenant(secrets_key)
+
+
+@pytest.fixture(scope="module")
+def traced(
+    module_environment: dict[str, str],
+    tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Receiver, Server]]:
+    """A receiver, and a server that exports to it, for the tests that only send."""
+    with receiving_http() as receiving:
+        env = {**module_environment, **receiving.environment}
+        with running_server(env, tmp_path_factory.mktemp("traced") / "log") as running:
+            yield receiving, running
 
 
 def whole(receiver: Receiver, correlation_id: str, spans: int = 3) -> list[Span]:
@@ -138,13 +151,12 @@ def test_five_hundred_in_a_burst_are_five_hundred_traces(
     ],
 )
 def test_a_valid_traceparent_is_continued_and_a_broken_one_ignored(
-    receiver: Receiver,
-    tenant: Tenant,
-    start_server: StartServer,
+    traced: tuple[Receiver, Server],
+    tenants: Iterator[Tenant],
     given: str,
     continues: bool,  # noqa: FBT001
 ) -> None:
-    server = start_server(**receiver.environment)
+    (receiver, server), tenant = traced, next(tenants)
     body = tenant.body()
     answer = server.post(body, tenant.headers(body, traceparent=given))
     assert answer.status_code == 202
@@ -184,10 +196,10 @@ def test_the_sampler_decides_at_the_request_and_the_worker_follows(  # noqa: PLR
 
 
 def test_a_rejected_webhook_is_traced_up_to_its_rejection(
-    receiver: Receiver, tenant: Tenant, start_server: StartServer
+    traced: tuple[Receiver, Server], tenants: Iterator[Tenant]
 ) -> None:
-    server = start_server(**receiver.environment)
-    answer = server.send(tenant, priority=7)
+    receiver, server = traced
+    answer = server.send(next(tenants), priority=7)
     assert answer.status_code == 422
     request, append = whole(receiver, answer.json()["correlation_id"], spans=2)
     assert request.attributes["http.response.status_code"] == 422

@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from app.dev.embedded_postgres import EmbeddedPostgres
-from tests.commands.test_tenant import Environment, invoke, tenant_command
+from tests.support.commands_in_process import Environment, invoke, tenant_command
 from tests.support.system import Database, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres

@@ -7,7 +7,7 @@ import pytest
 
 from app.commands import send
 from app.webhook import signature
-from tests.commands.test_tenant import invoke
+from tests.support.commands_in_process import invoke
 from tests.support.system import JSON, Database, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres

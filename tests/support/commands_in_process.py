@@ -1,0 +1,31 @@
+"""Commands that run in the tests' own process, which spares each the imports of a process of its own."""
+
+import contextlib
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from app.cli import main
+
+Environment = dict[str, str]
+
+
+def invoke(env: Environment, *arguments: str) -> Result:
+    """Run a command in this process; test_walk runs them as processes."""
+    return CliRunner(env=env).invoke(main, arguments, prog_name="ticket-inbox")
+
+
+def run_here(arguments: Sequence[str], env: Environment, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command as `run` of tests/support/system.py does, but in this process."""
+    with contextlib.chdir(cwd or Path.cwd()):
+        done = invoke(env, *arguments)
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def tenant_command(env: Environment, *arguments: str) -> str:
+    """Run `ticket-inbox tenant …`, which must go well, and give what it prints."""
+    done = invoke(env, "tenant", *arguments)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout.strip()

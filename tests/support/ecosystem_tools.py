@@ -1,0 +1,15 @@
+"""The ecosystem's own tools, Alembic's and Procrastinate's commands, as an operator types them."""
+
+import subprocess
+
+from tests.conftest import clean_environment
+from tests.support.system import Database
+
+
+def tool(database: Database, *command: str) -> str:
+    """Run a tool on `database`, which must go well, and give what it prints."""
+    done = subprocess.run(
+        command, env=clean_environment(DATABASE_URL=database.url), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,26 @@
+"""How does Postgres plan a statement of ours, whatever its values are?"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from db import engine as engines
+from tests.support.system import Database
+
+
+async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause) -> str:
+    """Give the plan that is not made for any values."""
+    engine = engines.create_engine(database.url, "test", 1, 30.0)
+    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]
+    nulls = ", ".join(["NULL"] * len(compiled.params))
+    try:
+        async with engines.connection(engine) as connection:
+            session = (await connection.get_raw_connection()).driver_connection
+            assert session is not None
+            await session.execute("SET plan_cache_mode = force_generic_plan")
+            await session.execute(f"PREPARE statement AS {compiled}")
+            [[told]] = await session.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE statement ({nulls})")
+            return str(told)
+    finally:
+        await engine.dispose()
