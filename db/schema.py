@@ -1,27 +1,41 @@
-"""Is the schema at head, and how does it get there? Alembic owns all of it, Procrastinate's included."""
+"""Is the schema at head, and how does it get there? Alembic owns all of it, Procrastinate's included.
+
+Alembic takes a fifth of the time in which a server starts, and only a migration needs it.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
 
 
+class MigrationError(Exception):
+    """Alembic cannot migrate the database; the message is its own."""
+
+
 def upgrade(url: str) -> None:
-    """Migrate the database at `url` to head, as `alembic upgrade head` does."""
-    config = _config()
+    """Migrate the database at `url` to head, as `alembic upgrade head` does. Raises MigrationError, database errors."""
+    from alembic import command  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = alembic_config()
     config.attributes["url"] = url
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise MigrationError(str(error)) from error
 
 
 def head() -> str:
-    """Return the revision that this code needs."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    """Return the revision that this code needs: each is the number that its file's name begins with."""
+    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 async def current(connection: AsyncConnection) -> str | None:
@@ -32,7 +46,10 @@ async def current(connection: AsyncConnection) -> str | None:
     return str(revision) if revision else None
 
 
-def _config() -> Config:
+def alembic_config() -> "Config":
+    """Return Alembic's configuration; it needs no file beside the migrations."""
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config

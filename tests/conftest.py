@@ -171,8 +171,11 @@ def own_postgres(binaries: Path, migrated_data: Path) -> Iterator[EmbeddedPostgr
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
-    """Give this process's environment without any setting of ours, and `changes`."""
-    ours = {name.upper() for name in Settings.__struct_fields__}
+    """Return this process's environment without any setting of ours, and `changes`.
+
+    Nor does it keep the processes that tests start from saving what they compiled: each would compile all of it again.
+    """
+    ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTHONDONTWRITEBYTECODE"}
     kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("OTEL_")}
     return kept | changes
 

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import click
-from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import settings as environment
 from app.settings import Settings
 from db import engine as database
+from db import schema
 
 UNDEFINED_TABLE = "42P01"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -43,7 +43,7 @@ def errors_in_one_line() -> Iterator[None]:
     """Convert what Postgres or Alembic raises in the block to a one-line ClickException."""
     try:
         yield
-    except CommandError as error:
+    except schema.MigrationError as error:
         raise click.ClickException(f"the schema cannot be migrated: {error}") from None
     except database.DatabaseError as error:
         raise click.ClickException(in_words(error)) from None

@@ -25,11 +25,10 @@ from db.tenants import Secrets
 from jobs import promote
 from tests import ROOT
 from tests.conftest import clean_environment
-from tests.support.commands_in_process import run_here
 from tests.support.ecosystem_tools import tool
 from tests.support.fake_sdp import running_sdp
 from tests.support.query_plans import plan
-from tests.support.system import Database, Tenant, running_server, running_worker
+from tests.support.system import Database, Tenant, run, running_server, running_worker
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 [SECTION] = re.findall(r"^## Roles\n(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
@@ -58,10 +57,10 @@ class Installation(msgspec.Struct, frozen=True):
         return self.by("owner")
 
     def run(self, *arguments: str, by: str = "owner") -> subprocess.CompletedProcess[str]:
-        """Run `ticket-inbox ARGUMENTS` by a role of this installation's, in this process."""
+        """Run `ticket-inbox ARGUMENTS` by a role of this installation's."""
         environment = clean_environment(DATABASE_URL=self.by(by).url, SECRETS_KEY="A" * 43 + "=")
         prefix = ["--prefix", self.name] if arguments[0] == "roles" else []
-        return run_here([*arguments, *prefix], environment)
+        return run([*arguments, *prefix], environment)
 
     def make(self, by: str = "owner") -> roles.Made:
         return roles.make(self.by(by).url, self.name)
@@ -447,7 +446,7 @@ def test_wrong_use_is_one_line(place: Installation) -> None:
     ]:
         done = place.run(*arguments, by=by)
         assert (done.returncode, len(done.stderr.splitlines()), words in done.stderr) == (1, 1, True), done.stderr
-    done = run_here(["roles", "make", "--prefix", "No good"], clean_environment())
+    done = run(["roles", "make", "--prefix", "No good"], clean_environment())
     assert (done.returncode, "small letters" in done.stderr) == (2, True)
 
 

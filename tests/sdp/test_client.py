@@ -196,7 +196,7 @@ def test_zoho_that_is_busy_is_asked_again() -> None:
         sdp.fail("502", times=2, on="/oauth")
         ask(sdp, lambda client: client.check())
         sdp.fail("html", times=1, on="/oauth")
-        with pytest.raises(SdpError, match="do not understand"):
+        with pytest.raises(SdpError, match="in a shape that we do not know"):
             ask(sdp, lambda client: client.check())
 
 
@@ -221,7 +221,7 @@ def test_a_redirect_is_followed_nowhere(sdp: FakeSdp) -> None:
 def test_json_of_another_shape_is_an_error(sdp: FakeSdp, body: dict[str, object]) -> None:
     """An id that is a number may have lost digits on its way; a ticket without a time cannot be gone through."""
     sdp.fail("wrong", body=body)
-    with pytest.raises(SdpError, match="do not understand"):
+    with pytest.raises(SdpError, match="in a shape that we do not know"):
         ask(sdp, read_all)
 
 

@@ -165,6 +165,14 @@ class Process:
 class Worker(Process):
     """`ticket-inbox worker`."""
 
+    def wait_until_started(self) -> None:
+        """Wait until it works, waits for Postgres or has ended: its imports are no part of what a test times."""
+        deadline = time.monotonic() + 30
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if any(line in self.text() for line in ("worker_started", "worker_waits")):
+                return
+            time.sleep(0.02)
+
 
 class Server(Process):
     """`ticket-inbox serve`, and a client of its."""
@@ -218,7 +226,9 @@ def running_server(env: dict[str, str], log: Path, processes: int = 1) -> Iterat
 @contextlib.contextmanager
 def running_worker(env: dict[str, str], log: Path) -> Iterator[Worker]:
     with _running(["-m", "app", "worker"], env, log) as process:
-        yield Worker(process, log)
+        worker = Worker(process, log)
+        worker.wait_until_started()
+        yield worker
 
 
 @contextlib.contextmanager
