@@ -201,7 +201,7 @@ def test_trace_shows_a_fetched_ticket(environment: Environment, sdp: FakeSdp, st
 
 def test_the_doctor_asks_too(environment: Environment, sdp: FakeSdp) -> None:
     def told() -> str:
-        """Give the line about the API, which is the last but for the count of what is wrong."""
+        """Return the line about the API, which is the last but for the count of what is wrong."""
         lines = invoke(environment, "doctor", "--tenant", "acme", "--url", "http://127.0.0.1:1").stdout.splitlines()
         return lines[-1]
 
@@ -234,7 +234,7 @@ def test_no_list_of_processes_shows_the_credentials(environment: Environment, sd
     """They come from the environment or a file; and the help names no option that would take them."""
     assert "--credentials " not in invoke(environment, "tenant", "sdp", "set", "--help").stdout
     seen: list[str] = []
-    sdp.heed = lambda _asked: seen.append(Path(f"/proc/{process.pid}/cmdline").read_text())
+    sdp.before_answer = lambda _asked: seen.append(Path(f"/proc/{process.pid}/cmdline").read_text())
     command = ["tenant", "sdp", "set", "acme", "--edition", sdp.edition, "--url", sdp.url, "--credentials-file", "-"]
     process = subprocess.Popen(
         [sys.executable, "-m", "app", *command],

@@ -114,7 +114,7 @@ def test_it_waits_as_long_as_it_is_asked_to(sdp: FakeSdp) -> None:
 
     async def question(client: Client) -> list[Row]:
         loop = asyncio.get_running_loop()
-        sdp.heed = lambda _asked: waits.append(loop.time())
+        sdp.before_answer = lambda _asked: waits.append(loop.time())
         return await read_all(client)
 
     ask(sdp, question)
@@ -284,7 +284,7 @@ def test_tickets_that_are_edited_meanwhile_make_none_be_missed(apart: int) -> No
                 sdp.edit(next(waiting))
                 sdp.edit(ids[len(sdp.lists()) * 40])
 
-        sdp.heed = edit
+        sdp.before_answer = edit
         assert {row.id for row in ask(sdp, read_all)} == set(ids)
 
 
@@ -295,10 +295,10 @@ def test_the_last_ticket_of_a_moment_moves_up_to_where_the_page_ended() -> None:
 
         def edit(asked: Asked) -> None:
             if (asked.list_info or {}).get("start_index") == 101:
-                sdp.heed = lambda _asked: None
+                sdp.before_answer = lambda _asked: None
                 sdp.edit(ids[50])
 
-        sdp.heed = edit
+        sdp.before_answer = edit
         assert {row.id for row in ask(sdp, read_all)} == set(ids)
 
 

@@ -51,13 +51,13 @@ class Place:
         return asyncio.run(runs.import_since(self.settings, self.tenant.id, since))
 
     def counts(self, **options: Any) -> dict[str, int]:  # noqa: ANN401
-        """Run, which must go well, and give what was counted, but for what was not."""
+        """Run, which must go well, and return what was counted, but for what was not."""
         summary = self.run(**options)
         assert (summary.error, summary.is_complete) == (None, True)
         return {name: count for name, count in summary.counts().items() if count}
 
     def appended(self) -> list[str]:
-        """Give the tickets in the inbox, in order."""
+        """Return the tickets in the inbox, in order."""
         return [row["ticket_id"] for row in self.database.query("SELECT ticket_id FROM inbox ORDER BY id")]
 
     def promote(self, start_worker: StartWorker) -> None:
@@ -67,7 +67,7 @@ class Place:
         assert worker.stop() == 0
 
     def position(self, source: str = "api_fallback") -> int:
-        """Give the cursor, in milliseconds."""
+        """Return the cursor, in milliseconds."""
         asked = "SELECT (extract(epoch FROM position) * 1000)::bigint AS ms FROM sdp_cursors WHERE source = %s"
         return int(self.database.value(asked, source))
 
@@ -180,7 +180,7 @@ def test_a_webhook_that_comes_meanwhile_is_enough(place: Place) -> None:
     """What ticket_history has is asked again when the ticket is there: fetching it may have taken a while."""
     [ticket_id] = place.sdp.add_resolved()
     resolved = int(place.sdp.ticket(ticket_id)["resolved_time"]["value"])
-    place.sdp.heed = lambda asked: place.store(ticket_id, resolved) if asked.ticket_id else None
+    place.sdp.before_answer = lambda asked: place.store(ticket_id, resolved) if asked.ticket_id else None
     assert place.counts() == {"seen": 1, "already_there": 1}
 
 
@@ -210,7 +210,7 @@ def test_many_pages_while_tickets_are_edited(place: Place) -> None:
         if asked.list_info and len(place.sdp.lists()) < 4:
             place.sdp.edit(ids[len(place.sdp.lists()) * 10])
 
-    place.sdp.heed = edit
+    place.sdp.before_answer = edit
     summary = place.run()
     assert (summary.error, summary.is_complete, summary.rejected) == (None, True, 0)
     assert set(place.appended()) == set(ids)
@@ -361,7 +361,7 @@ def test_a_ticket_that_was_deleted_or_opened_again_is_passed(place: Place) -> No
             place.sdp.delete(ids[0])
             place.sdp.edit(ids[1], status={"id": "2", "name": "Open"})
 
-    place.sdp.heed = delete
+    place.sdp.before_answer = delete
     assert place.counts() == {"seen": 3, "gone": 2, "appended": 1}
     assert place.appended() == [ids[2]]
 
@@ -413,12 +413,12 @@ def test_a_run_that_may_not_take_long_goes_on_the_next_time(place: Place) -> Non
     ids = place.sdp.add_resolved(5)
     summary = place.run(seconds=0.0)
     assert (summary.seen, summary.is_complete, summary.error) == (0, False, None)
-    place.sdp.heed = lambda asked: time.sleep(2.1) if asked.ticket_id == ids[2] else None
+    place.sdp.before_answer = lambda asked: time.sleep(2.1) if asked.ticket_id == ids[2] else None
     summary = place.run(seconds=2.0)
     assert 1 <= summary.appended <= 3
     assert (summary.is_complete, summary.error) == (False, None)
     assert place.position() == int(place.sdp.ticket(ids[summary.appended - 1])["last_updated_time"]["value"])
-    place.sdp.heed = lambda _asked: None
+    place.sdp.before_answer = lambda _asked: None
     place.counts()
     assert place.appended() == ids
 
@@ -446,14 +446,14 @@ def test_killed_in_the_middle_it_goes_on(place: Place) -> None:
         if asked.ticket_id == ids[10]:
             started[0].send_signal(signal.SIGKILL)
 
-    place.sdp.heed = kill
+    place.sdp.before_answer = kill
     command = [sys.executable, "-m", "app", "reconcile", "--tenant", place.tenant.id]
     env = {**place.environment, "SDP_REQUESTS_PER_MINUTE": "6000"}
     started.append(subprocess.Popen(command, env=env, preexec_fn=end_with_parent(signal.SIGKILL)))
     assert started[0].wait(30) == -signal.SIGKILL
     assert place.appended() == ids[:10]
     place.database.wait_for("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7105303", 0, within=10)  # fmt: skip
-    place.sdp.heed = lambda _asked: None
+    place.sdp.before_answer = lambda _asked: None
     assert place.counts() == {"seen": 20, "already_there": 10, "appended": 10}
     assert place.appended() == ids
 
@@ -468,11 +468,11 @@ def test_postgres_that_goes_away_loses_nothing(place: Place) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ticket-inbox reconcile'"
             )
 
-    place.sdp.heed = cut
+    place.sdp.before_answer = cut
     with pytest.raises(DatabaseError):
         place.run()
     assert place.appended() == ids[:2]
-    place.sdp.heed = lambda _asked: None
+    place.sdp.before_answer = lambda _asked: None
     place.counts()
     assert place.appended() == ids
 
@@ -579,7 +579,7 @@ OUTCOMES = ("seen", "appended", "gone", "rejected", "failed")
 
 
 def counted(port: str, tenant_id: str) -> list[float]:
-    """Give what a worker's /metrics count by outcome; they also say when it was."""
+    """Return what a worker's /metrics count by outcome; they also say when it was."""
     found = values(httpx.get(f"http://127.0.0.1:{port}/metrics", verify=False).text)
     assert found["ticket_inbox_reconciled_timestamp_seconds", (("tenant_id", tenant_id),)] > 0
     name = "ticket_inbox_reconciled_tickets_total"
@@ -587,7 +587,7 @@ def counted(port: str, tenant_id: str) -> list[float]:
 
 
 def told(worker: Worker) -> list[float]:
-    """Give what its lines say in sum: beside the run that a test asks for, a worker does the one that it has missed."""
+    """Return the sums of the worker's log lines: beside the run that a test asks for, it does one that it has missed."""
     return [sum(line[outcome] for line in worker.lines("reconciled")) for outcome in OUTCOMES]
 
 
@@ -596,7 +596,7 @@ def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
     """One trace from the API to the row, its correlation id, counts by outcome; and no token anywhere."""
     [ticket_id] = place.sdp.add_resolved()
     gone = place.sdp.add_resolved()[0]
-    place.sdp.heed = lambda asked: place.sdp.delete(gone) if asked.ticket_id == gone else None
+    place.sdp.before_answer = lambda asked: place.sdp.delete(gone) if asked.ticket_id == gone else None
     with receiving_http() as receiver:
         port = str(free_port())
         worker = start_worker(

@@ -105,7 +105,7 @@ def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_w
 
 
 def told(ticket: dict[str, object]) -> tuple[str, int]:
-    """Give what has to be stored of a ticket: its resolution, and when it was resolved."""
+    """Return what has to be stored of a ticket: its resolution, and when it was resolved."""
     resolution, moment = ticket["resolution"], ticket["resolved_time"]
     assert isinstance(resolution, dict)
     assert isinstance(moment, dict)

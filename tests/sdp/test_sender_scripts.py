@@ -90,11 +90,11 @@ def id_of(spooled: Path) -> str:
 
 def test_what_became_resolved_is_in_the_inbox_whole(sender: Sender, module_database: Database) -> None:
     request = resolved()
-    told = sender.run(sender.file(request))
-    assert told.result == "success"
+    printed = sender.run(sender.file(request))
+    assert printed.result == "success"
     [(correlation_id, payload)] = arrived(module_database, sender)
-    assert correlation_id in told.message
-    assert "WARNING" not in told.message
+    assert correlation_id in printed.message
+    assert "WARNING" not in printed.message
     sent = json.loads(payload)
     assert (sent["tenant_id"], sent["request"]) == (sender.tenant.id, request)
     assert sender.spooled() == sender.refused() == []
@@ -140,9 +140,9 @@ def test_half_a_surrogate_pair_does_not_cost_the_ticket(
 def test_only_what_became_resolved_or_closed_is_sent(
     rude: Sender, answerer: Answerer, status: str, sides: dict[str, object], *, sent: bool
 ) -> None:
-    told = rude.run(rude.file(resolved(status={"id": "9", "name": status}), **sides))
-    assert told.result == "success"
-    assert told.message.startswith("nothing to send") != sent
+    printed = rude.run(rude.file(resolved(status={"id": "9", "name": status}), **sides))
+    assert printed.result == "success"
+    assert printed.message.startswith("nothing to send") != sent
     assert len(answerer.got) == sent
 
 
@@ -162,17 +162,17 @@ def test_the_server_away_and_back(
     sender = Sender(tmp_path / "scripts", script, database.add_tenant(secrets_key), f"http://127.0.0.1:{port}")
     sender.set(Budget=1)
     for count in (1, 2, 3):
-        told = sender.send()
-        assert told.result == "failure"
-        assert KEPT in told.message
-        assert f"{count} in the spool" in told.message
+        printed = sender.send()
+        assert printed.result == "failure"
+        assert KEPT in printed.message
+        assert f"{count} in the spool" in printed.message
     waiting = [(id_of(path), path.read_bytes()) for path in sender.spooled()]
     assert len({correlation_id for correlation_id, _ in waiting}) == 3
     start_server(PORT=str(port))
     sender.set(Budget=30)
-    told = sender.send()
-    assert told.result == "success"
-    assert "4 delivered, 0 in the spool" in told.message
+    printed = sender.send()
+    assert printed.result == "success"
+    assert "4 delivered, 0 in the spool" in printed.message
     assert arrived(database, sender)[:3] == waiting
     assert len(arrived(database, sender)) == 4
     assert sender.spooled() == []
@@ -183,9 +183,9 @@ def test_a_flush_sends_what_waits_and_nothing_else(sender: Sender, module_databa
     sender.set(Budget=1)
     assert sender.run("--flush").result == "success"
     assert (sender.send().result, sender.send().result) == ("failure", "failure")
-    told = sender.run("--flush")
-    assert told.result == "failure"
-    assert "0 delivered, 2 in the spool" in told.message
+    printed = sender.run("--flush")
+    assert printed.result == "failure"
+    assert "0 delivered, 2 in the spool" in printed.message
     waiting = [(id_of(path), path.read_bytes()) for path in sender.spooled()]
     sender.url = url
     sender.set(Budget=30)
@@ -197,11 +197,11 @@ def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database)
     """401 is not tried again in this run; when the secret is mended, all is delivered."""
     (sender.folder / "secret").write_text("another")
     for _ in range(2):
-        told = sender.send()
-        assert told.result == "failure"
-        assert "401 The signature" in told.message
-        assert "mend TENANT_ID or the secret" in told.message
-        assert KEPT in told.message
+        printed = sender.send()
+        assert printed.result == "failure"
+        assert "401 The signature" in printed.message
+        assert "mend TENANT_ID or the secret" in printed.message
+        assert KEPT in printed.message
     assert len(sender.spooled()) == 2
     (sender.folder / "secret").write_text(sender.tenant.secret)
     assert sender.run("--flush").result == "success"
@@ -209,15 +209,15 @@ def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database)
 
 
 def test_what_is_refused_for_good_is_kept_aside_with_the_reason(sender: Sender, module_database: Database) -> None:
-    told = sender.run(sender.file(resolved(resolved_time=None)))
-    assert told.result == "failure"
-    assert "put into refused/: 422" in told.message
-    assert "request.resolved_time" in told.message
+    printed = sender.run(sender.file(resolved(resolved_time=None)))
+    assert printed.result == "failure"
+    assert "put into refused/: 422" in printed.message
+    assert "request.resolved_time" in printed.message
     [aside] = sender.refused()
     assert "request.resolved_time" in aside.with_suffix(".txt").read_text()
     assert sender.run("--flush")[:2] == ("success", "0 delivered, 0 in the spool; nothing was sent")
-    told = sender.send()
-    assert told.result == "success"
+    printed = sender.send()
+    assert printed.result == "success"
     assert sender.refused() == [aside]
     aside.rename(sender.spool / aside.name)
     assert "422" in sender.run("--flush").message
@@ -227,9 +227,9 @@ def test_what_is_refused_for_good_is_kept_aside_with_the_reason(sender: Sender, 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_each_refusal_for_good_is_kept_aside(rude: Sender, answerer: Answerer, status: int) -> None:
     answerer.replies((status, {}, PROBLEM))
-    told = rude.send()
-    assert told.result == "failure"
-    assert f"{status} as the problem says" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert f"{status} as the problem says" in printed.message
     assert len(answerer.got) == len(rude.refused()) == 1
 
 
@@ -239,11 +239,11 @@ def test_each_refusal_for_good_is_kept_aside(rude: Sender, answerer: Answerer, s
 def test_other_refusals_are_kept_and_tried_once(rude: Sender, answerer: Answerer, reply: Reply) -> None:
     """No redirection is followed: another address is to get neither the ticket nor its signature."""
     answerer.replies(reply)
-    told = rude.send()
-    assert told.result == "failure"
-    assert f"{reply[0]} " in told.message
-    assert "mend " in told.message
-    assert KEPT in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert f"{reply[0]} " in printed.message
+    assert "mend " in printed.message
+    assert KEPT in printed.message
     assert (len(answerer.got), len(rude.spooled()), rude.refused()) == (1, 1, [])
 
 
@@ -266,11 +266,11 @@ def test_a_403_is_of_one_event(rude: Sender, answerer: Answerer) -> None:
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_what_may_pass_is_tried_again_under_the_same_id(rude: Sender, answerer: Answerer, status: int) -> None:
     answerer.replies((status, {"Retry-After": "0"}, PROBLEM), (status, {}, b"no JSON"), ACCEPTED)
-    told = rude.send()
-    assert told.result == "success"
+    printed = rude.send()
+    assert printed.result == "success"
     assert len(answerer.got) == 3
     assert {(got.id, got.body) for got in answerer.got} == {(answerer.got[0].id, answerer.got[0].body)}
-    assert answerer.got[0].id in told.message
+    assert answerer.got[0].id in printed.message
 
 
 @pytest.mark.parametrize("spelled", ["seconds", "date"])
@@ -279,9 +279,9 @@ def test_retry_after_is_heeded(rude: Sender, answerer: Answerer, spelled: str) -
     hour = dt.timedelta(hours=1)
     date = format_datetime(dt.datetime.now(dt.UTC) + hour, usegmt=True)
     answerer.replies((503, {"Retry-After": date if spelled == "date" else "3600"}, PROBLEM))
-    told = rude.send()
-    assert told.result == "failure"
-    assert "503 as the problem says" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "503 as the problem says" in printed.message
     assert (len(answerer.got), len(rude.spooled())) == (1, 1)
 
 
@@ -298,19 +298,19 @@ def test_one_event_that_always_fails_does_not_hold_up_the_others(rude: Sender, a
     others: Iterator[Reply] = iter([(500, {}, b""), (422, {}, b"")])
     answerer.reply = lambda got: next(others) if got.id == id_of(bad) else ACCEPTED
     answerer.got.clear()
-    told = rude.send()
-    assert told.result == "success"
-    assert f"1 delivered, 0 in the spool; {id_of(bad)} is in refused/: 422" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert f"1 delivered, 0 in the spool; {id_of(bad)} is in refused/: 422" in printed.message
     assert [got.id == id_of(bad) for got in answerer.got] == [True, False, True]
 
 
 def test_no_answer_in_time(rude: Sender, answerer: Answerer) -> None:
     go_on = answerer.hang()
     rude.set(Budget=1, Try=1)
-    told = rude.send()
+    printed = rude.send()
     go_on.set()
-    assert told.result == "failure"
-    assert KEPT in told.message
+    assert printed.result == "failure"
+    assert KEPT in printed.message
     assert len(rude.spooled()) == 1
 
 
@@ -346,9 +346,9 @@ def test_two_at_once_do_not_send_the_same(rude: Sender, answerer: Answerer) -> N
     rude.set(Budget=60, Try=60)
     process = rude.start(rude.file(resolved()))
     assert answerer.arrived.acquire(timeout=30)
-    told = rude.run("--flush")
-    assert told.result == "failure"
-    assert told.message == "0 delivered, 1 in the spool; nothing was sent"
+    printed = rude.run("--flush")
+    assert printed.result == "failure"
+    assert printed.message == "0 delivered, 1 in the spool; nothing was sent"
     go_on.set()
     assert outcome(process).result == "success"
     assert len(answerer.got) == 1
@@ -361,50 +361,50 @@ def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
     answerer.replies((503, {"Retry-After": "60"}, b""))
     assert KEPT in rude.send().message
     assert KEPT in rude.send().message
-    told = rude.send()
-    assert told.result == "failure"
-    assert "NOT KEPT" in told.message
-    assert "it holds 2 events" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "NOT KEPT" in printed.message
+    assert "it holds 2 events" in printed.message
     assert len(rude.spooled()) == 2
     answerer.replies(ACCEPTED)
     answerer.got.clear()
     oldest = rude.spooled()
-    told = rude.send()
-    assert told.result == "success"
-    assert "3 delivered, 0 in the spool" in told.message
-    assert "it holds 2 events" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert "3 delivered, 0 in the spool" in printed.message
+    assert "it holds 2 events" in printed.message
     assert [got.id for got in answerer.got][1:] == [id_of(path) for path in oldest]
-    assert answerer.got[0].id in told.message
+    assert answerer.got[0].id in printed.message
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a limit of the size of files is Unix's")
 def test_no_room_on_the_disk(rude: Sender, answerer: Answerer) -> None:
     """The file is begun, and cannot be written: it does not stay."""
     rude.program = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *rude.program]
-    told = rude.send()
-    assert told.result == "success"
-    assert "could not take it" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert "could not take it" in printed.message
     assert len(answerer.got) == 1
     assert list(rude.spool.iterdir()) == []
 
 
 def test_no_folder_for_the_spool(rude: Sender, answerer: Answerer) -> None:
     rude.spool.write_text("a file where the folder should be")
-    told = rude.send()
-    assert told.result == "success"
-    assert "could not take it" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert "could not take it" in printed.message
     answerer.replies((422, {}, PROBLEM))
-    told = rude.send()
-    assert told.result == "failure"
-    assert "NOT KEPT" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "NOT KEPT" in printed.message
 
 
 def test_what_cannot_be_sent_now_is_kept_without_a_secret(rude: Sender, answerer: Answerer) -> None:
     (rude.folder / "secret").unlink()
-    told = rude.send()
-    assert told.result == "failure"
-    assert "no secret" in told.message
-    assert KEPT in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "no secret" in printed.message
+    assert KEPT in printed.message
     assert len(rude.spooled()) == 1
     assert rude.run("--flush", TICKET_INBOX_SECRET="a-secret").result == "success"  # noqa: S106
     [got] = answerer.got
@@ -425,9 +425,9 @@ def test_a_secret_that_others_can_read_is_warned_of(tmp_path: Path, answerer: An
     """Of Python's alone: on Windows the file's rights are not to be seen this way."""
     sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
     (sender.folder / "secret").chmod(0o644)
-    told = sender.send()
-    assert told.result == "success"
-    assert "WARNING: others can read" in told.message
+    printed = sender.send()
+    assert printed.result == "success"
+    assert "WARNING: others can read" in printed.message
 
 
 @pytest.mark.parametrize(
@@ -437,9 +437,9 @@ def test_what_is_no_request(rude: Sender, answerer: Answerer, content: bytes | N
     path = rude.folder / "document"
     if content is not None:
         path.write_bytes(content)
-    told = rude.run(path)
-    assert told.result == "failure"
-    assert told.message.startswith("nothing is sent")
+    printed = rude.run(path)
+    assert printed.result == "failure"
+    assert printed.message.startswith("nothing is sent")
     assert not answerer.got
     assert not rude.spooled()
 
@@ -494,10 +494,10 @@ def test_a_private_authority(tmp_path: Path, certificate: Path) -> None:
     with answering(tls) as answerer:
         sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
         for untrusted in ({}, {"TICKET_INBOX_CA_FILE": "/nowhere"}):
-            told = sender.send(**untrusted)
-            assert told.result == "failure"
-            assert "mend URL or CA_FILE" in told.message
-            assert KEPT in told.message
+            printed = sender.send(**untrusted)
+            assert printed.result == "failure"
+            assert "mend URL or CA_FILE" in printed.message
+            assert KEPT in printed.message
         assert not answerer.got
         assert "3 delivered" in sender.send(TICKET_INBOX_CA_FILE=str(certificate)).message
 
