@@ -119,7 +119,7 @@ def test_a_sender_that_hangs_up_stops_nothing(database: Database) -> None:
 
 
 def test_a_webhook_that_comes_as_two_statements_end_together_is_served(database: Database) -> None:
-    """A slow loop reads both of Postgres' answers in one turn; a webhook that comes in that turn must not wait for ever."""
+    """A slow loop reads both of Postgres' answers in one turn; a webhook that comes just then must not be forgotten."""
 
     async def slow_down() -> None:
         while True:
