@@ -1,4 +1,4 @@
-"""The senders of docs/webhooks/senders: each script as ServiceDesk Plus runs it, against the real server and a rude one."""
+"""The scripts of docs/webhooks/senders, run as ServiceDesk Plus runs them, against our server and a rude one."""
 
 import ast
 import datetime as dt
@@ -54,7 +54,7 @@ def script(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def sender(script: str, tmp_path: Path, tenant: Tenant, server: Server) -> Sender:
-    """A script that is set to send to the module's server."""
+    """A script that sends to the module's server."""
     return Sender(tmp_path / "scripts", script, tenant, server.url)
 
 
@@ -66,13 +66,13 @@ def answerer() -> Iterator[Answerer]:
 
 @pytest.fixture
 def rude(script: str, tmp_path: Path, answerer: Answerer) -> Sender:
-    """A script that is set to send to `answerer`."""
+    """A script that sends to `answerer`."""
     return Sender(tmp_path / "scripts", script, Tenant("acme", "a-secret"), answerer.url)
 
 
 @pytest.mark.skipif(not PWSH, reason="NOT RUN: there is no PowerShell, so that the tests are of Python's alone")
 def test_powershell_too() -> None:
-    """Where there is one, each test below is of both scripts."""
+    """If PowerShell is installed, each test below runs both scripts."""
     assert PWSH
 
 
@@ -112,7 +112,7 @@ def test_any_text_arrives_as_it_was(sender: Sender, module_database: Database, s
 def test_half_a_surrogate_pair_does_not_cost_the_ticket(
     tmp_path: Path, tenant: Tenant, server: Server, module_database: Database
 ) -> None:
-    """A text that was cut in the middle of an emoji; the server takes no such JSON. Python's alone, as the other one says."""
+    """A text may be cut in the middle of an emoji; the server rejects such JSON. Only Python's script can meet this."""
     sender = Sender(tmp_path / "scripts", "send_resolved.py", tenant, server.url)
     assert sender.run(sender.file(resolved(subject="cut \ud83d"))).result == "success"
     [(_, payload)] = arrived(module_database, sender)
@@ -157,7 +157,7 @@ def test_other_names_of_the_statuses(rude: Sender, answerer: Answerer) -> None:
 def test_the_server_away_and_back(
     script: str, tmp_path: Path, start_server: Start, database: Database, secrets_key: str
 ) -> None:
-    """What was resolved meanwhile arrives with the next one: oldest first, byte for byte, under its own id."""
+    """Events from meanwhile arrive with the next one: oldest first, byte for byte, under their own ids."""
     port = free_port()
     sender = Sender(tmp_path / "scripts", script, database.add_tenant(secrets_key), f"http://127.0.0.1:{port}")
     sender.set(Budget=1)
@@ -194,7 +194,7 @@ def test_a_flush_sends_what_waits_and_nothing_else(sender: Sender, module_databa
 
 
 def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database) -> None:
-    """401 is not tried again in this run; when the secret is mended, all is delivered."""
+    """The script does not retry a 401 in this run; when the secret is right again, it delivers all events."""
     (sender.folder / "secret").write_text("another")
     for _ in range(2):
         printed = sender.send()
@@ -237,7 +237,7 @@ def test_each_refusal_for_good_is_kept_aside(rude: Sender, answerer: Answerer, s
     "reply", [(401, {}, PROBLEM), (404, {}, b"<html>"), (200, {}, b"ok"), (302, {"Location": "/x"}, b"")]
 )
 def test_other_refusals_are_kept_and_tried_once(rude: Sender, answerer: Answerer, reply: Reply) -> None:
-    """No redirection is followed: another address is to get neither the ticket nor its signature."""
+    """The script follows no redirect: another address must get neither the ticket nor its signature."""
     answerer.replies(reply)
     printed = rude.send()
     assert printed.result == "failure"
@@ -248,7 +248,7 @@ def test_other_refusals_are_kept_and_tried_once(rude: Sender, answerer: Answerer
 
 
 def test_a_401_ends_the_run(rude: Sender, answerer: Answerer) -> None:
-    """All that waits has the same tenant and the same secret: a full spool is not a thousand refusals."""
+    """All waiting events have the same tenant and secret, so a full spool must not cause a thousand refusals."""
     answerer.replies((401, {}, PROBLEM))
     for runs in (1, 2, 3):
         assert rude.send().result == "failure"
@@ -256,7 +256,7 @@ def test_a_401_ends_the_run(rude: Sender, answerer: Answerer) -> None:
 
 
 def test_a_403_is_of_one_event(rude: Sender, answerer: Answerer) -> None:
-    """A firewall before the server may dislike its text."""
+    """A firewall before the server may refuse just this event's text."""
     answerer.replies((403, {}, b""), ACCEPTED)
     assert rude.send().result == "failure"
     answerer.replies((403, {}, b""), ACCEPTED)
@@ -275,7 +275,7 @@ def test_what_may_pass_is_tried_again_under_the_same_id(rude: Sender, answerer: 
 
 @pytest.mark.parametrize("spelled", ["seconds", "date"])
 def test_retry_after_is_heeded(rude: Sender, answerer: Answerer, spelled: str) -> None:
-    """It is later than the run may last, so that there is no second try."""
+    """It asks for more time than the run may last, so the script does not retry."""
     hour = dt.timedelta(hours=1)
     date = format_datetime(dt.datetime.now(dt.UTC) + hour, usegmt=True)
     answerer.replies((503, {"Retry-After": date if spelled == "date" else "3600"}, PROBLEM))
@@ -326,7 +326,7 @@ def test_what_was_not_answered_in_time_is_sent_again(rude: Sender, answerer: Ans
 
 
 def test_killed_in_mid_send(rude: Sender, answerer: Answerer) -> None:
-    """It was in the spool before it was sent; what the dead script had in hand, the next one takes over."""
+    """The script spools an event before it sends it; the next script takes over the events of a dead one."""
     go_on = answerer.hang()
     rude.set(Budget=60, Try=60)
     process = rude.start(rude.file(resolved()))
@@ -356,7 +356,7 @@ def test_two_at_once_do_not_send_the_same(rude: Sender, answerer: Answerer) -> N
 
 
 def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
-    """What it cannot take is sent all the same, and first; the line says so."""
+    """An event that does not fit in the spool is sent anyway, and first; the printed line says so."""
     rude.set(SpoolLimit=2)
     answerer.replies((503, {"Retry-After": "60"}, b""))
     assert KEPT in rude.send().message
@@ -379,7 +379,7 @@ def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a limit of the size of files is Unix's")
 def test_no_room_on_the_disk(rude: Sender, answerer: Answerer) -> None:
-    """The file is begun, and cannot be written: it does not stay."""
+    """The script creates the file and cannot write it; then it removes it."""
     rude.program = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *rude.program]
     printed = rude.send()
     assert printed.result == "success"
@@ -422,7 +422,7 @@ def test_the_secret_as_windows_writes_it(rude: Sender, answerer: Answerer, conte
 
 
 def test_a_secret_that_others_can_read_is_warned_of(tmp_path: Path, answerer: Answerer) -> None:
-    """Of Python's alone: on Windows the file's rights are not to be seen this way."""
+    """Only Python's script warns: on Windows the file's rights cannot be read this way."""
     sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
     (sender.folder / "secret").chmod(0o644)
     printed = sender.send()
@@ -468,7 +468,7 @@ def test_a_signed_timestamp(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    """A self-signed certificate for 127.0.0.1, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ticket-inbox of a test")])
     now = dt.datetime.now(dt.UTC)
@@ -488,7 +488,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def test_a_private_authority(tmp_path: Path, certificate: Path) -> None:
-    """A certificate that is not trusted ends the run at once, and nothing is sent; with CA_FILE it is delivered."""
+    """An untrusted certificate ends the run at once, and nothing is sent; with CA_FILE the script delivers."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate)
     with answering(tls) as answerer:
@@ -519,7 +519,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_the_vendors_own_example_of_a_signature() -> None:
-    """The one that Zoho's documentation of hmacsha256 gives."""
+    """The example is from Zoho's documentation of hmacsha256."""
     key, data, signed = VECTOR
     assert signature.sign(key, data) == signed
     assert load("send_resolved.py").sign(key, data) == signed
@@ -536,19 +536,19 @@ def test_what_is_pasted_is_short_enough_to_be_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["send_resolved.ps1", "send_resolved.dg"])
 def test_what_may_be_read_in_another_encoding_is_ascii(name: str) -> None:
-    """PowerShell 5.1 takes a script without a mark for the machine's own encoding."""
+    """PowerShell 5.1 reads a script without a byte order mark in the machine's own encoding."""
     assert (SENDERS / name).read_text().isascii()
 
 
 def test_the_scripts_read_the_same_settings() -> None:
-    """But for a private authority, whom Windows trusts or not by itself."""
+    """Except CA_FILE: Windows itself decides which private authorities it trusts."""
     python, powershell = (set(re.findall(r"TICKET_INBOX_\w+", (SENDERS / name).read_text())) for name in PROGRAMS)
     assert python - powershell == {"TICKET_INBOX_CA_FILE"}
     assert powershell <= python
 
 
 def test_the_script_for_powershell_can_be_parsed() -> None:
-    """By a grammar, which is not PowerShell: it tells a slip of the pen, and no more."""
+    """A grammar parses it, not PowerShell, so this finds only slips in the syntax."""
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
     assert not parser.parse((SENDERS / "send_resolved.ps1").read_bytes()).root_node.has_error
     assert parser.parse(b"function Send-Nothing { (").root_node.has_error
