@@ -5,6 +5,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent  # of the checkout
 
-# The tests receive spans by gRPC. Without this, gRPC handles forks and writes into the logs of the processes under test.
+# The tests receive spans by gRPC, which otherwise handles forks and writes into the logs of processes that tests start.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 os.environ["GRPC_VERBOSITY"] = "NONE"

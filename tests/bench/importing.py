@@ -110,10 +110,10 @@ def beside(rig: Rig, file: Path, rows: int) -> None:
             stored = rig.database.query(
                 "SELECT extract(epoch FROM promoted_at - received_at)::float8 AS seconds FROM inbox "
                 "WHERE source = 'webhook_resolved'")  # fmt: skip
-            lags = workbench.percentiles([row["seconds"] for row in stored])
+            lag = workbench.percentiles([row["seconds"] for row in stored])
             pace = f"; {rows / seconds:,.0f} rows/s into the inbox" if more is not None else ""
             print(
-                f"webhooks {name}: accepted {workbench.percentiles(accepted)}, stored {lags}, {len(stored)} webhooks{pace}"
+                f"webhooks {name}: accepted {workbench.percentiles(accepted)}, stored {lag}, {len(stored)} webhooks{pace}"
             )
 
 

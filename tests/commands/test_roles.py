@@ -119,7 +119,7 @@ def follow(made: Installation, language: str, line: str) -> None:
 
 
 def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: str, tmp_path: Path) -> None:
-    """They accept, reject, promote, fail, sweep, requeue, reprocess, forget dead workers, prune, count; and are ready."""
+    """They accept, reject, promote, fail, sweep, requeue, reprocess, forget dead workers, prune, and are counted."""
     owner, by_worker = place.owner, place.by("worker_login")
     owner.query("TRUNCATE inbox, procrastinate_jobs CASCADE")  # what other tests may have left pending
     tenant = owner.add_tenant(secrets_key)

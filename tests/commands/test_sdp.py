@@ -98,8 +98,8 @@ def test_wrong_arguments_of_set(environment: Environment, sdp: FakeSdp, database
 
 
 def test_with_no_check_it_asks_no_server(environment: Environment, sdp: FakeSdp, database: Database) -> None:
-    line = tenant_command(environment, "sdp", "set", "acme", "--edition", "on_premises", "--url", "http://127.0.0.1:1", "--no-check")  # fmt: skip
-    assert line == "Tenant acme has its ServiceDesk Plus at http://127.0.0.1:1."
+    said = tenant_command(environment, "sdp", "set", "acme", "--edition", "on_premises", "--url", "http://127.0.0.1:1", "--no-check")  # fmt: skip
+    assert said == "Tenant acme has its ServiceDesk Plus at http://127.0.0.1:1."
     assert sdp.asked == []
     assert database.value("SELECT base_url FROM sdp_configs") == "http://127.0.0.1:1"
 

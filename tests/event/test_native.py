@@ -261,4 +261,4 @@ def test_a_mail_thread_of_megabytes_holds_up_no_other(
     checked = time.perf_counter() - began
     began = time.perf_counter()
     event.decode(long, RULES)
-    assert checked < (time.perf_counter() - began) / 2  # a ratio: what the server does not do
+    assert checked < (time.perf_counter() - began) / 2  # a ratio: the server does less than half of the work

@@ -127,7 +127,7 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
 
 @pytest.mark.one_postgres
 def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_worker: StartWorker) -> None:
-    """The test kills the sessions with its heartbeat and its lock: it ends, but finishes the jobs that it owns first."""
+    """The test kills the sessions with its heartbeat and its lock: it finishes the jobs that it owns, and ends."""
     first = start_worker()
     with held_up(database):
         second = start_worker()

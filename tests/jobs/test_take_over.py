@@ -31,7 +31,7 @@ def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> b
     return asyncio.run(run())
 
 
-def test_what_waits_in_others_is_promoted_with_it(database: Database) -> None:
+def test_rows_of_other_waiting_jobs_are_promoted_with_it(database: Database) -> None:
     """The other jobs are deleted, and their rows name the job that promoted them."""
     first = database.deliver(ACME.payload(), ACME.payload())
     for _ in range(5):
@@ -99,7 +99,7 @@ def test_a_job_that_is_tried_again_takes_over_no_other(database: Database) -> No
     assert database.value(WAITING) == 1
 
 
-def test_what_fails_is_back_where_it_was(database: Database) -> None:
+def test_jobs_taken_over_are_back_after_a_failure(database: Database) -> None:
     """The transaction that promotes the others' rows also deletes their jobs; when it rolls back, the jobs are back."""
     first = database.deliver(ACME.payload())
     database.deliver(ACME.payload())
@@ -130,7 +130,7 @@ def test_what_fails_is_back_where_it_was(database: Database) -> None:
         "args = '{\"inbox_ids\": [1e400]}'",
     ],
 )
-def test_a_job_that_is_not_as_ours_are_is_left_alone(database: Database, change: str) -> None:
+def test_a_job_unlike_ours_is_left_alone(database: Database, change: str) -> None:
     """An operator deferred it by hand, or a worker owns it; it runs by itself, and reports its own fault."""
     first = database.deliver(ACME.payload())
     database.deliver(ACME.payload())

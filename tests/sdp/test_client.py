@@ -273,7 +273,7 @@ def test_all_pages_are_read_once(sdp: FakeSdp, apart: int) -> None:
 
 
 @pytest.mark.parametrize("apart", [1000, 0])
-def test_tickets_that_are_edited_meanwhile_make_none_be_missed(apart: int) -> None:
+def test_edits_meanwhile_make_it_miss_no_ticket(apart: int) -> None:
     """During each page, a ticket that was already read moves behind all others, and the rest move up."""
     with running_sdp() as sdp:
         ids = sdp.add_resolved(350, at=sdp.now() - 10_000_000, apart=apart)

@@ -592,7 +592,7 @@ def logged(worker: Worker) -> list[float]:
 
 
 @both
-def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
+def test_a_reconciled_ticket_is_traced_and_counted_without_a_token(place: Place, start_worker: StartWorker) -> None:
     """One trace from the API to the row, its correlation id, and counts by outcome are visible; no token is."""
     [ticket_id] = place.sdp.add_resolved()
     gone = place.sdp.add_resolved()[0]

@@ -70,7 +70,7 @@ def rude(script: str, tmp_path: Path, answerer: Answerer) -> Sender:
     return Sender(tmp_path / "scripts", script, Tenant("acme", "a-secret"), answerer.url)
 
 
-@pytest.mark.skipif(not PWSH, reason="NOT RUN: there is no PowerShell, so that the tests are of Python's alone")
+@pytest.mark.skipif(not PWSH, reason="NOT RUN: PowerShell is not installed, so the tests run only Python's script")
 def test_powershell_too() -> None:
     """If PowerShell is installed, each test below runs both scripts."""
     assert PWSH

@@ -271,7 +271,7 @@ def test_a_process_that_does_not_stop_in_time_is_killed(
     assert not any(map(lives, children))
 
 
-def test_a_process_that_is_killed_is_started_again_and_nothing_is_counted_away(
+def test_a_process_that_is_killed_is_started_again_and_no_count_is_lost(
     start_server: StartServer, acme: Tenant
 ) -> None:
     """The other process answers meanwhile, and /metrics still has the dead one's counts."""
