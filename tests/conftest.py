@@ -1,4 +1,4 @@
-"""The real parts: a Postgres, a migrated database per test, the server and the worker as processes of their own."""
+"""Fixtures, all real: a Postgres, a migrated database for each test, server and worker as separate processes."""
 
 import contextlib
 import os
@@ -39,13 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest: begun last, one of them would keep all other cores idle."""
+    """Run the longest tests first: if one of them began last, all other cores would wait for it."""
     items.sort(key=lambda item: item.get_closest_marker("begins_early") is None)
 
 
 @pytest.fixture(scope="session")
 def binaries(request: pytest.FixtureRequest) -> Path:
-    """Where the Postgres of a test that stops and starts one comes from."""
+    """Return the directory with the binaries of Postgres, for a test that stops and starts one."""
     named = request.config.getoption("--postgres") or ""
     return Path(named) if named and "://" not in named else wheel_binaries()
 
@@ -57,7 +57,7 @@ def postgres_url(request: pytest.FixtureRequest, binaries: Path) -> Iterator[str
     if "://" in named:
         yield named
         return
-    # No test pulls the plug, so no test waits for the disk.
+    # No test cuts the power, so no test needs Postgres to wait for the disk.
     options = ["fsync=off", "max_connections=200"]
     with scratch_directory() as directory, _postgres(binaries, directory, options) as postgres:
         yield postgres.url()
@@ -65,7 +65,7 @@ def postgres_url(request: pytest.FixtureRequest, binaries: Path) -> Iterator[str
 
 @pytest.fixture(scope="session")
 def template(postgres_url: str) -> Iterator[str]:
-    """The name of a database at head, to be cloned."""
+    """The name of a migrated database, which each test's database is cloned from."""
     name = f"{TEMPLATE}_{uuid.uuid4().hex[:8]}"
     with _created(postgres_url, name) as url:
         schema.upgrade(url)
@@ -100,7 +100,7 @@ def secrets_key() -> str:
 
 @pytest.fixture
 def environment(database: Database, secrets_key: str) -> dict[str, str]:
-    """The environment of processes that work on the test's own database; nothing of ours leaks in."""
+    """The environment of processes that work on the test's own database, without any other setting of ours."""
     return clean_environment(DATABASE_URL=database.url, SECRETS_KEY=secrets_key, PORT="0")
 
 
@@ -112,7 +112,7 @@ def module_environment(module_database: Database, secrets_key: str) -> dict[str,
 
 @pytest.fixture(scope="module")
 def tenants(module_database: Database, secrets_key: str) -> Iterator[Tenant]:
-    """Tenants that the module's server knows from its start, so that no test waits for the next reading."""
+    """Tenants that the module's server reads when it starts, so that no test waits until it reads them again."""
     with module_database.on_one_connection():
         return iter([module_database.add_tenant(secrets_key) for _ in range(150)])
 
@@ -120,7 +120,7 @@ def tenants(module_database: Database, secrets_key: str) -> Iterator[Tenant]:
 @pytest.fixture(scope="module")
 def server(
     module_environment: dict[str, str],
-    tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
+    tenants: Iterator[Tenant],  # noqa: ARG001  (the tenants exist before the server starts)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     """A server that the tests of one module share; each takes tenants of its own."""
@@ -154,7 +154,7 @@ def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callab
 
 @pytest.fixture(scope="session")
 def migrated_data(binaries: Path) -> Iterator[Path]:
-    """The data of a Postgres at head that has ended, to be copied: that takes a tenth of making it."""
+    """The data of a migrated Postgres that has ended. Copying it takes a tenth of the time that making it takes."""
     with scratch_directory() as directory:
         with _postgres(binaries, directory, ["fsync=off"]) as postgres:
             schema.upgrade(postgres.url())
@@ -163,9 +163,9 @@ def migrated_data(binaries: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def own_postgres(binaries: Path, migrated_data: Path) -> Iterator[EmbeddedPostgres]:
-    """A migrated Postgres of the test's own, to be stopped, frozen and started again."""
+    """A migrated Postgres of the test's own, which the test may stop, freeze and start again."""
     with scratch_directory() as directory:
-        subprocess.run(["cp", "-a", migrated_data, directory], check=True)  # as shutil does not, with its owner
+        subprocess.run(["cp", "-a", migrated_data, directory], check=True)  # shutil would not keep the files' owner
         with _postgres(binaries, directory, ["fsync=off", "max_connections=20"]) as postgres:
             yield postgres
 
@@ -182,7 +182,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _postgres(binaries: Path, directory: Path, options: list[str]) -> Iterator[EmbeddedPostgres]:
-    """Run a Postgres on the data in a directory, which it makes where there is none."""
+    """Run a Postgres on the data in a directory; make the data if there is none."""
     postgres = EmbeddedPostgres(directory, binaries, options)
     postgres.start()
     try:
@@ -194,7 +194,7 @@ def _postgres(binaries: Path, directory: Path, options: list[str]) -> Iterator[E
 @contextlib.contextmanager
 def _created(server_url: str, name: str, template: str = "template0") -> Iterator[str]:
     with psycopg.connect(server_url, autocommit=True) as connection:
-        # Copied as files: written to the WAL page by page, it would cost Postgres twice the time.
+        # Postgres copies the files: writing each page to the WAL would take twice the time.
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

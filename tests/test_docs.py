@@ -1,4 +1,4 @@
-"""The docs tell the truth: what they name exists, and what they show runs."""
+"""The docs are true: what they name exists, and what they show runs."""
 
 import re
 import subprocess
@@ -28,12 +28,12 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Give the fenced code blocks of a language."""
+    """Return the fenced code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> set[tuple[str, ...]]:
-    """Give the words after `ticket-inbox` wherever it is written as code."""
+    """Return the words that follow `ticket-inbox` wherever a page writes it as code."""
     code = re.findall(r"`([^`\n]+)`", text) + [line for block in blocks(text, "sh") for line in block.splitlines()]
     return {tuple(found.split()) for line in code for found in re.findall(r"ticket-inbox ([a-z]+(?: [a-z]+)?)", line)}
 
@@ -86,7 +86,7 @@ def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
 def test_the_readmes_signing_examples_are_accepted(
     language: str, server: Server, tenant: Tenant, tmp_path: Path
 ) -> None:
-    """Each as it stands, but for the address; with the README's own payload, but for the tenant."""
+    """Only the address in each example and the tenant in the README's payload are replaced."""
     [example] = [block for block in blocks(README, language) if "hmac" in block]
     [payload] = blocks(README, "json")
     (tmp_path / "ticket.json").write_text(payload.replace('"acme"', f'"{tenant.id}"'))
@@ -98,7 +98,7 @@ def test_the_readmes_signing_examples_are_accepted(
 
 
 def test_the_guides_curl_example_is_accepted(server: Server, tenant: Tenant) -> None:
-    """As it stands, but for the address, the tenant and its secret."""
+    """Only the address, the tenant and its secret are replaced."""
     [example] = blocks(GUIDE.read_text(), "sh")
     for given, ours in {
         "http://127.0.0.1:8000": server.url,
@@ -127,13 +127,13 @@ def test_the_readmes_answers_are_those_of_the_contract() -> None:
 
 
 def server_answers() -> list[int]:
-    from app.webhook import openapi  # noqa: PLC0415  (the docs' other tests do without Litestar)
+    from app.webhook import openapi  # noqa: PLC0415  (the docs' other tests need no Litestar)
 
     return [202, *openapi.REFUSALS]
 
 
 def test_the_threat_model_names_tests_that_exist() -> None:
-    """Each row names at least one, or says that it is still to be written."""
+    """Each row names at least one test, and each test that it names exists."""
     page = (ROOT / "docs/security.md").read_text()
     table = page.partition("## Replays")[0]
     rows = re.findall(r"^\|(?:[^|\n]*\|){3}([^|\n]*)\|$", table, re.MULTILINE)[2:]
@@ -146,8 +146,8 @@ def test_the_threat_model_names_tests_that_exist() -> None:
             assert f"def {name}(" in code, name
 
 
-def test_what_a_kind_of_webhook_touches_is_listed() -> None:
-    """Eight places, each of which exists, and each room of app has its line."""
+def test_the_places_that_a_new_kind_of_webhook_touches_are_listed() -> None:
+    """docs/walk.md lists eight places, which all exist, and has a line for each room of app."""
     walk = (ROOT / "docs/walk.md").read_text()
     places = re.findall(r"^\| `([\w./]+)` \|", walk.partition("## To add a kind of webhook")[2], re.MULTILINE)
     assert len(places) == 8
@@ -165,7 +165,7 @@ def test_the_walk_names_every_module() -> None:
 
 
 def test_the_sql_in_operations_runs(server: Server, module_database: Database) -> None:
-    """On a database at head; what it shows depends on the day."""
+    """On a migrated database; the test does not check what it shows, which depends on the day."""
     assert server.client.get("/health/live").is_success
     statements = "".join(blocks((ROOT / "docs/operations.md").read_text(), "sql"))
     for statement in statements.strip().split(";\n"):

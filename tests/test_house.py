@@ -1,4 +1,4 @@
-"""The house is kept: imports go one way, files stay short, the production requirements are in step."""
+"""The house rules are kept: imports go one way, files stay short, requirements.txt agrees with pyproject.toml."""
 
 import ast
 import importlib.machinery
@@ -36,8 +36,8 @@ def test_imports_go_one_way() -> None:
 
 
 @pytest.mark.parametrize("room", ["commands", "dev", "event", "importing", "sdp", "server", "webhook"])
-def test_a_room_keeps_to_itself_what_is_no_door(room: str) -> None:
-    """Its `__init__` names the doors; import-linter refuses every import of another module of it."""
+def test_a_room_keeps_its_other_modules_to_itself(room: str) -> None:
+    """A room's `__init__` names its doors; import-linter refuses imports of its other modules from outside."""
     door_list = (ast.get_docstring(ast.parse((ROOT / f"app/{room}/__init__.py").read_text())) or "").partition(
         "Doors: "
     )[2]
@@ -56,14 +56,14 @@ def test_no_module_imports_what_another_keeps_private() -> None:
 
 
 def test_the_dependencies_declared_are_those_imported() -> None:
-    """Each module that the code imports is of a declared package, and each declared package is imported."""
-    from otel.export import MODULES  # noqa: PLC0415  (which are imported by name, where OTEL_* asks for one)
+    """Each module that the code imports belongs to a declared package, and each declared package is imported."""
+    from otel.export import MODULES  # noqa: PLC0415  (modules that are imported by name, if OTEL_* asks for one)
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["embedded"]
     names = {re.split(r"[\[<>=;]", one)[0] for one in declared}
     used = {package_of(name) for name in {*imported(), *MODULES.values()}} - {None}
-    assert names - {"greenlet"} == used  # SQLAlchemy needs it, and does not bring it
+    assert names - {"greenlet"} == used  # SQLAlchemy needs it and does not require it
 
 
 def imported() -> Iterator[str]:
@@ -78,13 +78,13 @@ def imported() -> Iterator[str]:
 
 
 def package_of(name: str) -> str | None:
-    """Return the distribution that brings a module, or what is in it; None for Python's own and for ours."""
+    """Return the distribution that contains a module, or a name in it; None for Python's own and for ours."""
     if name.partition(".")[0] in {*sys.stdlib_module_names, *ROOMS}:
         return None
     try:
-        with warnings.catch_warnings(action="ignore"):  # of the packages above it, which this imports
+        with warnings.catch_warnings(action="ignore"):  # find_spec imports the packages above it, which may warn
             spec = importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError):  # it is no module, or one that has no spec
+    except (ModuleNotFoundError, ValueError):  # not a module, or a module without a spec
         spec = None
     if spec is None or spec.origin is None:
         return package_of(name.rpartition(".")[0])
@@ -105,7 +105,7 @@ def test_files_are_short_enough_to_be_found_by_their_names() -> None:
 
 
 def test_the_production_requirements_are_in_step(tmp_path: Path) -> None:
-    """requirements.txt is what uv makes of pyproject.toml and of the versions in it: hashed, without a host's name."""
+    """requirements.txt is what uv makes of pyproject.toml and the versions in it: hashed, without a host's name."""
     uv = os.environ.get("UV") or shutil.which("uv")
     assert uv, "the tests run under uv, as README.md says"
     kept = (ROOT / "requirements.txt").read_text()
@@ -114,7 +114,7 @@ def test_the_production_requirements_are_in_step(tmp_path: Path) -> None:
     subprocess.run(
         [uv, *line.split(), "--quiet", "--output-file", made], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
     )
-    assert kept == made.read_text(), "make it again, as CONTRIBUTING.md says"
+    assert kept == made.read_text(), "make requirements.txt again, as CONTRIBUTING.md says"
     assert "://" not in kept
     packages = re.split(r"^(?=\w)", kept, flags=re.MULTILINE)[1:]
     assert len(packages) > 40
@@ -122,8 +122,8 @@ def test_the_production_requirements_are_in_step(tmp_path: Path) -> None:
     assert "\npytest==" not in kept
 
 
-def test_a_known_vulnerability_fails_and_an_unanswered_question_is_told() -> None:
-    """What `.ci/audit` makes of what pip-audit tells."""
+def test_a_known_vulnerability_fails_and_an_unanswered_question_is_reported() -> None:
+    """`.ci/audit` turns pip-audit's report into one line and an exit code."""
     fine = {"name": "a", "version": "1", "vulns": []}
     bad = {"name": "b", "version": "2", "vulns": [{"id": "PYSEC-1"}, {"id": "PYSEC-2"}]}
     unknown = {"name": "c", "skip_reason": "Dependency not found on PyPI"}
@@ -133,8 +133,8 @@ def test_a_known_vulnerability_fails_and_an_unanswered_question_is_told() -> Non
         1,
     )
     assert judge("pypi", [fine, fine], "") == ("pip-audit: no known vulnerability in 2 packages (pypi)", 0)
-    told, code = judge("pypi", [fine, unknown], "")
-    assert (told.endswith("1 are unknown there, and NOT audited"), code) == (True, 0)
+    line, code = judge("pypi", [fine, unknown], "")
+    assert (line.endswith("1 are unknown there, and NOT audited"), code) == (True, 0)
     assert judge("pypi", [unknown], "") == ("pypi: Dependency not found on PyPI", None)
     assert judge("osv", [], "no network") == ("osv: no network", None)
 

@@ -1,4 +1,4 @@
-"""The whole road, with nothing mocked: from an empty database to a ticket, as an administrator would go it."""
+"""The whole way from an empty database to a ticket, by an administrator's commands, with nothing mocked."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ def test_one_webhook_becomes_one_ticket(
     start_server: Callable[..., Server],
     start_worker: Callable[..., Worker],
 ) -> None:
-    """Migrate, add a tenant, serve, work, send: one row in ticket_history, and the trace of how it came there."""
+    """Migrate, add a tenant, start server and worker, send: one row in ticket_history, and one trace up to it."""
     env = {**environment, "DATABASE_URL": empty_database.url}
     assert run(["migrate"], env).returncode == 0
     secret = run(["tenant", "add", "acme"], env).stdout.strip()

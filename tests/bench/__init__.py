@@ -1,1 +1,1 @@
-"""What is it worth, and what does it cost? Run by hand, never by pytest: figures of one machine on one day."""
+"""Benchmarks: what is ticket-inbox worth, and what does it cost? Run by hand, not by pytest; figures of one machine."""

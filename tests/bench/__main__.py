@@ -1,7 +1,7 @@
-"""`uv run --group bench python -m tests.bench`: what is it worth, beside what a user would pick instead?
+"""`uv run --group bench python -m tests.bench`: how does it compare with what a user would pick instead?
 
-Where designs are compared, each ratio is the median over rounds of one run each, one after the other. `--write` puts
-the table and the plots into docs/performance.md. Under ten minutes.
+Designs run one after the other in each round, and a ratio is the median over the rounds. `--write` puts the table and
+the plots into docs/performance.md. Under ten minutes.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from tests.bench import accepting, designs, growth, plots, promoting, storing, t
 
 
 def main() -> None:
-    """Print the table as it grows, and write it where that is asked for."""
+    """Print the table as it grows, and write it into the page on `--write`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of one run where designs are compared")

@@ -1,4 +1,4 @@
-"""How many webhooks a second does each design accept, with nobody promoting them?"""
+"""How many webhooks a second does each design accept, without a worker that promotes them?"""
 
 import contextlib
 import statistics
@@ -14,7 +14,7 @@ PEERS = {"insert": "FastAPI + Pydantic + SQLAlchemy INSERT", "celery": "FastAPI 
 
 
 def beside_others(rig: Rig, redis: Redis | None, rounds: int, seconds: float) -> Iterator[Row]:
-    """Compare what one server process accepts at full load."""
+    """Compare how many webhooks one server process of each design accepts at full load."""
     with contextlib.ExitStack() as stack:
         known = {"no-op": stack.enter_context(designs.noop()), "ours": stack.enter_context(designs.ours(rig))}
         known["insert"] = stack.enter_context(designs.peer(rig, "fastapi_insert"))

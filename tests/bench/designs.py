@@ -1,4 +1,4 @@
-"""How is each design run that is measured? Everything on this machine, on the same Postgres, ended with the block."""
+"""How is each measured design run? On this machine, on the same Postgres; its processes end with the block."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from tests.bench.workbench import Rig
 
 
 class Design(NamedTuple):
-    """A server that runs: its port, and its process id."""
+    """A running server: its port, and its process id."""
 
     port: int
     process_id: int
@@ -42,7 +42,7 @@ def ours(rig: Rig) -> Iterator[Design]:
 
 @contextlib.contextmanager
 def peer(rig: Rig, name: str, **environment: str) -> Iterator[Design]:
-    """Run a peer's server as ours is run: one process, uvloop, no access log."""
+    """Run a peer's server as ours runs: one process, uvloop, no access log."""
     port = free_port()
     arguments = ["uvicorn", f"tests.bench.peers.{name}:app", f"--port={port}", "--no-access-log", "--log-level=warning"]
     environment |= {"DATABASE_URL": rig.database.url, "SECRET": rig.tenant.secret}
@@ -52,7 +52,7 @@ def peer(rig: Rig, name: str, **environment: str) -> Iterator[Design]:
 
 @contextlib.contextmanager
 def celery_workers(rig: Rig, redis_url: str) -> Iterator[int]:
-    """Run Celery's worker with as many processes as there are cores, its default; give the id of the first."""
+    """Run Celery's worker with one process a core, its default; yield the id of the first."""
     app = "tests.bench.peers.fastapi_celery:celery"
     environment = {"DATABASE_URL": rig.database.url, "SECRET": rig.tenant.secret, "REDIS_URL": redis_url}
     arguments = ["celery", f"--app={app}", "worker", "--loglevel=ERROR", "--prefetch-multiplier=64"]
@@ -62,7 +62,7 @@ def celery_workers(rig: Rig, redis_url: str) -> Iterator[int]:
 
 
 class Redis(NamedTuple):
-    """A Redis that runs."""
+    """A running Redis."""
 
     url: str
     process_id: int
@@ -70,7 +70,7 @@ class Redis(NamedTuple):
 
 @contextlib.contextmanager
 def redis() -> Iterator[Redis | None]:
-    """Run Redis with its append-only file on; give None where it is not installed."""
+    """Run Redis with its append-only file on; yield None if it is not installed."""
     if not (binary := shutil.which("redis-server")):
         yield None
         return
@@ -98,7 +98,7 @@ def make_tables(rig: Rig) -> None:
 
 @contextlib.contextmanager
 def running(arguments: Sequence[str], port: int | None, **environment: str) -> Iterator[int]:
-    """Run `python -m ARGUMENTS` until the block ends; give its process id."""
+    """Run `python -m ARGUMENTS` until the block ends; yield its process id."""
     process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env={**os.environ, **environment})
     try:
         if port:

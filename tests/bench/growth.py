@@ -1,4 +1,4 @@
-"""What do millions of rows cost that are there already?"""
+"""What do the millions of rows cost that the tables already hold?"""
 
 import statistics
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests.bench.table import Row
 from tests.support.system import Database
 
 ROWS, JOBS = 5_000_000, 1_000_000
-STEPS = (0, 1, 2, 5)  # fifths of them at which it is measured
+STEPS = (0, 1, 2, 5)  # fifths of the rows at which it measures
 FILL = """
 INSERT INTO inbox (tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, action, promoted_at)
 SELECT 'acme', 'old-' || n, gen_random_uuid()::text, '00-' || md5(n::text) || '-0000000000000001-00',
@@ -23,7 +23,7 @@ SELECT 'promote', 'promote', 'succeeded', jsonb_build_object('inbox_ids', jsonb_
 
 
 def accepted(rounds: int, seconds: float) -> Iterator[Row]:
-    """Compare what is accepted beside full tables with what is accepted beside empty ones, each on a Postgres of its own."""
+    """Compare the webhooks accepted beside full tables and beside empty ones, each on its own Postgres."""
     rates: dict[int, tuple[float, float]] = {}
     with workbench.rig() as fresh, workbench.rig("max_wal_size=8GB", "checkpoint_timeout=30min") as old:
         with fresh.server() as one, old.server() as other:
@@ -43,7 +43,7 @@ def accepted(rounds: int, seconds: float) -> Iterator[Row]:
 
 
 def fill(database: Database, fifths: int) -> None:
-    """Add so many fifths of the rows and of the jobs, in two sessions."""
+    """Add this many fifths of the rows and of the jobs, in two sessions."""
     if fifths:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda _: database.query(FILL, fifths * ROWS // 10), range(2)))

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.importing`: how many rows a second does a file bring into the inbox, and do webhooks feel it?
+"""`python -m tests.bench.importing`: how many rows a second does an import append, and does it slow webhooks down?
 
-Beside it, what a user would write: COPY, and an INSERT with executemany, of the same lines into the same table, by
-programs that validate nothing and leave no jobs. A minute or two; `--rows` and `--rounds` make it shorter.
+It is compared with programs that a user would write: COPY, and an INSERT with executemany, of the same lines into the
+same table, without validation or jobs. A minute or two; `--rows` and `--rounds` make it shorter.
 """
 
 import argparse
@@ -38,20 +38,20 @@ def main() -> None:
         found = rounds(rig, file, given.rows, given.rounds)
         import_ = statistics.median(found["import"])
         for name, rates in found.items():
-            told = ", ".join(f"{rate:,.0f}" for rate in sorted(rates))
-            print(f"{name}: {told} rows/s; import is {import_ / statistics.median(rates):.2f} of it")
+            each = ", ".join(f"{rate:,.0f}" for rate in sorted(rates))
+            print(f"{name}: {each} rows/s; import is {import_ / statistics.median(rates):.2f} of it")
         beside(rig, file, given.rows)
 
 
 def write(rig: Rig, file: Path, rows: int) -> Path:
-    """Write that many tickets of the tenant's, as JSON lines."""
+    """Write `rows` tickets of the tenant as JSON lines."""
     with file.open("wb") as lines:
         lines.writelines(workbench.body_of(rig.tenant) + b"\n" for _ in range(rows))
     return file
 
 
 def rounds(rig: Rig, file: Path, rows: int, count: int) -> dict[str, list[float]]:
-    """Give each one's rows a second, interleaved, from the command to its end; nobody promotes meanwhile."""
+    """Return the rows a second of each, interleaved, from a command's start to its end; no worker runs meanwhile."""
     ways = {"import": lambda rig, file: command(rig, file, "--no-wait"), "COPY": copy, "executemany": executemany}
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(count):
@@ -74,7 +74,7 @@ def command(rig: Rig, file: Path, *more: str) -> subprocess.CompletedProcess[byt
 
 
 def copy(rig: Rig, file: Path) -> None:
-    """COPY all lines in one transaction."""
+    """Append all lines by COPY in one transaction."""
     with (
         psycopg.connect(rig.database.url) as connection,
         connection.cursor().copy(f"COPY {INTO} FROM STDIN") as copying,
@@ -85,7 +85,7 @@ def copy(rig: Rig, file: Path) -> None:
 
 
 def executemany(rig: Rig, file: Path) -> None:
-    """INSERT five hundred lines a commit."""
+    """Append the lines by INSERT, five hundred a commit."""
     with psycopg.connect(rig.database.url) as connection, connection.cursor() as cursor, file.open("rb") as lines:
         while rows := [row(line) for _, line in zip(range(500), lines, strict=False)]:
             cursor.executemany(f"INSERT INTO {INTO} VALUES (%s, %s, %s, %s, %s, %s, %s)", rows)
@@ -93,14 +93,14 @@ def executemany(rig: Rig, file: Path) -> None:
 
 
 def row(line: bytes) -> Row:
-    """Make of a line what the import would keep of it."""
+    """Return the row that the import would append for a line."""
     ticket = msgspec.json.decode(line)
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
     return ("bulk_import", ticket["tenant_id"], ticket["ticket_id"], ticket["ticket_id"], traceparent, line.strip(), "")
 
 
 def beside(rig: Rig, file: Path, rows: int) -> None:
-    """Tell how long fresh webhooks take, alone and beside an import that keeps server, worker and Postgres company."""
+    """Print how long new webhooks take, alone and while an import uses the same Postgres and worker."""
     with rig.server() as server, rig.worker():
         asyncio.run(workbench.steadily(server, rig.tenant, RATE, 3))
         for name, more in (("alone", None), ("beside an import", []), ("beside one that does not wait", ["--no-wait"])):
@@ -110,15 +110,15 @@ def beside(rig: Rig, file: Path, rows: int) -> None:
             stored = rig.database.query(
                 "SELECT extract(epoch FROM promoted_at - received_at)::float8 AS seconds FROM inbox "
                 "WHERE source = 'webhook_resolved'")  # fmt: skip
-            told = workbench.percentiles([row["seconds"] for row in stored])
+            lag = workbench.percentiles([row["seconds"] for row in stored])
             pace = f"; {rows / seconds:,.0f} rows/s into the inbox" if more is not None else ""
             print(
-                f"webhooks {name}: accepted {workbench.percentiles(accepted)}, stored {told}, {len(stored)} webhooks{pace}"
+                f"webhooks {name}: accepted {workbench.percentiles(accepted)}, stored {lag}, {len(stored)} webhooks{pace}"
             )
 
 
 def traffic(rig: Rig, server: Server, file: Path, more: list[str] | None) -> tuple[list[float], float]:
-    """Send webhooks while an import runs, or for a while; give the seconds to each 202, and those of the import."""
+    """Send webhooks while an import runs, or for some seconds; return the seconds to each 202, and the import's."""
     accepted: list[float] = []
     ends = threading.Event()
 

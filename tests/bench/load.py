@@ -1,10 +1,10 @@
-"""`python -m tests.bench.load`: webhooks, either from 64 connections that each wait for their answer, or at a fixed rate.
+"""`python -m tests.bench.load`: send webhooks, from 64 connections that each wait for an answer, or at a fixed rate.
 
-A process of its own that does as little as it can: it signs each body afresh, writes it, and looks at the status.
-With `--rate` it is an open loop: each webhook has a moment when it is due, whether or not the ones before it were
-answered, and its latency counts from that moment, so that a stall shows. Prints one line of JSON: how many were
-answered what, the seconds, and percentiles of the latency, of all and by answer. With `--accepted` the ids of the
-tickets that were answered 202 go into a file, one a line.
+A process of its own that does as little as possible: it signs each new body, writes it, and reads the status.
+With `--rate` it is an open loop: each webhook is due at a moment, whether or not the ones before it were answered, and
+its latency counts from that moment, so that a stall shows. Prints one line of JSON: the count of each answer, the
+seconds, and percentiles of the latency, of all and by answer. With `--accepted` it writes the ids of the tickets that
+were answered 202 into a file, one a line.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from tests.bench import tickets
 
 BODY_BYTES = 1400
 TEXTS = 500  # different descriptions
-PATIENCE = 30.0  # seconds that the last answers of an open loop may take
+PATIENCE = 30.0  # seconds to wait for the last answers of an open loop
 
 
 class Sender:
-    """What all connections share: the next request, and what was answered."""
+    """State that all connections share: the next request, and the answers."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         payload = {
@@ -54,7 +54,7 @@ class Sender:
         self.accepted: list[bytes] = []
 
     def next(self) -> tuple[bytes, bytes]:
-        """Give the next ticket's id, and the request that tells of it."""
+        """Return the next ticket's id, and the request that carries it."""
         before, after = next(self._bodies)
         ticket_id = b"%s%08d" % (self._run.encode(), next(self._numbers))
         body = b"%s%s%s" % (before, ticket_id, after)
@@ -69,7 +69,7 @@ class Sender:
 
 
 class Connection(asyncio.Protocol):
-    """Sends a webhook, and calls `answered` when it has its answer."""
+    """A connection that sends a webhook, and calls `answered` when the answer has come."""
 
     def __init__(self, sender: Sender, answered: "Callable[[Connection], None]") -> None:
         self._sender, self._answered, self._received = sender, answered, b""
@@ -106,7 +106,7 @@ def _content_length(head: bytes) -> int:
 
 
 async def closed_loop(sender: Sender, given: argparse.Namespace) -> None:
-    """Send from each connection the next webhook when the last was answered."""
+    """Send the next webhook from each connection when the last was answered."""
     ends = time.perf_counter() + given.seconds
 
     def again(connection: Connection) -> None:
@@ -122,8 +122,8 @@ async def closed_loop(sender: Sender, given: argparse.Namespace) -> None:
 
 
 async def open_loop(sender: Sender, given: argparse.Namespace) -> None:
-    """Send at a fixed rate, over whichever connection is free; a webhook that finds none waits, on its own account."""
-    # In turn, and not more than are used within three seconds: a server closes one that lies idle for longer.
+    """Send at a fixed rate, over any free connection; a webhook that finds none waits, and its latency shows that."""
+    # Connections are used in turn, and each within three seconds: a server closes one that is idle for longer.
     given.connections = max(1, min(given.connections, int(given.rate * 3)))
     free: asyncio.Queue[Connection] = asyncio.Queue()
     waiting: collections.deque[float] = collections.deque()
@@ -164,7 +164,7 @@ async def connected(
 
 
 async def run(given: argparse.Namespace) -> dict[str, object]:
-    """Send for as long as is asked, and tell what came back."""
+    """Send for the given seconds, and return the figures of the answers."""
     sender = Sender(given)
     began, cpu = time.perf_counter(), time.process_time()
     await (open_loop if given.rate else closed_loop)(sender, given)

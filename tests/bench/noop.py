@@ -1,4 +1,4 @@
-"""What a server could do at best: the same Litestar and uvicorn, a handler that reads the body and answers 202."""
+"""The best that a server could do: the same Litestar and uvicorn, with a handler that only reads the body."""
 
 import sys
 
@@ -10,7 +10,7 @@ PATH = "/webhook/servicedesk/resolved-ticket"
 
 @post(PATH, status_code=202)
 async def noop(request: Request) -> dict[str, str]:  # type: ignore[type-arg]
-    """Read the body and say yes."""
+    """Read the body and answer 202."""
     await request.body()
     return {"status": "accepted"}
 

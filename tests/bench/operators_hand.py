@@ -1,4 +1,4 @@
-"""`python -m tests.bench.operators_hand`: what do reprocess and prune cost, and do fresh webhooks feel them?
+"""`python -m tests.bench.operators_hand`: what do reprocess and prune cost, and do they slow new webhooks down?
 
 Five minutes or so; `--rows` makes it shorter.
 """
@@ -16,7 +16,7 @@ RATE = 17  # webhooks a second: a thousand a minute
 
 
 def main() -> None:
-    """Print one line a measurement."""
+    """Print a line for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="old rows in the inbox (default: 1,000,000)")
     rows = parser.parse_args().rows
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def fill(database: Database, rows: int) -> None:
-    """Write old rows, promoted but not in ticket_history, each a ticket of its own."""
+    """Write old rows, each for another ticket, that are promoted but not in ticket_history."""
     database.query(
         "INSERT INTO inbox (tenant_id, ticket_id, correlation_id, payload, signature, status, received_at) "
         "SELECT 'acme', 'old-' || n, 'old', convert_to(json_build_object('tenant_id', 'acme', 'ticket_id', 'old-' || n, "
@@ -67,12 +67,12 @@ def reprocess(rig: Rig, rows: int) -> None:
 
 
 def done(database: Database, job_id: int) -> None:
-    """Wait until a job has succeeded, for then it is deleted."""
+    """Wait until a job is deleted, which means that it succeeded."""
     database.wait_for(f"SELECT count(*) FROM procrastinate_jobs WHERE id = {job_id}", 0, within=1200)
 
 
 def traffic(rig: Rig, server: Server, meanwhile: "object") -> str:
-    """Send fresh webhooks while `meanwhile` runs, and tell how long acceptance and storing took them."""
+    """Send new webhooks while `meanwhile` runs, and return as text how long until they were accepted and stored."""
     after = rig.database.value("SELECT coalesce(max(id), 0) FROM inbox")
     accepted: list[float] = []
     ends = threading.Event()

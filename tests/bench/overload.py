@@ -1,8 +1,8 @@
-"""`python -m tests.bench.overload`: what becomes of three times what the server takes, for a minute?
+"""`python -m tests.bench.overload`: what happens in a minute of three times the load that the server can take?
 
-First it finds what server and worker take together, then offers a multiple of that in an open loop, over many
-connections from several processes: a latency counts from the moment at which a webhook was due. At the end it holds
-every ticket that was answered 202 against `ticket_history`. Two minutes.
+First it measures what server and worker take together, then offers a multiple of that in an open loop, over many
+connections from several processes: a latency counts from the moment at which a webhook was due. At the end it looks
+for every ticket that was answered 202 in `ticket_history`. Two minutes.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
 
 
 def main() -> None:
-    """Print what came out."""
+    """Run the overload and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--times", type=float, default=3, help="of what the server takes")
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
-    """Offer the load, and tell of it."""
+    """Offer the load, and print the figures."""
     quiet = rig.add_tenant("quiet")
     with rig.server() as server, rig.worker():
         server.wait_until_known(quiet)
@@ -56,8 +56,8 @@ def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
         ]
         if given.quiet:
             one = Sender(server, quiet, directory / "quiet", given.seconds, given.quiet, given.connections)
-            print("the quiet tenant:", *told([one]), sep="\n  ")
-        print("those beyond:", *told(senders), sep="\n  ")
+            print("the quiet tenant:", *summary([one]), sep="\n  ")
+        print("those beyond:", *summary(senders), sep="\n  ")
         print(f"a statement took {statement_ms(server):.0f} ms on average")
         after = workbench.memory_mb(server.process.pid)
         peak = workbench.peak_mb(server.process.pid)
@@ -71,14 +71,14 @@ def overloaded(rig: Rig, given: argparse.Namespace, directory: Path) -> None:
 
 
 def statement_ms(server: Server) -> float:
-    """Give how long a statement that appends took on average, as the server saw it."""
+    """Return the average time of an appending statement, by the server's own metric."""
     found = re.findall(r"^db_client_operation_duration_seconds_(sum|count){.*} (.*)$", server.client.get("/metrics").text, re.MULTILINE)  # fmt: skip
     of = {name: sum(float(value) for this, value in found if this == name) for name in ("sum", "count")}
     return of["sum"] / of["count"] * 1000
 
 
 class Sender:
-    """A process that sends."""
+    """A process that sends webhooks."""
 
     def __init__(
         self, server: Server, tenant: Tenant, accepted: Path, seconds: float, rate: float, connections: int
@@ -92,14 +92,14 @@ class Sender:
         )
 
     def found(self) -> dict[str, Any]:
-        """Wait for its end, and give what it saw."""
-        told, _ = self._process.communicate()
-        found: dict[str, Any] = json.loads(told)
+        """Wait until it ends, and return its figures."""
+        output, _ = self._process.communicate()
+        found: dict[str, Any] = json.loads(output)
         return found
 
 
-def told(senders: list[Sender]) -> list[str]:
-    """Tell what several processes saw; of their percentiles the worst."""
+def summary(senders: list[Sender]) -> list[str]:
+    """Return lines with the figures of several processes; of their percentiles, the worst."""
     found = [sender.found() for sender in senders]
     answers = sum((Counter(one["answers"]) for one in found), Counter[str]())
     seconds = max(one["seconds"] for one in found)

@@ -1,4 +1,4 @@
-"""How do the figures look? SVG in docs/performance/, drawn by matplotlib."""
+"""Draw the figures as SVG in docs/performance/, by matplotlib."""
 
 import statistics
 from collections import defaultdict
@@ -13,7 +13,7 @@ from tests import ROOT
 FOLDER = ROOT / "docs/performance"
 OURS, OTHERS = "#2f6fb0", "#9aa5b1"
 _drawn: dict[str, Figure] = {}
-# Text stays text, and the same figures give the same file.
+# Text stays text, and the same figures make the same file.
 mpl.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "ticket-inbox", "axes.spines.top": False, "axes.spines.right": False}
 )
@@ -35,7 +35,7 @@ def designs(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 
 def lag(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw how long webhooks took from receipt to stored, by the second in which they came."""
+    """Draw how long webhooks took from receipt to stored, by the second in which they arrived."""
     seconds: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         seconds[row["second"]].append(row["lag"] * 1000)
@@ -55,7 +55,7 @@ def lag(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def growth(ratios: Mapping[int, float]) -> None:
-    """Draw accepted/s beside tables that are full, as a ratio to empty ones."""
+    """Draw accepted/s beside full tables, as a ratio to empty ones."""
     figure = Figure((5, 2.6))
     axes = figure.subplots()
     axes.plot([rows / 1e6 for rows in ratios], list(ratios.values()), color=OURS, marker="o")
@@ -64,7 +64,7 @@ def growth(ratios: Mapping[int, float]) -> None:
 
 
 def batches(costs: Mapping[int, tuple[float, float]]) -> None:
-    """Draw what a row costs by the size of its batch."""
+    """Draw the cost of a row by the size of its batch."""
     figure = Figure((5, 2.6))
     axes = figure.subplots()
     for index, (name, color) in enumerate((("promote", OURS), ("append", OTHERS))):
@@ -76,7 +76,7 @@ def batches(costs: Mapping[int, tuple[float, float]]) -> None:
 
 
 def write() -> None:
-    """Write what was drawn."""
+    """Write the plots to their files."""
     FOLDER.mkdir(exist_ok=True)
     for name, figure in _drawn.items():
         figure.savefig(FOLDER / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})

@@ -52,8 +52,8 @@ async def _costs(rig: Rig) -> dict[int, tuple[float, float]]:
 
 
 async def _cost(engine: AsyncEngine, rig: Rig, size: int) -> tuple[float, float]:
-    """Give the median µs for one row to be appended, and to be promoted."""
-    from jobs import promote  # noqa: PLC0415  (it reads the environment)
+    """Return the median µs for one row to be appended, and to be promoted."""
+    from jobs import promote  # noqa: PLC0415  (importing it reads the environment)
 
     append, promotion = [], []
     for _ in range(min(BATCHES, max(5, ROWS // size))):

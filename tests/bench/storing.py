@@ -1,4 +1,4 @@
-"""How many webhooks a second are received and stored, how long does it take, and what does each cost?"""
+"""How many webhooks a second are received and stored, how long does that take, and what does each cost?"""
 
 import contextlib
 import time
@@ -26,7 +26,7 @@ PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
 
 
 class Stored(NamedTuple):
-    """What a run stored a second, and the processor time of one webhook in µs: of our processes, and of Postgres."""
+    """The webhooks that a run stored a second, and the µs of processor time of each: our processes', and Postgres'."""
 
     per_second: float
     ours: float
@@ -34,7 +34,7 @@ class Stored(NamedTuple):
 
 
 def at_full_load(rig: Rig, redis: Redis | None, seconds: float) -> Iterator[Row]:
-    """Receive and store at full load for `seconds`, the no-op handler measured before and after."""
+    """Receive and store at full load for `seconds`, with the no-op handler measured before and after."""
     before = noop_rate(rig)
     celery = by_celery(rig, redis, seconds / 3) if redis else None
     workbench.empty(rig.database)
@@ -79,7 +79,7 @@ def noop_rate(rig: Rig) -> float:
 
 
 def by_celery(rig: Rig, redis: Redis, seconds: float) -> Stored:
-    """Count what Celery has stored when the load ends: draining its queue would take minutes."""
+    """Count the events that Celery has stored when the load ends: draining its queue would take minutes."""
     rig.database.query("TRUNCATE peer_ticket")
     with (
         designs.celery_workers(rig, redis.url) as workers,
@@ -98,7 +98,7 @@ def by_celery(rig: Rig, redis: Redis, seconds: float) -> Stored:
 
 
 def spent(rig: Rig, process_ids: list[int], run: Callable[[], float], count: Callable[[], int]) -> Stored:
-    """Run, and share out the processor time among the webhooks that it stored."""
+    """Run, and divide the processor time by the number of webhooks stored."""
     known = count()
     before, postgres = sum(map(workbench.cpu_seconds, process_ids)), workbench.cpu_seconds(rig.postgres)
     per_second = run()
@@ -122,7 +122,7 @@ def steadily(rig: Rig, seconds: float, rate: float = 17) -> Iterator[Row]:
 
 
 def at_rate(rig: Rig, server: Server, rate: float, seconds: float) -> tuple[dict[str, Any], list[float]]:
-    """Send at a rate, after three seconds that do not count; give what the sender saw, and the lags in seconds."""
+    """Send at a rate, after a warm-up of three seconds; return the sender's figures, and the lags in seconds."""
     workbench.load(server, rig.tenant, 3, rate)
     after = rig.database.value("SELECT max(id) FROM inbox")
     accepted = workbench.load(server, rig.tenant, seconds, rate)
@@ -131,7 +131,7 @@ def at_rate(rig: Rig, server: Server, rate: float, seconds: float) -> tuple[dict
 
 
 def by_processes(rig: Rig, seconds: float) -> Iterator[Row]:
-    """See what Postgres makes of four server processes and four workers."""
+    """Compare two and four server processes and workers with one of each."""
     rates = {}
     for count in (1, 2, 4):
         workbench.empty(rig.database)

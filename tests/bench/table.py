@@ -1,4 +1,4 @@
-"""What came out, as text and as docs/performance.md with its plots?"""
+"""The results as a table of text, and in docs/performance.md."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- figures -->\n", "<!-- end -->"
 
 
 class Row(NamedTuple):
-    """One line of the table; what it is held against stands in `wanted`: aim and floor."""
+    """One line of the table; `wanted` is what the result is compared with: aim and floor."""
 
     what: str
     figures: str
@@ -31,14 +31,14 @@ def in_turn(given: Mapping[str, One], rounds: int, measure: Callable[[One], Foun
 
 
 def compared(rates: Mapping[str, Sequence[float]], one: str, other: str) -> tuple[str, float]:
-    """Give the medians of both in words, and the median of their ratios within each round."""
+    """Return the medians of both as text, and the median of their ratios within each round."""
     ratios = [mine / theirs for mine, theirs in zip(rates[one], rates[other], strict=True)]
     words = f"{statistics.median(rates[one]):,.0f} beside {statistics.median(rates[other]):,.0f}"
     return words, statistics.median(ratios)
 
 
 def write(rows: Sequence[Row], machine: str) -> None:
-    """Put the table between its marks."""
+    """Write the table between its marks in docs/performance.md."""
     lines = ["| what | figures | ratio | aim / floor |", "| --- | --- | --- | --- |"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     before, rest = PAGE.read_text().split(BEGIN)

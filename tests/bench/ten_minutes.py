@@ -1,7 +1,7 @@
-"""`python -m tests.bench.ten_minutes`: does it stay as it was, at full load, and beside a transaction left open?
+"""`python -m tests.bench.ten_minutes`: is it as fast as before after minutes of full load, and of an open transaction?
 
-Half an hour; `--minutes` makes it shorter. An open transaction keeps Postgres from taking away what is deleted, so that
-a queue in a table has to step over more and more dead rows.
+Half an hour; `--minutes` makes it shorter. While a transaction is open, Postgres cannot remove deleted rows, so that a
+queue in a table has to step over more and more dead rows.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SECONDS = 20.0  # at full load, before and after
 
 
 def main() -> None:
-    """Print a line a minute."""
+    """Print a line for each minute."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=10)
     minutes = parser.parse_args().minutes
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def beside_open_transaction(rig: Rig, minutes: int) -> None:
-    """Compare what is stored at full load before and after minutes at RATE beside an open transaction."""
+    """Compare the rate at full load before and after `minutes` at RATE beside an open transaction."""
     with rig.server() as server, rig.worker():
         workbench.received_and_stored(rig, server, 5)
         with left_open(rig):
@@ -50,7 +50,7 @@ def beside_open_transaction(rig: Rig, minutes: int) -> None:
 
 @contextlib.contextmanager
 def left_open(rig: Rig) -> Iterator[None]:
-    """Hold a transaction that has written and read, so that no row that dies from now on is taken away."""
+    """Hold a transaction that has written and read, so that Postgres removes no row that dies from now on."""
     with psycopg.connect(rig.database.url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         connection.execute("UPDATE tenant_configs SET updated_at = now() WHERE tenant_id = 'nobody'")
@@ -60,7 +60,7 @@ def left_open(rig: Rig) -> Iterator[None]:
 
 
 def at_full_load(rig: Rig, minutes: int) -> None:
-    """Tell what both processes hold, a line a minute."""
+    """Print the memory of both processes, a line a minute."""
     rates = []
     with rig.server() as server, rig.worker() as worker:
         for minute in range(minutes):

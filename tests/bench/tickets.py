@@ -1,4 +1,4 @@
-"""What is in a ticket? Prose as people write it to a service desk: what a text costs depends on its words."""
+"""The text of tickets, as people write to a service desk: the cost of a text depends on its words."""
 
 import random
 
@@ -31,10 +31,10 @@ TRIED = (
 
 
 def description(characters: int) -> str:
-    """Make a description of exactly that many characters."""
-    told = ""
-    while len(told) < characters:
+    """Return a description of exactly this many characters."""
+    text = ""
+    while len(text) < characters:
         machine = f"{random.choice(('NB', 'PC', 'SRV'))}-{random.randrange(10_000):04d}"
         sentence = f"{random.choice(SUBJECTS)} {random.choice(TROUBLES)} {random.choice(WHENS)}"
-        told += f"{sentence[0].upper()}{sentence[1:]} ({machine}). {random.choice(TRIED)} "
-    return told[:characters]
+        text += f"{sentence[0].upper()}{sentence[1:]} ({machine}). {random.choice(TRIED)} "
+    return text[:characters]

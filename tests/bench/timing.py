@@ -1,9 +1,9 @@
-"""`python -m tests.bench.timing`: does the time of a 401 tell whether a tenant exists, or how wrong a signature is?
+"""`python -m tests.bench.timing`: does the time of a 401 show whether a tenant exists, or how wrong a signature is?
 
-On a real server, over one connection, requests of all kinds in random order, so that whatever else happens on the machine
-hits all alike. `the same again` is the reference a second time: what it differs by is what the method cannot tell apart.
-Shows for each kind the difference of its median to the reference's with a bootstrap confidence interval of 95 %, and
-Mann-Whitney's test of whether one tends to take longer: the chance that it does (0.5 is none), and p.
+It sends requests of all kinds in random order to a real server, over one connection, so that other load on the
+machine affects all alike. `the same again` is the reference a second time: its difference is the method's error.
+Prints for each kind the difference of its median to the reference's with a bootstrap confidence interval of 95 %, and
+Mann-Whitney's test of whether one tends to take longer: the chance that it does (0.5 means no difference), and p.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from tests.support.system import JSON, Database, Server, Tenant
 
 REFERENCE = "unknown tenant"
 RESAMPLES = 400
-WARM_UP = 200  # rounds that are not counted
+WARM_UP = 200  # rounds that do not count
 
 
 def kinds(database: Database, tenant: Tenant) -> dict[str, tuple[bytes, dict[str, str]]]:
-    """Give the requests, all of one length."""
+    """Return the requests, all of one length."""
     for name in ("twos", "gone"):
         database.query(
             "INSERT INTO tenant_configs (tenant_id, secret, enabled) SELECT %s, secret, %s FROM tenant_configs WHERE tenant_id = %s",
@@ -58,7 +58,7 @@ def body(tenant_id: str) -> bytes:
 
 
 def measured(server: Server, requests: dict[str, tuple[bytes, dict[str, str]]], rounds: int) -> dict[str, list[float]]:
-    """Give the microseconds that each answer took, by kind."""
+    """Return the microseconds that each answer took, by kind."""
     address = urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port or 0, timeout=30)
     taken: dict[str, list[float]] = {kind: [] for kind in requests}
@@ -77,7 +77,7 @@ def measured(server: Server, requests: dict[str, tuple[bytes, dict[str, str]]], 
 
 
 def interval(one: list[float], other: list[float]) -> tuple[float, float]:
-    """Give the 95 % confidence interval of the difference of two medians, by bootstrap."""
+    """Return the 95 % confidence interval of the difference of two medians, by bootstrap."""
     found = sorted(
         statistics.median(random.choices(one, k=len(one))) - statistics.median(random.choices(other, k=len(other)))
         for _ in range(RESAMPLES)
@@ -86,7 +86,7 @@ def interval(one: list[float], other: list[float]) -> tuple[float, float]:
 
 
 def mann_whitney(one: list[float], other: list[float]) -> tuple[float, float]:
-    """Give the chance that a value of `one` is greater than one of `other`, and the two-sided p (normal, ties in order)."""
+    """Return the chance that a value of `one` is above one of `other`, and the two-sided p (normal, ties in order)."""
     ranked = sorted([(value, True) for value in one] + [(value, False) for value in other])
     ranks = sum(rank for rank, (_, is_of_one) in enumerate(ranked, 1) if is_of_one)
     pairs = len(one) * len(other)
@@ -104,8 +104,8 @@ def lines(taken: dict[str, list[float]]) -> Iterator[str]:
             differs = statistics.median(times) - statistics.median(reference)
             low, high = interval(times, reference)
             chance, p = mann_whitney(times, reference)
-            told = f"{low:+.2f} to {high:+.2f} µs"
-            yield f"{kind:38}{differs:>+17.2f} µs{told:>22}{chance:>9.3f}{p:>8.3f}"
+            between = f"{low:+.2f} to {high:+.2f} µs"
+            yield f"{kind:38}{differs:>+17.2f} µs{between:>22}{chance:>9.3f}{p:>8.3f}"
 
 
 def main() -> None:

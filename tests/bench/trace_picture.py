@@ -1,4 +1,4 @@
-"""`python -m tests.bench.trace_picture`: draw docs/trace.svg from the spans of a real webhook that came with others."""
+"""`python -m tests.bench.trace_picture`: draw docs/trace.svg from the spans of a real webhook that came in a batch."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ HEAD = (
 
 
 def main() -> None:
-    """Send thirty at once, and draw one that shared its statement and its job with others."""
+    """Send thirty webhooks at once, and draw one that shared its statement and its job with others."""
     with receiving_http() as receiver, workbench.rig() as rig:
         telemetry = receiver.environment
         with rig.server(1, **telemetry) as server, rig.worker(**telemetry), ThreadPoolExecutor(30) as pool:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def drawn(spans: Sequence[Span], trace_id: str) -> str:
-    """Give the picture: a bar for each span, and pale ones for the linked ones of traces of their own."""
+    """Return the picture: a bar for each span, and pale bars for linked spans of other traces."""
     begin, end = min(span.start for span in spans), max(span.end for span in spans)
     scale = (WIDTH - LEFT - 110) / (end - begin)
     drawing = [HEAD.format(width=WIDTH, height=ROW * len(spans) + 60)]
@@ -56,7 +56,7 @@ def drawn(spans: Sequence[Span], trace_id: str) -> str:
 
 
 def shared(span: Span) -> str:
-    """Tell with how many a linked span was shared."""
+    """Return as text how many webhooks shared a linked span."""
     return f"shared by {span.attributes.get('db.operation.batch.size') or span.attributes['messaging.batch.message_count']}"
 
 

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.tracing`: what does it cost to be seen, and what does an exporter cost that is not there?
+"""`python -m tests.bench.tracing`: what does telemetry cost, and what does an exporter cost that cannot be reached?
 
-Rounds of one run each, interleaved; every figure is the median over the rounds of the ratio to the same round without
-any exporter. Ten minutes or so; `--rounds` and `--seconds` make it shorter.
+The variants run interleaved, once a round; every figure is the median over the rounds of the ratio to the same round
+without any exporter. About ten minutes; `--rounds` and `--seconds` make it shorter.
 """
 
 import argparse
@@ -20,7 +20,7 @@ OFF: dict[str, str] = {}
 
 
 def main() -> None:
-    """Print one line a variant."""
+    """Print a line for each variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6)
@@ -44,7 +44,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def variants() -> Iterator[dict[str, dict[str, str]]]:
-    """Give the settings of each variant."""
+    """Yield the settings of each variant."""
     hundredth = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
     with (
         workbench.sink() as sink, workbench.sink(500) as lying, socket.create_server(("127.0.0.1", 0)) as silent,
@@ -67,7 +67,7 @@ def to(endpoint: str) -> dict[str, str]:
 
 
 def compare(what: str, given: Mapping[str, One], rounds: int, measure: Callable[[One], float]) -> None:
-    """Measure each in turn, `rounds` times, and print medians and ratios to `off`."""
+    """Measure each variant in turn, `rounds` times, and print medians and ratios to `off`."""
     found: dict[str, list[float]] = {name: [] for name in given}
     for _ in range(rounds):
         for name, one in given.items():
@@ -79,19 +79,19 @@ def compare(what: str, given: Mapping[str, One], rounds: int, measure: Callable[
 
 
 def store(rig: Rig, settings: dict[str, str], seconds: float) -> float:
-    """Give how many a second were received and stored, at full load until all of it was."""
+    """Return the webhooks a second that were received and stored, from full load until all are stored."""
     workbench.empty(rig.database)
     with rig.server(1, **settings) as server, rig.worker(**settings):
         return workbench.received_and_stored(rig, server, seconds)
 
 
 def memory(rig: Rig, server: Server) -> str:
-    """Tell what a server holds after each twelve seconds of full load."""
-    told = []
+    """Return as text a server's memory after each twelve seconds of full load."""
+    found = []
     for _ in range(5):
         workbench.load(server, rig.tenant, 12)
-        told.append(f"{workbench.memory_mb(server.process.pid):.0f}")
-    return f"{', '.join(told)} MB"
+        found.append(f"{workbench.memory_mb(server.process.pid):.0f}")
+    return f"{', '.join(found)} MB"
 
 
 if __name__ == "__main__":

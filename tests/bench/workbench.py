@@ -1,4 +1,4 @@
-"""What every benchmark needs: a Postgres that waits for its disk, our two processes, steady traffic, percentiles."""
+"""Helpers of all benchmarks: a Postgres that waits for its disk, our two processes, steady traffic, percentiles."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
-BODY = 1400  # bytes, about what a ticket takes
+BODY = 1400  # bytes, about as many as a real ticket has
 
 
 class Rig:
@@ -50,7 +50,7 @@ class Rig:
 
     def __init__(self, database: Database, directory: Path, postgres: int) -> None:
         self.database = database
-        self.postgres = postgres  # its first process
+        self.postgres = postgres  # the id of its first process
         self._directory = directory
         self._key = Fernet.generate_key().decode()
         self.tenant = self.add_tenant("acme")
@@ -72,13 +72,13 @@ class Rig:
             yield worker
 
     def environment(self, settings: dict[str, str]) -> dict[str, str]:
-        """Give the environment of a process that works on it, with `settings`."""
+        """Return the environment of a process that works on this database, with `settings`."""
         return clean_environment(DATABASE_URL=self.database.url, SECRETS_KEY=self._key, PORT="0", **settings)
 
 
 @contextlib.contextmanager
 def rig(*options: str) -> Iterator[Rig]:
-    """Give a rig, whose Postgres has `options` beside its defaults (fsync and synchronous_commit are on)."""
+    """Yield a rig whose Postgres has `options` besides its defaults (fsync and synchronous_commit are on)."""
     with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
         postgres = EmbeddedPostgres(Path(directory), wheel_binaries(), ["shared_buffers=1GB", *options])
         postgres.start()
@@ -90,12 +90,12 @@ def rig(*options: str) -> Iterator[Rig]:
 
 
 def body_of(tenant: Tenant, **members: object) -> bytes:
-    """Make a body of about BODY bytes, in different words each time."""
+    """Return a body of about BODY bytes, with different words each time."""
     return json.dumps(tenant.payload(description=tickets.description(BODY - 400), **members)).encode()
 
 
 async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) -> list[float]:
-    """Send `rate` webhooks a second, open loop; give the seconds from each one's due moment to its 202."""
+    """Send `rate` webhooks a second, open loop; return the seconds from each one's due moment to its 202."""
     taken: list[float] = []
 
     async def send(client: httpx.AsyncClient, due: float) -> None:
@@ -114,12 +114,12 @@ async def steadily(server: Server, tenant: Tenant, rate: float, seconds: float) 
 
 
 def load(server: Server, tenant: Tenant, seconds: float, rate: float = 0) -> dict[str, Any]:
-    """Send from a process of its own, at full load or `rate` a second, and give what it saw (tests.bench.load)."""
+    """Send from a separate process, at full load or `rate` a second, and return its figures (tests.bench.load)."""
     return load_port(urlsplit(server.url).port or 0, tenant, seconds, rate)
 
 
 def load_port(port: int, tenant: Tenant, seconds: float, rate: float = 0) -> dict[str, Any]:
-    """Send to whatever listens on a port."""
+    """Send to the server that listens on a port."""
     arguments = [f"--port={port}", f"--secret={tenant.secret}", f"--seconds={seconds}", f"--rate={rate}"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.load", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE
@@ -130,7 +130,7 @@ def load_port(port: int, tenant: Tenant, seconds: float, rate: float = 0) -> dic
 
 
 def received_and_stored(rig: Rig, server: Server, seconds: float) -> float:
-    """Give the webhooks a second that were received and stored: full load for `seconds`, and until nothing waits."""
+    """Return the webhooks a second received and stored: full load for `seconds`, then until no row is pending."""
     began = time.perf_counter()
     found = load(server, rig.tenant, seconds)
     rig.database.wait_for("SELECT EXISTS (SELECT FROM inbox WHERE status = 'pending')", wanted=False, within=300)
@@ -139,7 +139,7 @@ def received_and_stored(rig: Rig, server: Server, seconds: float) -> float:
 
 @contextlib.contextmanager
 def sink(answer: int = 200) -> Iterator[str]:
-    """Give the address of a process that takes whatever is posted to it and answers `answer`."""
+    """Yield the address of a process that accepts any POST and answers `answer`."""
     program = SINK.replace("ANSWER", str(answer))
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -151,41 +151,41 @@ def sink(answer: int = 200) -> Iterator[str]:
 
 
 def memory_mb(process_id: int) -> float:
-    """Give the memory that a process holds now, in MB (Linux)."""
+    """Return the memory that a process uses now, in MB (Linux)."""
     [found] = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process_id}/status").read_text())
     return int(found) / 1024
 
 
 def percentiles(values: Sequence[float]) -> str:
-    """Tell median, p99 and longest of `values`, in seconds, as milliseconds."""
+    """Return as text the median, p99 and longest of `values`, which are in seconds, in milliseconds."""
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return f"{cuts[49] * 1000:.1f} / {cuts[98] * 1000:.1f} / {max(values) * 1000:.1f} ms (median / p99 / longest)"
 
 
 def peak_mb(process_id: int) -> float:
-    """Give the most memory that a process ever held, in MB (Linux)."""
+    """Return the most memory that a process ever used, in MB (Linux)."""
     [found] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process_id}/status").read_text())
     return int(found) / 1024
 
 
 def cpu_seconds(process_id: int) -> float:
-    """Give the processor time that a process and its children have used, those that ended included (Linux)."""
+    """Return the processor time that a process and its children have used, including children that ended (Linux)."""
     try:
         fields = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()
         children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended meanwhile
         return 0
-    own = sum(map(int, fields[11:15]))  # its own, and that of children that ended
+    own = sum(map(int, fields[11:15]))  # its own time, and that of its ended children
     return own / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)
 
 
 def empty(database: Database) -> None:
-    """Take every row and job away."""
+    """Delete every row and every job."""
     database.query("TRUNCATE inbox, ticket_history, procrastinate_jobs CASCADE")
 
 
 def machine(database: Database) -> str:
-    """Tell what a run ran on."""
+    """Return as text the machine and the versions of a run."""
     names = ("litestar", "uvicorn", "procrastinate", "sqlalchemy", "asyncpg")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     postgres = database.value("SELECT current_setting('server_version')")

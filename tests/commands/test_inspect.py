@@ -1,4 +1,4 @@
-"""ticket-inbox status and ticket-inbox trace: in 80 columns, as JSON, and when there is nothing or no Postgres."""
+"""ticket-inbox status and ticket-inbox trace: in 80 columns, as JSON, for an empty inbox, and without Postgres."""
 
 import json
 import re
@@ -12,7 +12,7 @@ REASON = "description must be a string of at most 10,000 characters, and here is
 
 
 def filled(database: Database) -> None:
-    """Write one row of each status and more; the oldest pending one has waited for five seconds."""
+    """Write rows of each status; the oldest pending row has waited for five seconds."""
     database.query(
         "INSERT INTO inbox (tenant_id, ticket_id, correlation_id, payload, signature, status, error, received_at) VALUES "
         "('acme', '1', 'c1', '', 's', 'pending', NULL, now() - interval '5 seconds'), "
@@ -24,10 +24,10 @@ def filled(database: Database) -> None:
     )
 
 
-def test_status_tells_counts_workers_jobs_and_reasons(
+def test_status_shows_counts_workers_jobs_and_reasons(
     database: Database, environment: dict[str, str], start_worker: Callable[..., Worker]
 ) -> None:
-    """Of a worker only its heartbeat is there, so that no sweep of its changes what is counted."""
+    """The worker is only a heartbeat row, so that no sweep changes the counts."""
     worker = start_worker()
     database.defer("reprocess", status="gone")
     database.wait_for("SELECT count(*) FROM procrastinate_jobs WHERE status = 'failed'", 1, within=10)
@@ -79,14 +79,14 @@ def test_status_fails_when_the_backlog_is_older_than_a_minute(database: Database
         assert "1" in done.stdout
 
 
-def test_trace_tells_each_deliverys_life(
+def test_trace_shows_each_deliverys_life(
     database: Database,
     environment: dict[str, str],
     secrets_key: str,
     start_server: Callable[..., Server],
     start_worker: Callable[..., Worker],
 ) -> None:
-    """Two that were promoted, one that was rejected, one that waits; by ticket and by correlation id."""
+    """Two promoted deliveries, a rejected one and a waiting one, by ticket and by correlation id."""
     tenant = database.add_tenant(secrets_key)
     server, worker = start_server(), start_worker()
     for date in ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"):

@@ -1,4 +1,4 @@
-"""Least privilege: each process does its whole work by a role of its own, and Postgres refuses it everything else."""
+"""Least privilege: each process does all its work with its own role, and Postgres refuses that role everything else."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ def log_in(url: str, role: str) -> str:
 
 
 class Installation(msgspec.Struct, frozen=True):
-    """A database of its owner's, who is no superuser, and the roles whose names begin with `name`."""
+    """A database whose owner is no superuser, and the roles whose names begin with `name`."""
 
     name: str
     url: str
@@ -57,7 +57,7 @@ class Installation(msgspec.Struct, frozen=True):
         return self.by("owner")
 
     def run(self, *arguments: str, by: str = "owner") -> subprocess.CompletedProcess[str]:
-        """Run `ticket-inbox ARGUMENTS` by a role of this installation's."""
+        """Run `ticket-inbox ARGUMENTS` as a role of this installation."""
         environment = clean_environment(DATABASE_URL=self.by(by).url, SECRETS_KEY="A" * 43 + "=")
         prefix = ["--prefix", self.name] if arguments[0] == "roles" else []
         return run([*arguments, *prefix], environment)
@@ -83,12 +83,12 @@ def installation(server_url: str, may: str) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def place(postgres_url: str) -> Iterator[Installation]:
-    """Made as docs/operations.md says, step by step; and beside acme's reader there is globex's, and one of nobody's."""
+    """An installation made by the steps of docs/operations.md, with readers for acme, for globex and for no tenant."""
     with installation(postgres_url, "CREATEROLE") as made:
         for language, lines in STEPS:
             for line in filter(None, map(str.strip, lines.splitlines())):
                 follow(made, language, line)
-                if line.endswith("migrate"):  # as a careful administrator would
+                if line.endswith("migrate"):  # as a careful administrator does
                     made.owner.query("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
         for role in ("globex_reader", "stranger"):
             follow(made, "pgsql", f"CREATE ROLE {role} LOGIN PASSWORD '…' IN ROLE ticket_inbox_reader")
@@ -105,7 +105,7 @@ def place(postgres_url: str) -> Iterator[Installation]:
 
 
 def follow(made: Installation, language: str, line: str) -> None:
-    """Do what a line of the page says, with this installation's names."""
+    """Run a line of the page, with this installation's names."""
     line = re.sub(r"\b(\w+_reader|stranger)\b", rf"{made.name}_\1", line.replace("ticket_inbox_", ""))
     line = (
         re.sub(r"(?<!_)\b(app|worker|reader)(_login)?\b", rf"{made.name}_\1\2", line) if language == "pgsql" else line
@@ -118,7 +118,7 @@ def follow(made: Installation, language: str, line: str) -> None:
 
 
 def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: str, tmp_path: Path) -> None:
-    """Accept, reject, promote, fail, sweep, take back, reprocess, forget the dead, prune; be ready, and be counted."""
+    """They accept, reject, promote, fail, sweep, requeue, reprocess, forget dead workers, prune, and are counted."""
     owner, by_worker = place.owner, place.by("worker_login")
     owner.query("TRUNCATE inbox, procrastinate_jobs CASCADE")  # what other tests may have left pending
     tenant = owner.add_tenant(secrets_key)
@@ -131,7 +131,7 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
         assert [server.send(tenant, ticket_id="1").status_code for _ in range(2)] == [202, 202]
         assert server.send(tenant, ticket_id="2", priority=2).status_code == 422
         owner.wait_for(of_status.format("promoted"), 2, within=10)
-        # What only sweep finds: rows without a job, and a job that is in nobody's hand.
+        # Only sweep finds these: rows without a job, and a job without a worker.
         for payload in (tenant.body(ticket_id="3"), b"damaged"):
             owner.query("INSERT INTO inbox (tenant_id, correlation_id, payload, signature) VALUES (%s, 'c', %s, 's')", tenant.id, payload)  # fmt: skip
         owner.query("INSERT INTO procrastinate_jobs (queue_name, task_name, args, status) VALUES ('promote', 'promote', '{\"inbox_ids\": [1]}', 'doing')")  # fmt: skip
@@ -162,7 +162,7 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
 
 
 def test_a_worker_asks_servicedesk_plus(place: Installation, secrets_key: str) -> None:
-    """By the worker's role: read where it is, lock, look what is known, append with its job, move the cursor."""
+    """The worker's role may read the address, lock, look up known tickets, append with a job, and move the cursor."""
     owner = place.owner
     tenant = owner.add_tenant(secrets_key)
     with running_sdp() as sdp:
@@ -304,7 +304,7 @@ def held(place: Installation, role: str) -> dict[str, str]:
         return dict(connection.execute(HELD, {"role": f"{place.name}_{role}"}).fetchall())
 
 
-def test_what_each_may_do_at_all(place: Installation) -> None:
+def test_all_rights_of_each_role(place: Installation) -> None:
     assert held(place, "app_login") == {
         "alembic_version": "SELECT",
         "inbox": "INSERT SELECT",
@@ -328,7 +328,7 @@ def test_what_each_may_do_at_all(place: Installation) -> None:
 
 
 def test_no_table_is_forgotten(database: Database) -> None:
-    """A new table is given to somebody or to nobody, but on purpose: in db/rights.py."""
+    """db/rights.py names every table, so that a new one is granted to some role, or to none on purpose."""
     relations = "SELECT array_agg(relname::text) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND {}"
     assert set(database.value(relations.format("relkind IN ('r', 'p', 'v', 'm', 'f')"))) == set(rights.TABLES)
     no_identity = "relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'i')"
@@ -356,7 +356,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_reader_sees_its_tenant_whatever_it_sets(place: Installation, setting: str) -> None:
-    """What it sets is refused, or changes nothing, or it sees less."""
+    """Postgres refuses the setting, or it changes nothing, or the reader sees less."""
     with psycopg.connect(place.by("acme_reader").url, autocommit=True) as connection:
         assert connection.execute(TENANTS).fetchall() == [("acme",)]
         try:
@@ -367,20 +367,20 @@ def test_a_reader_sees_its_tenant_whatever_it_sets(place: Installation, setting:
 
 
 def test_a_reader_learns_nothing_by_a_function_of_its_own(place: Installation) -> None:
-    """Cheap enough to be asked first, were it not that Postgres asks the policy before it."""
-    told: list[str] = []
+    """Its cost is so low that Postgres would call it first, if it did not always apply the policy before."""
+    seen: list[str] = []
     with psycopg.connect(place.by("acme_reader").url, autocommit=True) as connection:
-        connection.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
+        connection.add_notice_handler(lambda notice: seen.append(str(notice.message_primary)))
         connection.execute(
-            "CREATE FUNCTION pg_temp.tell(a text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 "
+            "CREATE FUNCTION pg_temp.reveal(a text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 "
             "AS $$ BEGIN RAISE NOTICE '%', a; RETURN true; END $$"
         )
-        connection.execute("SELECT FROM ticket_history WHERE pg_temp.tell(tenant_id)")
+        connection.execute("SELECT FROM ticket_history WHERE pg_temp.reveal(tenant_id)")
         connection.execute("SELECT FROM ticket_history WHERE 1 / (tenant_id <> 'globex')::int = 1")
-    assert set(told) == {"acme"}
+    assert set(seen) == {"acme"}
 
 
-def test_who_is_named_for_no_tenant_sees_none_and_who_is_both_sees_both(place: Installation) -> None:
+def test_a_role_that_reads_for_no_tenant_sees_none_and_one_in_two_readers_sees_both(place: Installation) -> None:
     stranger = place.by("stranger")
     assert stranger.query(TENANTS) == []
     place.owner.query(f"GRANT {place.name}_acme_reader, {place.name}_globex_reader TO {place.name}_stranger")
@@ -390,19 +390,19 @@ def test_who_is_named_for_no_tenant_sees_none_and_who_is_both_sees_both(place: I
 
 
 def test_a_reader_that_is_named_again_changes_its_tenant(place: Installation) -> None:
-    """Whatever the role is called by now, and whatever a tenant is called."""
+    """Even if the role was renamed, and whatever the tenant's id is."""
     name = place.name
     place.owner.query(f"CREATE ROLE {name}_first LOGIN PASSWORD '{PASSWORD}' IN ROLE {name}_reader")
     place.let_read(ODD, "first")
     assert place.by("first").query(TENANTS) == [{"tenant_id": ODD}]
     place.owner.query(f"ALTER ROLE {name}_first RENAME TO {name}_second")
-    place.owner.query(f"ALTER ROLE {name}_second PASSWORD '{PASSWORD}'")  # an MD5 one goes with the name
+    place.owner.query(f"ALTER ROLE {name}_second PASSWORD '{PASSWORD}'")  # renaming clears an MD5 password
     place.let_read("initech", "second")
     assert place.by("second").query(TENANTS) == [{"tenant_id": "initech"}]
 
 
-def test_made_again_all_is_as_it_was(place: Installation) -> None:
-    """What somebody gave beside it is taken back, and what is right is left alone."""
+def test_making_the_roles_again_restores_their_rights(place: Installation) -> None:
+    """Rights that were granted besides are revoked, and correct ones are left alone."""
     policies = "SELECT oid, polname FROM pg_policy ORDER BY oid"
     before = (held(place, "worker"), held(place, "app"), place.owner.query(policies))
     place.owner.query(f"GRANT DELETE ON tenant_configs, ticket_history TO {place.name}_worker")
@@ -428,8 +428,8 @@ def test_a_role_that_cannot_be_a_reader_is_refused(place: Installation) -> None:
             place.let_read(tenant_id, role)
 
 
-def test_a_reader_is_not_waited_for_long(place: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind a policy that waits for one long statement, every worker would wait as well."""
+def test_naming_a_reader_does_not_wait_long_for_a_lock(place: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker would wait behind a policy change that waits for one long statement."""
     monkeypatch.setattr(roles, "LOCK_TIMEOUT", "50ms")
     with psycopg.connect(place.by("acme_reader").url) as reading:
         reading.execute(TENANTS)
@@ -450,8 +450,8 @@ def test_wrong_use_is_one_line(place: Installation) -> None:
     assert (done.returncode, "small letters" in done.stderr) == (2, True)
 
 
-def test_an_owner_that_may_make_no_roles(postgres_url: str) -> None:
-    """Is told what to have made. Before and after, it is the one role for everything, as long as it likes."""
+def test_an_owner_that_may_not_make_roles(postgres_url: str) -> None:
+    """The error names the roles that an administrator must make. Before and after, the owner's role does all work."""
     with installation(postgres_url, "NOCREATEROLE") as made:
         schema.upgrade(made.owner.url)
         assert promoted(made.owner) == ["inserted"]
@@ -461,7 +461,7 @@ def test_an_owner_that_may_make_no_roles(postgres_url: str) -> None:
         Database(made.url).query(lines)
         made.make()
         assert promoted(made.owner) == ["inserted"]
-        # A reader relies on it that the rows stay shut.
+        # A reader relies on row level security, so a downgrade must keep it on.
         tool(made.owner, "alembic", "downgrade", "0004")
         assert made.owner.value("SELECT relrowsecurity FROM pg_class WHERE relname = 'ticket_history'") is True
         with pytest.raises(roles.RolesError, match="run `ticket-inbox migrate`"):
@@ -469,7 +469,7 @@ def test_an_owner_that_may_make_no_roles(postgres_url: str) -> None:
 
 
 def promoted(database: Database) -> list[str | None]:
-    """Append and promote a ticket by the database's role, and give what became of it."""
+    """Append and promote a ticket as the database's role, and return the actions."""
     ids = database.deliver(ACME.payload())
 
     async def act() -> list[str | None]:
@@ -482,23 +482,23 @@ def promoted(database: Database) -> list[str | None]:
     return asyncio.run(act())
 
 
-def test_an_upsert_is_planned_as_the_owners(place: Installation) -> None:
-    """The worker's policy is no condition to look at; the reader's finds its rows by an index."""
+def test_a_workers_upsert_has_the_owners_plan(place: Installation) -> None:
+    """The worker's policy adds no condition; the reader's policy finds its rows by an index."""
     by_owner, by_worker = (
-        asyncio.run(plan(who, ticket_history.UPSERT)) for who in (place.owner, place.by("worker_login"))
+        asyncio.run(plan(role, ticket_history.UPSERT)) for role in (place.owner, place.by("worker_login"))
     )
     assert by_worker == by_owner
     with psycopg.connect(place.by("acme_reader").url) as connection:
         connection.execute("SET enable_seqscan = off")
-        told = str(connection.execute("EXPLAIN SELECT * FROM ticket_history WHERE ticket_id = '1'").fetchall())
-    assert "ticket_history_tenant_id_ticket_id_key" in told
-    assert "Index Cond: ((tenant_id = 'acme'::text) AND" in told
+        explained = str(connection.execute("EXPLAIN SELECT * FROM ticket_history WHERE ticket_id = '1'").fetchall())
+    assert "ticket_history_tenant_id_ticket_id_key" in explained
+    assert "Index Cond: ((tenant_id = 'acme'::text) AND" in explained
 
 
-def test_whoever_may_notify_stops_no_worker_and_aborts_no_job(
+def test_a_role_that_notifies_stops_no_worker_and_aborts_no_job(
     place: Installation, secrets_key: str, tmp_path: Path
 ) -> None:
-    """Postgres lets everybody notify, so a worker wakes up and asks the tables."""
+    """Postgres lets every role notify, so a worker only wakes up and then reads the tables."""
     env = clean_environment(SECRETS_KEY=secrets_key, DATABASE_URL=place.by("worker_login").url)
     stranger = place.by("stranger")
     of_ids = "SELECT count(*) FROM inbox WHERE id = ANY(%s) AND status = 'promoted'"
@@ -515,7 +515,7 @@ def test_whoever_may_notify_stops_no_worker_and_aborts_no_job(
             stranger.query("SELECT pg_notify('procrastinate_any_queue_v1', %s)", payload)
         time.sleep(0.5)
         blocking.rollback()
-        deadline = time.monotonic() + 5  # sweep would find it later
+        deadline = time.monotonic() + 5  # sweep would find it only later
         while not place.owner.value(of_ids, ids):
             assert time.monotonic() < deadline, worker.text()
             time.sleep(0.02)

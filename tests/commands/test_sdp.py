@@ -1,4 +1,4 @@
-"""ticket-inbox tenant sdp …, ticket-inbox reconcile: what an operator sees of them, and what nobody sees."""
+"""ticket-inbox tenant sdp … and ticket-inbox reconcile: their output, and that it never shows credentials."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.support.system import Database, Worker
 
 pytestmark = pytest.mark.one_postgres
 
-HUSH = "hush"  # is in every secret of the fake's
+HUSH = "hush"  # part of every secret of the fake
 
 
 @pytest.fixture(params=["on_premises"])
@@ -29,7 +29,7 @@ def sdp(request: pytest.FixtureRequest) -> Iterator[FakeSdp]:
 
 @pytest.fixture
 def environment(environment: Environment, sdp: FakeSdp) -> Environment:
-    """A tenant `acme`, and the credentials in the environment."""
+    """The environment with the credentials, and a tenant `acme` in the database."""
     tenant_command(environment, "add", "acme")
     return {**environment, sdp_commands.VARIABLE: json.dumps(sdp.given), "SDP_REQUESTS_PER_MINUTE": "6000"}
 
@@ -42,34 +42,34 @@ def set_up(environment: Environment, sdp: FakeSdp, *more: str) -> str:
 def test_set_asks_keeps_and_shows_no_secret(
     environment: Environment, sdp: FakeSdp, database: Database, tmp_path: Path
 ) -> None:
-    told = [set_up(environment, sdp)]
-    assert told[0] == f"Tenant acme has its ServiceDesk Plus at {sdp.url}, which answered."
+    printed = [set_up(environment, sdp)]
+    assert printed[0] == f"Tenant acme has its ServiceDesk Plus at {sdp.url}, which answered."
     assert len(sdp.lists()) == 1
     [row] = database.query("SELECT * FROM sdp_configs")
     kept = json.loads(Fernet(environment["SECRETS_KEY"]).decrypt(row["credentials"]))
     assert kept == sdp.given
     sdp.add_resolved(2)
-    told.append(invoke(environment, "reconcile", "--tenant", "acme").output)
-    told.append(tenant_command(environment, "sdp", "show", "acme"))
-    assert [line.split()[0] for line in told[-1].splitlines()] == [
+    printed.append(invoke(environment, "reconcile", "--tenant", "acme").output)
+    printed.append(tenant_command(environment, "sdp", "show", "acme"))
+    assert [line.split()[0] for line in printed[-1].splitlines()] == [
         "edition",
         "url",
         "credentials",
         "since",
         "api_fallback",
     ]
-    assert sdp.url in told[-1]
+    assert sdp.url in printed[-1]
     (tmp_path / "credentials").write_text(json.dumps(sdp.given))
-    told.append(
+    printed.append(
         set_up({**environment, sdp_commands.VARIABLE: ""}, sdp, "--credentials-file", f"{tmp_path}/credentials")
     )
     assert database.value("SELECT count(*) FROM sdp_cursors") == 1, "the cursor stays"
-    told.append(tenant_command(environment, "sdp", "clear", "acme"))
+    printed.append(tenant_command(environment, "sdp", "clear", "acme"))
     assert database.query("SELECT * FROM sdp_configs") == database.query("SELECT * FROM sdp_cursors") == []
-    assert HUSH not in "".join([*told, str(row)])
+    assert HUSH not in "".join([*printed, str(row)])
 
 
-def test_what_set_is_given_wrongly(environment: Environment, sdp: FakeSdp, database: Database, tmp_path: Path) -> None:
+def test_wrong_arguments_of_set(environment: Environment, sdp: FakeSdp, database: Database, tmp_path: Path) -> None:
     (tmp_path / "credentials").write_text('{"tokens": "hush"}')
     right = ("--edition", "on_premises", "--url", sdp.url)
     for code, words, env, arguments in (
@@ -97,9 +97,9 @@ def test_what_set_is_given_wrongly(environment: Environment, sdp: FakeSdp, datab
     assert database.query("SELECT * FROM sdp_configs") == []
 
 
-def test_no_check_asks_nobody(environment: Environment, sdp: FakeSdp, database: Database) -> None:
-    told = tenant_command(environment, "sdp", "set", "acme", "--edition", "on_premises", "--url", "http://127.0.0.1:1", "--no-check")  # fmt: skip
-    assert told == "Tenant acme has its ServiceDesk Plus at http://127.0.0.1:1."
+def test_with_no_check_it_asks_no_server(environment: Environment, sdp: FakeSdp, database: Database) -> None:
+    said = tenant_command(environment, "sdp", "set", "acme", "--edition", "on_premises", "--url", "http://127.0.0.1:1", "--no-check")  # fmt: skip
+    assert said == "Tenant acme has its ServiceDesk Plus at http://127.0.0.1:1."
     assert sdp.asked == []
     assert database.value("SELECT base_url FROM sdp_configs") == "http://127.0.0.1:1"
 
@@ -116,7 +116,7 @@ def test_show_and_clear_of_nothing(environment: Environment) -> None:
         assert "no ServiceDesk Plus is known of tenant 'acme'" in done.stderr
 
 
-def test_a_tenant_that_goes_takes_its_credentials_along(
+def test_a_tenants_credentials_are_deleted_when_the_tenant_is(
     environment: Environment, sdp: FakeSdp, database: Database
 ) -> None:
     set_up(environment, sdp)
@@ -125,7 +125,7 @@ def test_a_tenant_that_goes_takes_its_credentials_along(
     assert database.query("SELECT * FROM sdp_configs") == database.query("SELECT * FROM sdp_cursors") == []
 
 
-def test_reconcile_tells_what_came_of_it(environment: Environment, sdp: FakeSdp) -> None:
+def test_reconcile_prints_its_result(environment: Environment, sdp: FakeSdp) -> None:
     set_up(environment, sdp)
     sdp.add_resolved(3)
     dry = invoke(environment, "reconcile", "--tenant", "acme", "--dry-run")
@@ -194,28 +194,28 @@ def test_trace_shows_a_fetched_ticket(environment: Environment, sdp: FakeSdp, st
     invoke(environment, "reconcile", "--tenant", "acme")
     start_worker()
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=20)
-    told = invoke(environment, "trace", ticket_id).stdout
-    assert "fetched from the API, promoted" in told
-    assert database.value("SELECT correlation_id FROM inbox") in told
+    printed = invoke(environment, "trace", ticket_id).stdout
+    assert "fetched from the API, promoted" in printed
+    assert database.value("SELECT correlation_id FROM inbox") in printed
 
 
 def test_the_doctor_asks_too(environment: Environment, sdp: FakeSdp) -> None:
-    def told() -> str:
-        """Give the line about the API, which is the last but for the count of what is wrong."""
+    def line() -> str:
+        """Return the line about the API, the last one before the count of faults."""
         lines = invoke(environment, "doctor", "--tenant", "acme", "--url", "http://127.0.0.1:1").stdout.splitlines()
         return lines[-1]
 
-    assert told().startswith("note  ServiceDesk Plus is not asked")
+    assert line().startswith("note  ServiceDesk Plus is not asked")
     set_up(environment, sdp)
-    assert told().startswith("note  ServiceDesk Plus can be asked, and has not been yet")
+    assert line().startswith("note  ServiceDesk Plus can be asked, and has not been yet")
     [ticket_id] = sdp.add_resolved()
     sdp.fail("error", times=1, on=ticket_id)
     invoke(environment, "reconcile", "--tenant", "acme")
-    assert told().startswith(f"note  ServiceDesk Plus can be asked, but the last run ended early: ticket {ticket_id}")
+    assert line().startswith(f"note  ServiceDesk Plus can be asked, but the last run ended early: ticket {ticket_id}")
     invoke(environment, "reconcile", "--tenant", "acme")
-    assert told().startswith("ok    ServiceDesk Plus can be asked; by its clock (UTC) nothing is missing up to 20")
+    assert line().startswith("ok    ServiceDesk Plus can be asked; by its clock (UTC) nothing is missing up to 20")
     sdp.credentials = {"token": "another"}
-    assert told().startswith("wrong the API of ServiceDesk Plus: ServiceDesk Plus does not let us in")
+    assert line().startswith("wrong the API of ServiceDesk Plus: ServiceDesk Plus does not let us in")
 
 
 def test_reencrypt_covers_the_credentials(environment: Environment, sdp: FakeSdp, database: Database) -> None:
@@ -231,18 +231,18 @@ def test_reencrypt_covers_the_credentials(environment: Environment, sdp: FakeSdp
 
 
 def test_no_list_of_processes_shows_the_credentials(environment: Environment, sdp: FakeSdp) -> None:
-    """They come from the environment or a file; and the help names no option that would take them."""
+    """They come from the environment or a file, and the help names no option for them."""
     assert "--credentials " not in invoke(environment, "tenant", "sdp", "set", "--help").stdout
     seen: list[str] = []
-    sdp.heed = lambda _asked: seen.append(Path(f"/proc/{process.pid}/cmdline").read_text())
+    sdp.before_answer = lambda _asked: seen.append(Path(f"/proc/{process.pid}/cmdline").read_text())
     command = ["tenant", "sdp", "set", "acme", "--edition", sdp.edition, "--url", sdp.url, "--credentials-file", "-"]
     process = subprocess.Popen(
         [sys.executable, "-m", "app", *command],
         env={**environment, sdp_commands.VARIABLE: ""}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    told, _ = process.communicate(json.dumps(sdp.given).encode(), timeout=60)
+    printed, _ = process.communicate(json.dumps(sdp.given).encode(), timeout=60)
     assert process.returncode == 0
-    assert b"which answered" in told
+    assert b"which answered" in printed
     assert seen
     assert HUSH not in "".join(seen)
 

@@ -1,4 +1,4 @@
-"""A secret reaches a command by an option, a file or the environment, and the last two leave no trace among the processes."""
+"""A secret comes by an option, a file or the environment; no list of processes shows the last two."""
 
 import socket
 import subprocess
@@ -18,7 +18,7 @@ SEND = ("send", "--url", "http://127.0.0.1:1", "--tenant", "acme")
 
 
 @pytest.mark.parametrize("content", [HELD, f"{HELD}\n", f"{HELD}\r\n"])
-def test_a_file_holds_the_secret_and_its_line_break_is_none_of_it(
+def test_a_file_holds_the_secret_and_its_line_break_does_not_count(
     environment: Environment, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "secret").write_bytes(content.encode())
@@ -43,7 +43,7 @@ def test_what_is_no_secret_is_wrong_use(words: str, environ: dict[str, str], arg
 
 
 def test_a_file_comes_before_the_environment_and_no_list_of_processes_shows_either(tmp_path: Path) -> None:
-    """What arrives is signed with the file's secret; meanwhile the command line is looked at."""
+    """The request is signed with the file's secret; while it waits, the test reads the process's command line."""
     (tmp_path / "secret").write_text(HELD)
     (tmp_path / "payload").write_text('{"tenant_id": "acme"}')
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -1,4 +1,4 @@
-"""Tenants and their secrets: the commands, rotation with its grace, and encryption at rest."""
+"""Tenants and their secrets: the commands, rotation with a grace period, and encryption at rest."""
 
 import re
 import subprocess
@@ -72,20 +72,20 @@ def test_list_shows_every_tenant(environment: Environment) -> None:
 def test_every_change_is_in_force_within_ten_seconds(
     environment: Environment, start_server: Callable[..., Server]
 ) -> None:
-    """Add, rotate with and without grace, disable and enable, on a server that never restarts."""
+    """Add, rotate with and without grace, disable and enable, while the server keeps running."""
     server = start_server()
     first = Tenant("acme", tenant_command(environment, "add", "acme"))
     server.wait_until_known(first)
     second = Tenant("acme", tenant_command(environment, "rotate", "acme"))
     server.wait_until_known(second)
-    assert server.send(first).status_code == 202, "in its grace"
+    assert server.send(first).status_code == 202, "within its grace"
     third = Tenant("acme", tenant_command(environment, "rotate", "acme", "--grace", "4s"))
     server.wait_until_known(third)
     server.wait_until_known(first, known=False)
     server.wait_until_known(second, known=False, within=14)  # 4 s of grace, then 10 s for the change
     fourth = Tenant("acme", tenant_command(environment, "rotate", "acme", "--grace", "0s"))
     server.wait_until_known(fourth)
-    assert server.send(third).status_code == 401, "its grace was ended at once"
+    assert server.send(third).status_code == 401, "its grace ended at once"
     tenant_command(environment, "disable", "acme")
     server.wait_until_known(fourth, known=False)
     tenant_command(environment, "enable", "acme")
@@ -93,7 +93,7 @@ def test_every_change_is_in_force_within_ten_seconds(
 
 
 def test_keys_can_be_rotated(environment: Environment, start_server: Callable[..., Server]) -> None:
-    """The first key encrypts, each decrypts: no tenant is lost while the new key is rolled out."""
+    """The first key encrypts and each key decrypts, so no tenant is refused while the new key is rolled out."""
     old = Tenant("old", tenant_command(environment, "add", "old"))
     new_key = Fernet.generate_key().decode()
     both = {**environment, "SECRETS_KEY": f"{new_key}, {environment['SECRETS_KEY']}"}
@@ -105,7 +105,7 @@ def test_keys_can_be_rotated(environment: Environment, start_server: Callable[..
 def test_a_secret_of_another_key_is_503_and_harms_no_other_tenant(
     environment: Environment, start_server: Callable[..., Server]
 ) -> None:
-    """It is we who cannot read it: the sender must send again, not change its secret."""
+    """The server cannot read the secret: the sender must send again, not change its secret."""
     lost = Tenant("lost", tenant_command(environment, "add", "lost"))
     other = {**environment, "SECRETS_KEY": Fernet.generate_key().decode()}
     fine = Tenant("fine", tenant_command(other, "add", "fine"))

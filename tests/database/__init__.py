@@ -1,1 +1,1 @@
-"""The schema, its plans, and a Postgres that is away."""
+"""The schema, the query plans, and a Postgres that is away."""

@@ -1,4 +1,4 @@
-"""Once we said 202: bursts, kills, and a Postgres that is away, slow, full or restarted."""
+"""A webhook answered 202 is kept: bursts, kills, and a Postgres that is away, slow, full or restarted."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ StartWorker = Callable[..., Worker]
 
 @contextlib.contextmanager
 def frozen(process_ids: list[int]) -> Iterator[None]:
-    """Stop processes where they are, as a host that hangs would, and let them go on."""
+    """Freeze processes for the block, as on a host that hangs."""
     for process_id in process_ids:
         os.kill(process_id, signal.SIGSTOP)
     try:
@@ -37,7 +37,7 @@ def frozen(process_ids: list[int]) -> Iterator[None]:
 
 
 def backends(database: Database, of: str = "server") -> list[int]:
-    """The ids of Postgres' processes that serve our server's connections, or the worker's."""
+    """Return the ids of Postgres' processes for the connections of our server, or of the worker."""
     rows = database.query("SELECT pid FROM pg_stat_activity WHERE application_name = %s", f"ticket-inbox {of}")
     return [row["pid"] for row in rows]
 
@@ -87,7 +87,7 @@ def test_two_workers_at_once_store_the_newest_of_each_ticket(
             lambda one: server.send(tenant, ticket_id=str(one[0]), resolved_date=one[1]).status_code, events
         )
         assert set(sent) == {202}
-    # And jobs of as many rows as one may hold, so that none takes over another.
+    # Each job has as many rows as it may hold, so that none takes over another.
     payloads = [tenant.payload(ticket_id=str(ticket), resolved_date=date) for ticket, date in events]
     for _ in range(8):
         database.deliver(*(payloads * 3)[:500])
@@ -98,14 +98,14 @@ def test_two_workers_at_once_store_the_newest_of_each_ticket(
     )
     assert {row["ticket_id"]: row["d"] for row in found} == newest
     assert database.value("SELECT count(*) FROM inbox WHERE action = 'inserted'") == 8
-    assert all(worker.lines("ticket_promoted") for worker in workers), "both had a share"
+    assert all(worker.lines("ticket_promoted") for worker in workers), "each worker had a share"
 
 
 @pytest.mark.parametrize("burst", [1, 40, 200])
-def test_a_server_that_is_killed_in_a_burst_broke_no_promise(
+def test_a_server_that_is_killed_in_a_burst_breaks_no_promise(
     database: Database, secrets_key: str, start_server: StartServer, burst: int
 ) -> None:
-    """SIGKILL at some point of many requests: every 202 has its row and its job; no row is without a job."""
+    """SIGKILL during many requests: every 202 has its row, and every row has its job."""
     tenant = database.add_tenant(secrets_key)
     server = start_server()
     accepted: list[str] = []
@@ -131,10 +131,10 @@ def test_a_server_that_is_killed_in_a_burst_broke_no_promise(
     assert database.value(without) == 0
 
 
-def test_a_server_that_is_told_to_stop_finishes_its_answers(
+def test_a_server_finishes_its_answers_on_sigterm(
     database: Database, secrets_key: str, start_server: StartServer
 ) -> None:
-    """SIGTERM while Postgres holds up ten webhooks: each is answered 202, and the server ends with 0."""
+    """SIGTERM while ten webhooks wait for Postgres: the server answers each 202, and exits with 0."""
     tenant = database.add_tenant(secrets_key)
     server = start_server()
     with ThreadPoolExecutor(10) as pool:
@@ -150,7 +150,7 @@ def test_a_server_that_is_told_to_stop_finishes_its_answers(
     assert database.value("SELECT count(*) FROM inbox") == 10
 
 
-def test_a_worker_that_is_told_to_stop_finishes_its_jobs(
+def test_a_worker_finishes_its_jobs_on_sigterm(
     database: Database, secrets_key: str, start_server: StartServer, start_worker: StartWorker
 ) -> None:
     tenant = database.add_tenant(secrets_key)
@@ -168,10 +168,10 @@ def test_a_worker_that_is_told_to_stop_finishes_its_jobs(
     assert database.value("SELECT count(*) FROM inbox WHERE status = 'promoted'") == 2
 
 
-def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_answers(
+def test_a_worker_on_sigterm_does_not_wait_for_a_postgres_that_never_answers(
     own_postgres: EmbeddedPostgres, secrets_key: str, start_server: StartServer, start_worker: StartWorker
 ) -> None:
-    """It waited for as long as Postgres was silent: a supervisor that is patient would have waited with it."""
+    """It used to wait as long as Postgres was silent, and a supervisor without a time limit waited with it."""
     database = Database(own_postgres.url())
     tenant = database.add_tenant(secrets_key)
     worker = start_worker(DATABASE_URL=database.url, SHUTDOWN_TIMEOUT_SECONDS="1")
@@ -186,7 +186,7 @@ def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_a
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=30)
 
 
-def test_a_server_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_answers(
+def test_a_server_on_sigterm_does_not_wait_for_a_postgres_that_never_answers(
     database: Database, secrets_key: str, start_server: StartServer
 ) -> None:
     tenant = database.add_tenant(secrets_key)
@@ -198,8 +198,8 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_a_postgres_that_never_a
         server.process.wait(25)
 
 
-class Read(Keyring):
-    """The server's own, which tells the moment at which it has read the tenants."""
+class ObservedKeyring(Keyring):
+    """The server's keyring, which sets an event when it has read the tenants."""
 
     read: asyncio.Event
 
@@ -211,10 +211,10 @@ class Read(Keyring):
 def test_reading_the_tenants_ends_with_the_server_also_when_it_has_just_read_them(
     database: Database, secrets_key: str
 ) -> None:
-    """Python 3.11's wait_for forgets that it was cancelled in that moment, and the server waited for it for ever."""
+    """Python 3.11's wait_for loses a cancellation at that moment, and the server used to wait for ever."""
 
     async def read_and_stop() -> bool:
-        keyring = Read(engine := engines.create_engine(database.url, "test", 1, 30.0), Secrets(secrets_key))
+        keyring = ObservedKeyring(engine := engines.create_engine(database.url, "test", 1, 30.0), Secrets(secrets_key))
         keyring.read = asyncio.Event()
         async with asyncio.timeout(10) as limit, keyring.kept_fresh():
             keyring.read.clear()
@@ -228,7 +228,7 @@ def test_reading_the_tenants_ends_with_the_server_also_when_it_has_just_read_the
 def test_503_while_postgres_is_slow_and_202_again_after(
     database: Database, secrets_key: str, start_server: StartServer
 ) -> None:
-    """Somebody holds the table past the time limit; what was answered 503 may still be kept, and is whole."""
+    """Another session holds the table past the time limit; an event answered 503 may still be kept, but whole."""
     tenant = database.add_tenant(secrets_key)
     server = start_server(APPEND_TIMEOUT_SECONDS="0.5")
     with psycopg.connect(database.url) as holder:
@@ -260,7 +260,7 @@ def test_503_at_once_when_too_many_wait(database: Database, secrets_key: str, st
 def test_503_while_postgres_hangs_and_202_again_after(
     own_postgres: EmbeddedPostgres, secrets_key: str, start_server: StartServer
 ) -> None:
-    """It stops answering without closing a connection, old ones and new ones, as a host that hangs."""
+    """It answers on no connection, old or new, and closes none, as on a host that hangs."""
     database = Database(own_postgres.url())
     tenant = database.add_tenant(secrets_key)
     server = start_server(DATABASE_URL=database.url, APPEND_TIMEOUT_SECONDS="0.5", SERVER_CONNECTIONS="3")
@@ -286,7 +286,7 @@ def test_one_session_that_hangs_does_not_hold_up_the_others(
 def test_a_server_comes_back_after_postgres_did(
     own_postgres: EmbeddedPostgres, secrets_key: str, start_server: StartServer
 ) -> None:
-    """It starts without Postgres, never says 401 for that, and serves within 10 s of Postgres' start; again and again."""
+    """It starts without Postgres, never answers 401 for that, and serves within 10 s of Postgres' start, every time."""
     database = Database(own_postgres.url())
     tenant = database.add_tenant(secrets_key)
     own_postgres.stop()

@@ -1,4 +1,4 @@
-"""Alembic alone makes the whole schema, and takes it away again."""
+"""Alembic alone makes the whole schema, and removes it again."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from db import schema
 from tests.support.ecosystem_tools import tool
 from tests.support.system import Database, Server, run
 
-# Everything that a database has, as text that does not depend on when it was made.
+# A query that lists every object of a database, as text that does not depend on when it was made.
 OBJECTS = """
 SELECT 'relation ' || c.relkind::text || ' ' || c.relname AS object FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
 UNION ALL SELECT 'column ' || a.attrelid::regclass || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
@@ -35,7 +35,7 @@ def objects(database: Database) -> list[str]:
 
 
 def test_upgrade_and_downgrade(empty_database: Database) -> None:
-    """From nothing to head and back to nothing; then the same once more."""
+    """From an empty database to head and back; then once more."""
     assert objects(empty_database) == []
     tool(empty_database, "alembic", "upgrade", "head")
     first = objects(empty_database)
@@ -53,7 +53,7 @@ def test_the_tables_code_and_migrations_agree(database: Database) -> None:
 
 
 def test_procrastinates_part_is_what_procrastinate_makes(empty_database: Database, database: Database) -> None:
-    """The frozen copy is the installed version's schema, and `procrastinate schema --apply` makes no other."""
+    """Our frozen copy makes the same schema as the installed version's `procrastinate schema --apply`."""
     tool(empty_database, "procrastinate", "--app=jobs.app", "schema", "--apply")
     theirs = set(objects(empty_database))
     assert len(theirs) > 50
@@ -71,8 +71,8 @@ def test_two_migrations_at_once_take_turns(empty_database: Database) -> None:
     assert empty_database.value("SELECT version_num FROM alembic_version") == schema.head()
 
 
-def test_it_can_be_written_down_for_a_database_administrator(empty_database: Database, database: Database) -> None:
-    """`alembic upgrade head --sql` is a script that makes the same schema."""
+def test_it_can_be_written_as_sql_for_a_database_administrator(empty_database: Database, database: Database) -> None:
+    """`alembic upgrade head --sql` prints a script that makes the same schema."""
     script = tool(empty_database, "alembic", "upgrade", "head", "--sql")
     with psycopg.connect(empty_database.url, autocommit=True) as connection:
         connection.execute(script.encode())

@@ -1,4 +1,4 @@
-"""Rows are found by key whatever the planner believes of a table's size: a plan outlives what it was made for."""
+"""Statements find rows by key, whatever size the planner assumes: a plan may be older than the table's growth."""
 
 import asyncio
 from typing import Any
@@ -24,5 +24,5 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_no_table_is_read_as_a_whole(database: Database, name: str) -> None:
-    """On tables that nobody has analyzed, with a plan that is not made for its values."""
+    """On tables without statistics, with a plan that is not made for its values."""
     assert "Seq Scan" not in asyncio.run(plan(database, STATEMENTS[name]))

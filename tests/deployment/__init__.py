@@ -1,1 +1,1 @@
-"""What surrounds it: settings, a proxy, the runbook, secrets."""
+"""Running ticket-inbox: settings, a proxy, the runbook, secrets."""

@@ -1,4 +1,4 @@
-"""docs/nginx.conf, as it stands but for addresses and files: what a sender sees through it, and without us behind it."""
+"""docs/nginx.conf with only addresses and files changed: a sender's answers with our server behind it, and without."""
 
 import json
 import re
@@ -28,29 +28,29 @@ pytestmark = [
 
 
 class Front:
-    """A proxy before a server."""
+    """An nginx before a server."""
 
     def __init__(self, port: int) -> None:
         self.url = f"https://localhost:{port}{PATH}"
 
     def post(self, body: bytes, headers: dict[str, str], *options: str) -> tuple[int, dict[str, str], bytes]:
-        """Post with curl, which speaks HTTP/2; give status, headers and body."""
+        """Post with curl, which speaks HTTP/2; return status, headers and body."""
         fields = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
         command = ["curl", "-sk", "--http2", "-i", "-H", "Expect:", "--data-binary", "@-", *fields, *options, self.url]
         done = subprocess.run(command, input=body, capture_output=True, check=True, timeout=20)
-        head, _, told = done.stdout.partition(b"\r\n\r\n")
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         assert first.startswith("HTTP/2 ")
         return (
             int(first.split()[1]),
             {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
-            told,
+            content,
         )
 
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Callable[[int], Front]]:
-    """Start nginx before a port; it ends with the test."""
+    """Yield a function that starts nginx before a port; nginx ends with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(behind: int) -> Front:
@@ -65,7 +65,7 @@ def front(tmp_path: Path) -> Iterator[Callable[[int], Front]]:
 
 
 def run_nginx(directory: Path, behind: int, port: int) -> subprocess.Popen[bytes]:
-    """Run docs/nginx.conf with the lines changed that it says to change."""
+    """Run docs/nginx.conf, with the lines changed that are marked # CHANGE."""
     certificate, key = directory / "cert.pem", directory / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
@@ -77,9 +77,9 @@ def run_nginx(directory: Path, behind: int, port: int) -> subprocess.Popen[bytes
         "/etc/ssl/ticket-inbox.pem": str(certificate), "/etc/ssl/ticket-inbox.key": str(key),
         "127.0.0.1:8000": f"127.0.0.1:{behind}", "listen 443": f"listen 127.0.0.1:{port}",
     }.items():  # fmt: skip
-        assert re.search(rf"{re.escape(old)}.*# CHANGE", text), f"{old} is to be marked as what one changes"
+        assert re.search(rf"{re.escape(old)}.*# CHANGE", text), f"{old} must be marked # CHANGE"
         text = text.replace(old, new)
-    # Where a service's nginx has its scratch files, another user may not write.
+    # The test's user may not write where an nginx service keeps its temporary files.
     scratch = "".join(
         f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -111,7 +111,7 @@ def listens(port: int) -> bool:
 def test_a_webhook_goes_through_it(
     server: Server, tenant: Tenant, module_database: Database, front: Callable[[int], Front]
 ) -> None:
-    """Over TLS and HTTP/2, byte for byte, under the sender's correlation id; at the limit of a body, and over it."""
+    """Over TLS and HTTP/2, byte for byte, with the sender's correlation id; at the body's limit, and over it."""
     nginx = front(urlsplit(server.url).port or 0)
     body = b" \n" + tenant.body(subject="Größe \U0001f5a8")
     status, headers, _ = nginx.post(body, tenant.headers(body, **{"X-Correlation-ID": "through"}))
@@ -126,9 +126,9 @@ def test_a_webhook_goes_through_it(
 
 
 def test_a_slow_sender_does_not_reach_the_server(server: Server, tenant: Tenant, front: Callable[[int], Front]) -> None:
-    """The proxy keeps what is half: for us, the slowest sender is as fast as any."""
+    """The proxy keeps a half-sent request, so that the server sees every sender as a fast one."""
     nginx = front(urlsplit(server.url).port or 0)
-    context = ssl._create_unverified_context()  # noqa: S323, SLF001  (it is signed by itself)
+    context = ssl._create_unverified_context()  # noqa: S323, SLF001  (the certificate is self-signed)
     body = tenant.body()
     with (
         socket.create_connection(("127.0.0.1", urlsplit(nginx.url).port or 0)) as plain,
@@ -142,7 +142,7 @@ def test_a_slow_sender_does_not_reach_the_server(server: Server, tenant: Tenant,
     assert line["duration_ms"] < 900
 
 
-def test_who_is_away_is_a_503_of_ours(tenant: Tenant, front: Callable[[int], Front]) -> None:
+def test_without_a_server_behind_it_the_answer_is_a_503_of_ours(tenant: Tenant, front: Callable[[int], Front]) -> None:
     """A proxy's own 502 has no Retry-After, no correlation id, and is HTML."""
     body = tenant.body()
     headers = refused(front(free_port()), body, tenant.headers(body, **{"X-Correlation-ID": "away"}), 503)
@@ -150,9 +150,9 @@ def test_who_is_away_is_a_503_of_ours(tenant: Tenant, front: Callable[[int], Fro
 
 
 def refused(nginx: Front, body: bytes, headers: dict[str, str], status: int) -> dict[str, str]:
-    """Check that an answer of nginx' own is a problem, as ours are; give its headers."""
-    found, fields, told = nginx.post(body, headers)
-    assert (found, fields["content-type"]) == (status, "application/problem+json"), told
-    problem = json.loads(told)
+    """Check that nginx' own answer is a problem as ours are; return its headers."""
+    found, fields, content = nginx.post(body, headers)
+    assert (found, fields["content-type"]) == (status, "application/problem+json"), content
+    problem = json.loads(content)
     assert (problem["status"], problem["correlation_id"]) == (status, fields["x-correlation-id"])
     return fields

@@ -1,4 +1,4 @@
-"""The runbook is right: each of its lines is typed, where things are as it says, and shows what it says."""
+"""The runbook is right: the test makes each situation, types each line of its section, and compares the output."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ ACME = Tenant("acme", "secret")
 
 
 def steps(section: str) -> list[tuple[str, str]]:
-    """Give the lines that are to be typed, each with what it shows."""
+    """Return the lines to type, each with the output that the page shows."""
     consoles = re.findall(r"^```console\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
     return [
         (line, shown)
@@ -31,9 +31,9 @@ def steps(section: str) -> list[tuple[str, str]]:
 
 
 def type_in(line: str, shown: str, environment: dict[str, str]) -> None:
-    """Type a line until it shows what it should: a job that was deferred before it may still be at work."""
+    """Type a line until its output is right: a job that an earlier line deferred may still run."""
     path = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    # A line of nothing but … stands for any number of lines, or for none.
+    # A line with only … stands for any number of lines, also none.
     shown = re.sub(r"^…\n", "…", shown.strip() + "\n", flags=re.MULTILINE)
     pattern = ".*".join(re.escape(part) for part in shown.split("…"))
     deadline = time.monotonic() + 10
@@ -42,7 +42,7 @@ def type_in(line: str, shown: str, environment: dict[str, str]) -> None:
             ["sh", "-c", line],
             cwd=ROOT, env={**environment, "PATH": path}, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        # A line that defers shows nothing, and must not be typed twice.
+        # A line that defers prints nothing, and must not be typed twice.
         said = (done.stdout + done.stderr).strip() + "\n"
         if re.fullmatch(pattern, said, re.DOTALL):
             return
@@ -51,7 +51,7 @@ def type_in(line: str, shown: str, environment: dict[str, str]) -> None:
 
 
 def follow(section: str, environment: dict[str, str], after_first: Callable[[], object] = list) -> None:
-    """Type all of a section's lines; `after_first` is what happens meanwhile, without the operator."""
+    """Type all of a section's lines; `after_first` is called after the first one."""
     first, *rest = steps(section)
     type_in(*first, environment)
     after_first()
@@ -103,7 +103,7 @@ def test_a_backlog(database: Database, environment: dict[str, str]) -> None:
 
 
 def test_one_ticket_is_missing(database: Database, environment: dict[str, str], start_worker: StartWorker) -> None:
-    """Its payload was damaged, and is mended between the two looks."""
+    """Its payload was damaged, and the test repairs it after the first line."""
     [inbox_id] = database.deliver(ACME.payload(ticket_id="155000"))
     good = database.value("SELECT payload FROM inbox")
     database.query("UPDATE inbox SET payload = 'x'")

@@ -1,4 +1,4 @@
-"""No secret comes out: known ones go through the whole system, and are looked for in all that can be seen of it."""
+"""No secret is shown: known secrets go through the whole system, and the test looks for them in all its output."""
 
 import json
 import uuid
@@ -28,7 +28,7 @@ FIRST, SECOND, KEY = "hush-a-tenants-first-secret", "hush-a-tenants-second-secre
 
 @pytest.fixture
 def environment(environment: Environment, database: Database) -> Iterator[Environment]:
-    """The environment with secrets that we know, each in use: the password is that of a role of the test's own."""
+    """The environment with known secrets, all in use; the password is that of a role of the test's own."""
     role = f"hush_{uuid.uuid4().hex[:8]}"
     database.query(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
     url = urlsplit(database.url)
@@ -44,7 +44,7 @@ def hidden(environment: Environment) -> list[str]:
 
 
 def answers(server: Server, tenant: Tenant, database: Database) -> Iterator[tuple[int, httpx.Response]]:
-    """Give every answer that a webhook can have but for 500, each with the status that it should have."""
+    """Yield every answer that a webhook can get except 500, each with its expected status."""
     body = tenant.body(description=TEXT)
     yield 202, server.post(body, tenant.headers(body))
     yield 422, server.send(tenant, description=TEXT, priority=None)
@@ -58,7 +58,7 @@ def answers(server: Server, tenant: Tenant, database: Database) -> Iterator[tupl
 
 
 def commands(env: Environment, url: str, files: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Give what each command shows, right and wrong ones; a secret that is given is shown by `add` and `rotate` alone."""
+    """Yield the output of each command, right and wrong; only `add` and `rotate` may show a secret that was given."""
     (files / "secret").write_text(f"{SECOND}\n")
     (files / "wrong").write_text(FIRST)
     for line in (
@@ -81,7 +81,7 @@ def test_no_secret_is_seen_anywhere(
     environment: Environment, database: Database, hidden: list[str], tmp_path: Path,
     start_server: Callable[..., Server], start_worker: Callable[..., Worker],
 ) -> None:  # fmt: skip
-    """At the most talkative log level, with spans, metrics and logs exported to one who asks for a token."""
+    """At log level debug, with spans, metrics and logs exported to a receiver that needs a token."""
     assert invoke(environment, "tenant", "add", "acme", "--secret", FIRST).exit_code == 0
     assert invoke(environment, "tenant", "rotate", "acme", "--secret", SECOND).exit_code == 0
     seen: dict[object, str] = {}
@@ -91,9 +91,9 @@ def test_no_secret_is_seen_anywhere(
             "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {TOKEN}",
         }  # fmt: skip
         server, worker = start_server(**telling), start_worker(**telling)
-        told = list(answers(server, Tenant("acme", SECOND), database))
-        assert [status for status, _ in told] == [answer.status_code for _, answer in told]
-        seen |= {status: f"{answer.headers} {answer.text}" for status, answer in told}
+        received = list(answers(server, Tenant("acme", SECOND), database))
+        assert [status for status, _ in received] == [answer.status_code for _, answer in received]
+        seen |= {status: f"{answer.headers} {answer.text}" for status, answer in received}
         for path in ("/metrics", "/schema", "/health/ready", "/health/live", "/nothing", PATH):
             seen[path] = server.client.get(path).text
         database.wait_for("SELECT status FROM inbox ORDER BY id LIMIT 1", "promoted", within=20)
@@ -105,7 +105,7 @@ def test_no_secret_is_seen_anywhere(
         seen |= dict(commands(telling, server.url, tmp_path))
         seen["processes"] = command_lines(server, worker)
         assert [process.stop() for process in (server, worker)] == [0, 0]
-        assert all(headers["authorization"] == f"Bearer {TOKEN}" for headers in receiver.headers), "it is in use"
+        assert all(headers["authorization"] == f"Bearer {TOKEN}" for headers in receiver.headers), "the token is in use"
         seen["exported"] = receiver.raw().decode("utf-8", "replace")
     seen |= {"server's log": server.text(), "worker's log": worker.text()}
     for table in ("tenant_configs", "procrastinate_jobs", "procrastinate_events"):
@@ -114,10 +114,10 @@ def test_no_secret_is_seen_anywhere(
     assert [(where, what) for where, text in seen.items() for what in hidden if what in text] == []
 
 
-def test_no_secret_is_in_what_nobody_foresaw(
+def test_no_secret_is_in_an_unforeseen_error(
     environment: Environment, hidden: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A crash in the very line that holds the secret: the real application, one of whose parts is damaged."""
+    """The real application with a damaged part crashes in the very line that holds the secret."""
     settings = environments.load({**environment, "LOG_LEVEL": "debug"})
     assert invoke(environment, "tenant", "add", "acme", "--secret", SECOND).exit_code == 0
     app, tenant = main.create_app(settings), Tenant("acme", SECOND)

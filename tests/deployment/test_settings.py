@@ -1,4 +1,4 @@
-"""Settings: defaults that work, one line for what is wrong, and a page that tells the truth."""
+"""Settings: defaults that work, one line for each wrong value, and a page that is true."""
 
 import re
 import subprocess
@@ -66,7 +66,7 @@ def test_values_are_read(name: str, value: str, found: object) -> None:
         "postgres://a:B@one,two:2/db?target_session_attrs=read-write&options=-c%20x%3Dy",
     ],
 )
-def test_urls_as_libpq_writes_them_are_taken(url: str) -> None:
+def test_urls_in_libpqs_form_are_accepted(url: str) -> None:
     assert settings.load({"DATABASE_URL": url}).database_url == url
     assert conninfo_to_dict(url) is not None
 
@@ -90,7 +90,7 @@ def test_urls_as_libpq_writes_them_are_taken(url: str) -> None:
         ("LOG_FORMAT", "xml"),
         ("DATABASE_URL", "mysql://root:hunter2@localhost/x"),
         ("DATABASE_URL", "localhost"),
-        # Passwords that are not escaped: what the drivers would take for a host, a port or a parameter, they tell.
+        # Passwords that are not escaped: the drivers would take part of one for a host or port, and show it in errors.
         ("DATABASE_URL", "postgresql://u:hunter2%zz@h/d"),
         ("DATABASE_URL", "postgresql://u:%00hunter2@h/d"),
         ("DATABASE_URL", "postgresql://u:hunter2/x@h/d"),
@@ -135,12 +135,12 @@ def test_a_wrong_value_stops_every_start(command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_no_value_is_shown_by_accident() -> None:
+def test_no_repr_shows_a_value() -> None:
     assert "hunter2" not in repr(settings.load({"DATABASE_URL": "postgresql://u:hunter2@h/d"}))
 
 
 def test_the_page_lists_every_setting_as_it_is() -> None:
-    """docs/settings.md: a row for each, with its default and what it may hold."""
+    """docs/settings.md has a row for each setting, with its default and its allowed values."""
     page = (DOCS / "settings.md").read_text()
     rows = {cells[1].strip("` "): cells for line in page.splitlines() if len(cells := line.split("|")) == 6}
     fields = msgspec.structs.fields(Settings)
@@ -161,7 +161,7 @@ def test_only_one_module_reads_the_environment() -> None:
         for path in (root / room).rglob("*.py")
         if "os.environ" in path.read_text()
     }
-    # What `dev` starts inherits the environment whole; OTEL_* are OpenTelemetry's, and one is prometheus_client's.
+    # Processes that `dev` starts inherit the whole environment; OpenTelemetry and prometheus_client read their own.
     assert readers == {"app/settings.py", "app/dev/children.py", "otel/export.py", "otel/metrics.py"}
 
 

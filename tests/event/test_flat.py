@@ -1,4 +1,4 @@
-"""What the wire format takes, at its borders, and what it says of the rest."""
+"""Which payloads the decoder accepts, at the limits of each member, and how it names what breaks a rule."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ RULES = Rules(LIMIT)
 
 
 def decode(**members: object) -> event.ResolvedTicket:
-    """Decode the example with `members` in it; one that is ... is left out."""
+    """Decode the example with `members` in it; a member given as ... is left out."""
     payload = {name: value for name, value in {**GOOD, **members}.items() if value is not ...}
     return event.decode(json.dumps(payload).encode(), RULES)
 
@@ -128,7 +128,7 @@ def test_every_broken_member_is_named_at_once() -> None:
     with pytest.raises(event.RejectedError) as rejected:
         decode(subject=..., resolved_date="yesterday", tags=[1], priority="\0")
     assert [broken.field for broken in rejected.value.broken] == ["subject", "resolved_date", "priority", "tags"]
-    assert "yesterday" not in str(rejected.value), "a reason must not repeat what it was sent"
+    assert "yesterday" not in str(rejected.value), "a reason must not repeat the sender's value"
 
 
 def test_the_description_is_the_subject_a_blank_line_and_the_description() -> None:
@@ -194,8 +194,8 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(list(flat.RULES)), json_values | st.text(max_size=3)))
 @example({"resolved_date": "0001-01-01T00:00:00+01:00"})
-def test_decode_gives_a_ticket_or_names_what_is_wrong(members: dict[str, Any]) -> None:
-    """Whatever the members hold: the quick decoder and the one that explains never disagree."""
+def test_decode_returns_a_ticket_or_names_what_is_wrong(members: dict[str, Any]) -> None:
+    """Whatever the members hold, the quick decoder and the one that explains agree."""
     body = json.dumps({**GOOD, **members}).encode()
     ticket, broken = None, set()
     try:

@@ -1,4 +1,4 @@
-"""The payload that a sender has anyway: a request of API V3, in the shapes that public clients have recorded."""
+"""The native payload: a request of API V3, in the shapes that public clients have recorded."""
 
 import json
 import time
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.one_postgres
 RULES = Rules(10_000, ("Resolved", "Closed"))
 MOMENT = {"value": "1604655594861", "display_value": "Nov 6, 2020 01:39 AM"}
 RESOLVED = datetime(2020, 11, 6, 9, 39, 54, 861000, tzinfo=UTC)
-# What a capture of a list, and of one request, has beside what we read.
+# The members that a recorded list or request has and that we do not read.
 REST = {
     "display_id": "4711", "is_fcr": False, "site": None, "account": None, "udf_fields": {"txt_1": None}, "has_notes": False,
     "requester": {"id": "6", "name": "Anna", "email_id": None, "is_vipuser": False}, "template": {"id": "1"},
@@ -30,7 +30,7 @@ REST = {
 
 
 def body(**members: object) -> bytes:
-    """Give a native payload whose request has `members`; one that is ... is left out."""
+    """Return a native payload whose request has `members`; a member given as ... is left out."""
     request = {
         "id": "155000000123456789", "subject": "VPN drops", "description": "<p>Every hour</p>", "status": {"id": "3", "name": "Resolved"},
         "resolution": {"content": "<b>Mended</b>"}, "priority": {"id": "1", "name": "High"}, "resolved_time": MOMENT,
@@ -45,7 +45,7 @@ def decode(**members: object) -> event.ResolvedTicket:
 
 
 def rejected(**members: object) -> str:
-    """Return why a request is refused, by the quick check and by the decoder alike."""
+    """Return why a request is rejected; the quick check and the decoder must agree."""
     checked = event.check(body(**members), RULES)
     with pytest.raises(event.RejectedError, match=r"^") as decoded:
         event.decode(body(**members), RULES)
@@ -83,7 +83,7 @@ def test_it_becomes_the_same_ticket_as_the_members_alone() -> None:
     ],
     ids=repr,
 )
-def test_what_may_be_null_or_missing_is_so(members: dict[str, Any], field: str, value: object) -> None:
+def test_some_members_may_be_null_or_missing(members: dict[str, Any], field: str, value: object) -> None:
     assert getattr(decode(**members), field) == value
 
 
@@ -111,14 +111,14 @@ def test_what_breaks_a_rule_is_named(members: dict[str, Any], words: str) -> Non
     assert words in rejected(**members)
 
 
-def test_several_faults_are_told_at_once_and_the_id_is_kept() -> None:
+def test_several_faults_are_named_at_once_and_the_id_is_kept() -> None:
     checked = event.check(body(status=None, priority=7), RULES)
     assert [rule.field for rule in checked.broken] == ["request.priority", "request.status"]
     assert checked.ticket_id == "155000000123456789"
 
 
 @pytest.mark.parametrize("request_", [None, [], "text", 7])
-def test_a_request_that_is_none_is_told(request_: object) -> None:
+def test_a_request_that_is_no_object_is_rejected(request_: object) -> None:
     checked = event.check(json.dumps({"tenant_id": "acme", "request": request_}).encode(), RULES)
     assert "request must be an object" in str(checked.error)
 
@@ -173,7 +173,7 @@ def test_quotes_nested_deeply_lose_nothing() -> None:
     ids=["blanks within a line", "lists in lists", "tags without an end", "letters that stay bold", "options"],
 )
 def test_no_html_takes_long_or_becomes_large(html: str) -> None:
-    """Each held a worker for minutes, or for days: a ticket that anyone may write."""
+    """Any requester may write such a ticket, and each of these used to keep a worker busy for minutes or for days."""
     assert len(text_of(html)) < 3 * len(html)
 
 
@@ -186,8 +186,8 @@ def test_lists_in_lists_and_bold_words_stay_what_they_are() -> None:
     assert "• y" in deep
 
 
-def test_of_a_member_that_is_there_twice_the_answer_says_so() -> None:
-    """The decoder sees the first, and who looks for what is wrong sees the last."""
+def test_the_answer_names_a_member_that_is_there_twice() -> None:
+    """The decoder reads the first, and the search for the fault reads the last."""
     checked = event.check(b'{"tenant_id": "acme", "request": 5, ' + body().lstrip()[1:], RULES)
     assert "(body) has a member twice" in str(checked.error)
 
@@ -240,10 +240,10 @@ def test_a_native_webhook_is_stored_and_one_too_early_is_kept_with_a_reason_that
     database.wait_for("SELECT count(*) FROM ticket_history", 2, within=15)
 
 
-def test_a_mail_thread_of_megabytes_holds_up_nobody(
+def test_a_mail_thread_of_megabytes_holds_up_no_other(
     database: Database, secrets_key: str, start_server: Callable[..., Server], start_worker: Callable[..., Worker]
 ) -> None:
-    """The server reads no HTML, and the worker does so beside its loop: its heartbeat goes on."""
+    """The server reads no HTML; the worker reads it in a thread, so its heartbeat goes on."""
     acme = database.add_tenant(secrets_key)
     server = start_server(MAX_BODY_BYTES=str(4 * 1024**2))
     server.wait_until_known(acme)
@@ -261,4 +261,4 @@ def test_a_mail_thread_of_megabytes_holds_up_nobody(
     checked = time.perf_counter() - began
     began = time.perf_counter()
     event.decode(long, RULES)
-    assert checked < (time.perf_counter() - began) / 2  # a ratio: what the server does not do
+    assert checked < (time.perf_counter() - began) / 2  # a ratio: the server does less than half of the work

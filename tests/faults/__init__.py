@@ -1,1 +1,1 @@
-"""What dies, and what is left of the promise then."""
+"""Faults: processes, Postgres and the network fail, and every webhook answered 202 must still be stored."""

@@ -1,4 +1,4 @@
-"""`python -m tests.faults --minutes 60 --seed 7`: a long bad day; the seed is printed and gives the same one again."""
+"""`python -m tests.faults --minutes 60 --seed 7`: a long bad day; the printed seed repeats it."""
 
 import argparse
 import random
@@ -11,7 +11,7 @@ from tests.faults.run import Plan, run
 
 
 def main() -> None:
-    """Run until the time is up, tell the accounts, and exit 1 where a promise was broken."""
+    """Run until the time is up, print the account, and exit with 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

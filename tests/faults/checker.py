@@ -1,4 +1,4 @@
-"""Was any promise broken? What was sent and answered, held against what Postgres has in the end."""
+"""Was any promise broken? Compares the requests and their answers with the rows that Postgres has in the end."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ from tests.support.system import Database
 
 ACCEPTS_WITHIN = 5.0  # seconds after the faults ended
 STORED_WITHIN = 60.0
-MOST_MEMORY = 60.0  # MB that a process may hold more than before
-KEPT = (202, 422)  # the answers that say so
+MOST_MEMORY = 60.0  # MB by which a process's memory may have grown
+KEPT = (202, 422)  # the answers that promise a row
 ROWS = """
 SELECT id, tenant_id, ticket_id, correlation_id, payload, signature, status, error, received_at FROM inbox ORDER BY id
 """
@@ -33,7 +33,7 @@ WHERE application_name LIKE 'ticket-inbox%%' AND locktype = 'relation' AND state
 
 
 class Event(msgspec.Struct):
-    """What of a payload decides."""
+    """The members of a payload that decide which event stands."""
 
     ticket_id: str
     resolved_date: str
@@ -41,7 +41,7 @@ class Event(msgspec.Struct):
 
 
 def broken_promises(sent: Sequence[Sent], database: Database) -> Iterator[str]:
-    """Tell what of what was sent is not where it must be, and what is there that must not be."""
+    """Yield each request that is not stored as it must be, and each row that must not be there."""
     rows = {row["correlation_id"]: row for row in database.query(ROWS)}
     if len(rows) != database.value("SELECT count(*) FROM inbox"):
         yield "a request has several rows"
@@ -49,12 +49,12 @@ def broken_promises(sent: Sequence[Sent], database: Database) -> Iterator[str]:
     for one in sent:
         yield from _kept(one, rows.get(one.correlation_id))
     for correlation_id in rows.keys() - by_id.keys():
-        yield f"nobody sent {correlation_id}"
+        yield f"{correlation_id} was never sent"
     yield from _tickets(list(rows.values()), database.query(TICKETS))
 
 
 def _kept(one: Sent, row: dict[str, Any] | None) -> Iterator[str]:
-    """An answer that says it is kept is kept; any other, wholly or not at all; what was forged, never."""
+    """A request answered 202 or 422 has its row; any other has a whole row or none; a forged one never has a row."""
     if row is None:
         if one.status in KEPT:
             yield f"{one.correlation_id} was answered {one.status} and is lost"
@@ -70,7 +70,7 @@ def _kept(one: Sent, row: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _tickets(rows: Sequence[dict[str, Any]], tickets: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Every ticket has the values of its newest event, and its text from one of them; there are no others."""
+    """Every ticket has the values of its newest event, and there are no other tickets."""
     events: dict[tuple[str, str], list[tuple[str, int, Event]]] = {}
     for row in rows:
         if row["status"] == "promoted":
@@ -86,20 +86,20 @@ def _tickets(rows: Sequence[dict[str, Any]], tickets: Sequence[dict[str, Any]]) 
 
 
 class Ease:
-    """What a world holds when nothing is wrong, to be compared with what it holds in the end."""
+    """The files and memory that a world holds at the start, to compare with the end."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._before = {part.log: _held(part.process_id) for part in world.parts}
 
     def left_over(self) -> Iterator[str]:
-        """Tell what is left over of the faults: processes, locks, transactions, files, memory."""
+        """Yield what the faults left behind: dead processes, locks, transactions, files, memory."""
         for part in self._world.parts:
             if not part.lives():
                 yield f"{part.log.name}: its process has ended"
                 continue
             (files, memory), (files_before, memory_before) = _held(part.process_id), self._before[part.log]
-            if files > files_before + 15:  # its pools may be fuller than they were
+            if files > files_before + 15:  # its connection pools may have grown
                 yield f"{part.log.name}: {files} files are open, and {files_before} were"
             if memory > memory_before + MOST_MEMORY:
                 yield f"{part.log.name}: {memory:.0f} MB are held, and {memory_before:.0f} were"
@@ -114,7 +114,7 @@ def _held(process_id: int) -> tuple[int, float]:
 
 
 def wait_until_drained(world: World, within: float = STORED_WITHIN) -> Iterator[str]:
-    """Wait until nothing is pending and no job waits, with nobody's help."""
+    """Wait until no row is pending and no job waits; yield an error if that takes too long."""
     deadline = time.monotonic() + within
     while pending := world.database.value("SELECT count(*) FROM inbox WHERE status = 'pending'"):
         if time.monotonic() > deadline:

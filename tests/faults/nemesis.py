@@ -1,4 +1,4 @@
-"""What may happen on a bad day? Each fault strikes when its block begins, and is over when that ends."""
+"""Which faults may happen on a bad day? Each strikes when its block begins, and is over when the block ends."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ import psycopg
 
 from tests.faults.world import CONNECTIONS, Part, World
 
-Fault = Callable[[World, random.Random, float], AbstractContextManager[None]]  # the last is how long, in seconds
+Fault = Callable[[World, random.Random, float], AbstractContextManager[None]]  # the float is the duration in seconds
 
 
 def ended(choose: Callable[[World, random.Random], list[Part]], number: signal.Signals) -> Fault:
-    """End processes by a signal, and start them again. It is over when they have started."""
+    """End processes by a signal, and start them again. The fault is over when they have started."""
 
     @contextlib.contextmanager
     def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
@@ -51,7 +51,7 @@ def killed_again_and_again(world: World, rng: random.Random, seconds: float) -> 
 
 
 def frozen(choose: Callable[[World, random.Random], list[Part]]) -> Fault:
-    """Stop processes where they are; those that others gave up for dead come back to life."""
+    """Freeze processes; when they go on, others may have taken them for dead."""
 
     @contextlib.contextmanager
     def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
@@ -72,7 +72,7 @@ def postgres_restarted(how: signal.Signals) -> Fault:
     def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
         world.postgres.stop(how)
         yield
-        if not world.postgres.runs:  # another fault may have started it
+        if not world.postgres.runs:  # another fault may have started Postgres
             world.postgres.start()
 
     return fault
@@ -80,7 +80,7 @@ def postgres_restarted(how: signal.Signals) -> Fault:
 
 @contextlib.contextmanager
 def postgres_frozen(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
-    """Postgres and all its processes, so that connections are taken by the kernel and nobody answers."""
+    """Freeze Postgres and all its processes: the kernel still accepts connections, and no process answers."""
     first = world.postgres.process_id
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     process_ids = [first, *map(int, children)]
@@ -97,7 +97,7 @@ def postgres_frozen(world: World, _rng: random.Random, _seconds: float) -> Itera
 
 @contextlib.contextmanager
 def sessions_killed(world: World, rng: random.Random, seconds: float) -> Iterator[None]:
-    """Every session with a chance of one in three, several times."""
+    """Kill our sessions at random, several times."""
     for _ in range(max(3, int(seconds))):
         with contextlib.suppress(psycopg.Error):
             world.database.query(
@@ -110,7 +110,7 @@ def sessions_killed(world: World, rng: random.Random, seconds: float) -> Iterato
 
 @contextlib.contextmanager
 def connections_taken(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
-    """Somebody else takes every connection that there is."""
+    """Take every connection that Postgres has."""
     with contextlib.ExitStack() as stack:
         for _ in range(CONNECTIONS):
             with contextlib.suppress(psycopg.OperationalError):
@@ -121,7 +121,7 @@ def connections_taken(world: World, _rng: random.Random, _seconds: float) -> Ite
 
 
 def setting(name: str, value: str) -> Fault:
-    """Have Postgres work with another setting."""
+    """Run Postgres with another setting."""
 
     @contextlib.contextmanager
     def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
@@ -141,7 +141,7 @@ def _alter_system(world: World, change: str) -> None:
 
 
 def locked(table: str) -> Fault:
-    """Have somebody else hold a table."""
+    """Lock a table in another session."""
 
     @contextlib.contextmanager
     def fault(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
@@ -158,7 +158,7 @@ def locked(table: str) -> Fault:
 
 @contextlib.contextmanager
 def disk_full(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
-    """The inbox is on a disk of its own (see `small_disk`), and somebody else fills that."""
+    """Fill the disk that holds only the inbox (see `small_disk`)."""
     filler = world.directory / "disk" / "filler"
     with filler.open("wb") as file, contextlib.suppress(OSError):
         while True:
@@ -169,7 +169,7 @@ def disk_full(world: World, _rng: random.Random, _seconds: float) -> Iterator[No
 
 @contextlib.contextmanager
 def small_disk(world: World, megabytes: int = 256) -> Iterator[bool]:
-    """Put the inbox on a disk of its own, where this process may mount one; tell whether it may."""
+    """Put the inbox on a disk of its own, if this process may mount one; yield whether it may."""
     disk = world.directory / "disk"
     disk.mkdir(exist_ok=True)
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], capture_output=True, check=False).returncode:  # fmt: skip
@@ -189,7 +189,7 @@ def small_disk(world: World, megabytes: int = 256) -> Iterator[bool]:
 
 
 def network(how: str, *arguments: float) -> Fault:
-    """Do to the network what `Proxy` can do."""
+    """Make the network slow, cut or half open, as `Proxy` can."""
 
     def fault(world: World, _rng: random.Random, _seconds: float) -> AbstractContextManager[None]:
         made: AbstractContextManager[None] = getattr(world.proxy, how)(*arguments)
@@ -199,7 +199,7 @@ def network(how: str, *arguments: float) -> Fault:
 
 
 def clock_set(hours: int) -> Fault:
-    """Start one server and one worker anew with another time of day (needs `faketime`), and again with the right one."""
+    """Restart one server and one worker with another time of day (needs `faketime`), and later with the right one."""
 
     @contextlib.contextmanager
     def fault(world: World, rng: random.Random, _seconds: float) -> Iterator[None]:
@@ -212,7 +212,7 @@ def clock_set(hours: int) -> Fault:
 
 
 def faketime() -> Path | None:
-    """Give the library of `faketime`, which tells a process another time; None where it is not installed."""
+    """Return the library of `faketime`, which shows a process another time; None if it is not installed."""
     return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -220,7 +220,7 @@ def _begin_anew(victims: list[Part], **changes: str) -> None:
     for part in victims:
         part.signal(
             signal.SIGKILL if part.is_frozen() else signal.SIGTERM
-        )  # one that another fault froze hears nothing
+        )  # a process that another fault froze handles no signal
     for part in victims:
         part.wait()
         part.start(**changes)
@@ -229,7 +229,7 @@ def _begin_anew(victims: list[Part], **changes: str) -> None:
 
 
 def _end(victims: list[Part], number: signal.Signals) -> None:
-    """End processes by a signal, or by SIGKILL those that another fault has frozen: they hear no other."""
+    """End processes by a signal; those that another fault has frozen end only by SIGKILL."""
     for part in victims:
         part.signal(signal.SIGKILL if part.is_frozen() else number)
     for part in victims:
@@ -248,8 +248,8 @@ def all_parts(world: World, _rng: random.Random) -> list[Part]:
     return world.parts
 
 
-# What these do needs a Postgres that answers, when they begin and when they end: before others, and after them.
-# The last takes every connection that there is, those that the others need.
+# These need a Postgres that answers when they begin and when they end: they begin before others, and end after them.
+# The last one takes every connection, also those that the others need, so it comes last.
 NEED_POSTGRES = (
     "Postgres is read-only",
     "commits are slow",
@@ -260,17 +260,17 @@ NEED_POSTGRES = (
 )
 
 
-# Whose memory the frozen processes of an ended Postgres hold, no other can start in its place, nor should it.
+# Frozen processes of an ended Postgres still hold its shared memory, so no other can start on its data, nor should it.
 END_POSTGRES = {"Postgres is restarted", "Postgres is stopped at once", "Postgres is killed"}
 
 
 def can_meet(names: Sequence[str]) -> bool:
-    """Tell whether these faults can happen at once on one machine."""
+    """Return whether these faults can happen at once on one machine."""
     return "Postgres is frozen" not in names or END_POSTGRES.isdisjoint(names)
 
 
 def turn(name: str) -> int:
-    """Tell which of several faults at once begins first, and ends last."""
+    """Return the order in which faults that meet begin; they end in the reverse order."""
     return NEED_POSTGRES.index(name) if name in NEED_POSTGRES else len(NEED_POSTGRES)
 
 

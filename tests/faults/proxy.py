@@ -1,4 +1,4 @@
-"""What if the network between us and Postgres is slow, cut, or only seems to be there?"""
+"""A network between us and Postgres that can be slow, cut or half open."""
 
 import asyncio
 import contextlib
@@ -11,21 +11,21 @@ CHUNK = 64 * 1024
 
 
 class Proxy:
-    """A TCP port before Postgres' Unix socket, in a thread of its own, whose ways change while it runs."""
+    """A TCP port before Postgres' Unix socket, in a thread of its own; a test changes how it behaves while it runs."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._open = asyncio.Event()  # what was sent goes on its way
+        self._open = asyncio.Event()  # set while data is passed on
         self._open.set()
         self._refuses = False
-        self.delay = 0.0  # seconds that each piece takes longer
+        self.delay = 0.0  # seconds by which each piece is late
 
     @contextlib.contextmanager
     def running(self) -> Iterator[int]:
-        """Listen until the block ends; give the port."""
+        """Listen until the block ends; yield the port."""
         self._thread.start()
         server = self._run(asyncio.start_server(self._connected, "127.0.0.1", 0))
         try:
@@ -38,7 +38,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:
-        """Close what is open, and whatever comes."""
+        """Close all open connections, and every new one."""
         self._refuses = True
         self._run(self._drop())
         try:
@@ -48,7 +48,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def half_open(self) -> Iterator[None]:
-        """Take everything and pass on nothing, as a firewall that forgot its connections; they are dead after it."""
+        """Accept everything and pass on nothing, as a firewall that lost its connections; drop them all at the end."""
         self._loop.call_soon_threadsafe(self._open.clear)
         try:
             yield
@@ -58,7 +58,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
-        """Have every piece take `seconds` longer."""
+        """Delay every piece by `seconds`."""
         self.delay = seconds
         try:
             yield

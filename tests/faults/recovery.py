@@ -1,7 +1,7 @@
-"""`python -m tests.faults.recovery`: how much is stored in the ten seconds after a fault, beside the ten before it?
+"""`python -m tests.faults.recovery`: how much is stored in the ten seconds after a fault, compared with ten before it?
 
-At 500 webhooks a second, with one server and one worker, which is all that could take over. After the fault means from
-the moment when it is over: the killed worker was started again, Postgres answers, the sessions are gone.
+At 500 webhooks a second, with one server and one worker, so that no other can take over. The window after the fault
+begins when the fault is over: the killed worker was started again, Postgres answers, the sessions have ended.
 """
 
 import argparse
@@ -52,7 +52,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
 
 
 def main() -> None:
-    """Print a line a fault: the median over rounds, and each round."""
+    """Print a line for each fault: the median over the rounds, and each round."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--postgres", type=Path, help="directory of the binaries of another Postgres")
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def recovery(binaries: Path, strike: Callable[[World], None]) -> float:
-    """Give what was stored in the window after the fault, as a share of the window before it."""
+    """Return the count stored in the window after the fault, divided by that of the window before it."""
     with world(binaries, servers=1, workers=1, tenants=1) as made:
         sending = subprocess.Popen([
             sys.executable, "-m", "tests.faults.steady", made.servers[0].url, made.tenants[0].id, made.tenants[0].secret, str(RATE),
@@ -80,7 +80,7 @@ def recovery(binaries: Path, strike: Callable[[World], None]) -> float:
 
 
 def stored(made: World) -> int:
-    """Count what is stored in a window that begins now."""
+    """Return how many tickets are stored in a window that begins now."""
     began = made.database.value("SELECT clock_timestamp()")
     time.sleep(WINDOW + 0.5)
     return int(made.database.value(STORED, began, began, WINDOW))

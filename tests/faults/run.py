@@ -1,4 +1,4 @@
-"""How does a bad day go? Faults one after the other or two at once, a breath after each, and in the end the accounts."""
+"""How does a bad day go? Faults strike one by one or two at once, with a pause after each; the checker ends it."""
 
 import contextlib
 import random
@@ -15,7 +15,7 @@ from tests.faults.world import World, world
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How a run goes: its seed, how long a fault lasts and how many webhooks come (both in seconds).
+    """The plan of a run: its seed, the seconds that a fault lasts, and the webhooks a second.
 
     `episodes` names the faults, those of one episode at once; without it they are drawn until `minutes` are over.
     """
@@ -28,7 +28,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct):
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     struck: Counter[str]
@@ -41,7 +41,7 @@ class Account(msgspec.Struct):
     not_run: list[str]
 
     def lines(self) -> Iterator[str]:
-        """Tell it, a line a thing."""
+        """Yield the account as lines of text."""
         yield f"seed {self.seed}: {self.sent:,} requests, {self.stored:,} rows in the inbox, answers {dict(self.answers)}"
         for name, count in sorted(self.struck.items()):
             yield f"  {count:3} x {name}"
@@ -50,8 +50,8 @@ class Account(msgspec.Struct):
         yield from (f"  BROKEN: {promise}" for promise in self.broken)
 
 
-def run(binaries: Path, plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Account:
-    """Let faults strike, and keep account."""
+def run(binaries: Path, plan: Plan, report: Callable[[str], None] = lambda _: None) -> Account:
+    """Let faults strike while senders send, and return the account."""
     with world(binaries) as made, nemesis.small_disk(made) as has_disk:
         available = [name for name in nemesis.FAULTS if is_possible(name, has_disk=has_disk)]
         urls = [server.url for server in made.servers]
@@ -59,12 +59,12 @@ def run(binaries: Path, plan: Plan, tell: Callable[[str], None] = lambda _: None
         senders.start()
         time.sleep(3)
         ease = checker.Ease(made)
-        struck, returned, broken = _days(made, senders, plan, available, tell)
+        struck, returned, broken = _days(made, senders, plan, available, report)
         senders.stop()
         ended = time.monotonic()
         broken += checker.wait_until_drained(made)
         drained = time.monotonic() - ended
-        time.sleep(6)  # what is only slow to go, goes
+        time.sleep(6)  # until slow leftovers are gone
         broken += [*checker.broken_promises(senders.sent, made.database), *ease.left_over()]
         stored = made.database.value("SELECT count(*) FROM inbox")
     not_run = [name for name in nemesis.FAULTS if name not in available]
@@ -74,15 +74,15 @@ def run(binaries: Path, plan: Plan, tell: Callable[[str], None] = lambda _: None
 
 
 def _days(
-    made: World, senders: Senders, plan: Plan, available: Sequence[str], tell: Callable[[str], None]
+    made: World, senders: Senders, plan: Plan, available: Sequence[str], report: Callable[[str], None]
 ) -> tuple[Counter[str], float, list[str]]:
-    """Strike and wait, again and again; give what struck, the slowest return, and what was too slow."""
+    """Strike and wait, again and again; return the faults, the slowest return, and the returns that were too slow."""
     rng = random.Random(plan.seed)
     struck: Counter[str] = Counter()
     slowest, broken = 0.0, []
     for names in plan.episodes or drawn(rng, available, plan.minutes * 60):
         possible = [name for name in names if name in available]
-        tell(" and ".join(possible))
+        report(" and ".join(possible))
         struck.update(possible)
         _strike(made, rng, possible, plan.strike)
         returned = _return(senders)
@@ -103,7 +103,7 @@ def drawn(rng: random.Random, available: Sequence[str], seconds: float) -> Itera
 
 
 def is_possible(name: str, *, has_disk: bool) -> bool:
-    """Tell whether this machine can do that."""
+    """Return whether this fault can happen on this machine."""
     if name == "the disk is full":
         return has_disk
     return not name.startswith("a clock") or nemesis.faketime() is not None
@@ -121,7 +121,7 @@ def _strike(made: World, rng: random.Random, names: Sequence[str], seconds: floa
 
 
 def _return(senders: Senders) -> float:
-    """Wait until a webhook is accepted that was sent after the faults, and tell how long that took."""
+    """Wait until a webhook is accepted that was sent after the faults, and return the seconds that it took."""
     ended = time.monotonic()
     while time.monotonic() < ended + checker.STORED_WITHIN:
         for one in senders.sent[-500:]:

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.steady URL TENANT SECRET RATE`: webhooks at a steady rate, whatever is answered, until it is killed."""
+"""`python -m tests.faults.steady URL TENANT SECRET RATE`: send webhooks at a steady rate, whatever the answers."""
 
 import argparse
 import asyncio
@@ -11,11 +11,11 @@ import uvloop
 from tests.bench.load import Sender
 
 CONNECTIONS = 40
-PATIENCE = 10.0  # seconds for an answer
+PATIENCE = 10.0  # seconds to wait for an answer
 
 
 async def send(sender: Sender, given: argparse.Namespace, due: float) -> None:
-    """Send a webhook on a connection of its own when it is due, then every so often the next on the same."""
+    """Send a webhook on its own connection when it is due, and further ones at intervals on the same."""
     step = CONNECTIONS / given.rate
     while True:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):

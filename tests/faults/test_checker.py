@@ -1,4 +1,4 @@
-"""Once we said 202: a short bad day, held against the accounts; and the accounts, held against forged ones."""
+"""A short bad day breaks no promise; and the checker finds each forged fault."""
 
 import time
 from pathlib import Path
@@ -33,16 +33,16 @@ EPISODES = [
 
 @pytest.mark.begins_early
 def test_a_bad_day_breaks_no_promise(binaries: Path) -> None:
-    """Most of the faults for a second each, some two at once; the long day, with all, is `python -m tests.faults`."""
+    """Most of the faults, for a second each, some two at once; `python -m tests.faults` runs a long day with all."""
     account = run(binaries, Plan(seed=20261125, episodes=EPISODES, strike=1.0, rate=100))
-    told = "\n".join(account.lines())
-    assert not account.broken, told
-    assert account.stored > 500, told
-    assert account.answers["503"] + account.answers["none"] > 0, "the faults were felt"
+    lines = "\n".join(account.lines())
+    assert not account.broken, lines
+    assert account.stored > 500, lines
+    assert account.answers["503"] + account.answers["none"] > 0, "the senders noticed the faults"
 
 
 def sent(database: Database, status: int | None = 202, kind: str = "good") -> Sent:
-    """Note a request whose row is in the inbox."""
+    """Deliver an event, and return the request that a sender would have noted."""
     database.deliver(ACME.payload())
     row = database.query("SELECT * FROM inbox ORDER BY id DESC LIMIT 1")[0]
     return Sent(
@@ -59,29 +59,32 @@ STORE = (
 
 
 @pytest.mark.parametrize(
-    ("forge", "told"),
+    ("forge", "wanted"),
     [
         (None, None),
         ("DELETE FROM inbox WHERE id = (SELECT max(id) FROM inbox)", "is lost"),
         ("UPDATE inbox SET payload = payload || ' '", "is not what was sent"),
         ("UPDATE inbox SET status = 'failed'", "is failed and not promoted"),
-        ("UPDATE inbox SET correlation_id = 'unknown' WHERE id = (SELECT max(id) FROM inbox)", "nobody sent unknown"),
+        (
+            "UPDATE inbox SET correlation_id = 'unknown' WHERE id = (SELECT max(id) FROM inbox)",
+            "unknown was never sent",
+        ),
         ("DELETE FROM ticket_history WHERE id = (SELECT max(id) FROM ticket_history)", "is in the inbox alone"),
         ("UPDATE ticket_history SET resolution = 'older'", "has the values of"),
         ("UPDATE ticket_history SET tenant_id = 'another'", "is in ticket_history alone"),
     ],
 )
-def test_the_accounts_find_what_is_wrong(database: Database, forge: str | None, told: str | None) -> None:
+def test_the_checker_finds_each_fault(database: Database, forge: str | None, wanted: str | None) -> None:
     accounts = [sent(database), sent(database)]
     database.query("UPDATE inbox SET status = 'promoted'")
     database.query(STORE)
     if forge:
         database.query(forge)
     found = list(checker.broken_promises(accounts, database))
-    assert any(told in promise for promise in found) if told else found == []
+    assert any(wanted in promise for promise in found) if wanted else found == []
 
 
-def test_the_accounts_find_what_must_not_be_kept(database: Database) -> None:
+def test_the_checker_finds_a_row_that_must_not_be_kept(database: Database) -> None:
     accounts = [sent(database, 401, "forged"), sent(database, None)]
     database.query("UPDATE inbox SET status = 'promoted'")
     database.query(STORE)

@@ -1,4 +1,4 @@
-"""The primary dies for good, and its synchronous standby takes over: what was answered 202 is there."""
+"""The primary dies for good and its synchronous standby takes over: every webhook answered 202 is there."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ from tests.support.system import Database
 
 
 class Standby(EmbeddedPostgres):
-    """A Postgres that is made of another one, and follows it until it is promoted."""
+    """A Postgres that is copied from a primary, and follows it until it is promoted."""
 
     def __init__(self, directory: Path, binaries: Path, primary: EmbeddedPostgres) -> None:
         super().__init__(directory, binaries)
@@ -31,12 +31,12 @@ class Standby(EmbeddedPostgres):
             [self._binaries / "pg_basebackup", "-D", self._data, "-h", self._source, "-U", "postgres", "-R", "-c", "fast"],
             check=True, stderr=subprocess.DEVNULL, **self._identity(),
         )  # fmt: skip
-        (self._data / ".s.PGSQL.5432.lock").unlink()  # the primary's socket is among its data
+        (self._data / ".s.PGSQL.5432.lock").unlink()  # the copied data include the primary's socket
 
 
 @contextmanager
 def waited_for(primary: EmbeddedPostgres, standby: Standby) -> Iterator[None]:
-    """Run a standby that the primary waits for."""
+    """Run a synchronous standby, for which the primary waits at each commit."""
     standby.start()
     try:
         database = Database(primary.url())

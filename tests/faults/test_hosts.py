@@ -1,4 +1,4 @@
-"""`DATABASE_URL` names several hosts: one that is silent, refuses or is no primary does not stand before the next."""
+"""`DATABASE_URL` names several hosts: if one is silent, refuses or is no primary, we connect to the next."""
 
 import socket
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Several workers on the same few tickets: no deadlock, and the newest of each ticket stands."""
+"""Several workers on the same few tickets: no deadlock, and the newest event of each ticket stands."""
 
 import random
 import time
@@ -35,7 +35,7 @@ def test_workers_at_once_on_hot_tickets(database: Database, start_worker: Callab
                 for _ in range(rng.randint(1, 40))
             )
         )
-        # What was dealt with comes again now and then, in batches that cut across the others.
+        # Promoted rows come again now and then, in batches that overlap the others.
         database.defer("reprocess", inbox_ids=rng.sample(delivered, min(len(delivered), 30)))
     database.wait_for("SELECT count(*) FROM inbox WHERE status <> 'promoted'", 0, within=60)
     database.wait_for("SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')", 0, within=60)
@@ -43,5 +43,5 @@ def test_workers_at_once_on_hot_tickets(database: Database, start_worker: Callab
         "SELECT ticket_id, inbox_id, resolved_date FROM ticket_history ORDER BY ticket_id"
     ) == database.query(NEWEST)
     assert database.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
-    assert all(worker.lines("ticket_promoted") for worker in running), "each had a share"
+    assert all(worker.lines("ticket_promoted") for worker in running), "each worker had a share"
     assert not [line for worker in running for line in worker.lines() if line["level"] in ("error", "critical")]

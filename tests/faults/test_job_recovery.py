@@ -1,4 +1,4 @@
-"""What a worker had in hand when something died is stored within seconds, and what one has in hand is left to it."""
+"""If a worker dies or loses Postgres, its rows are stored within seconds; a living worker keeps its jobs."""
 
 import contextlib
 import signal
@@ -26,7 +26,7 @@ WAITING = (
 
 @contextlib.contextmanager
 def held_up(database: Database) -> Iterator[psycopg.Connection]:
-    """Have a worker take 20 deliveries in hand, and hold it up in mid-batch until the block ends."""
+    """Let a worker fetch 20 deliveries, and hold it up in mid-batch until the block ends."""
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
         database.deliver(*(ACME.payload() for _ in range(20)))
@@ -35,24 +35,24 @@ def held_up(database: Database) -> Iterator[psycopg.Connection]:
 
 
 def kill_waiting(database: Database, query: str) -> None:
-    """Kill the session that waits for a lock with `query`, as soon as there is one."""
+    """Kill the session whose `query` waits for a lock, as soon as there is one."""
     database.wait_for(WAITING.format(query), 1, within=5)
     database.query(WAITING.format(query).replace("count(*)", "pg_terminate_backend(pid)"))
 
 
 def requeued(worker: Worker) -> int:
-    """Count the promote jobs that a worker put back to work."""
+    """Return how many promote jobs a worker requeued."""
     return len([line for line in worker.lines("job_requeued") if line["task"] == queue.PROMOTE])
 
 
 def test_a_job_whose_end_could_not_be_written(database: Database, start_worker: StartWorker) -> None:
-    """Its session is killed, then the one that was to say so; the worker lives on, and does the job again."""
+    """The test kills the job's session, then the one that should write the failure; the worker does the job again."""
     worker = start_worker()
     with held_up(database) as holder:
         holder.execute(f"{THE_JOB} FOR UPDATE")
         kill_waiting(database, "ticket_history")
         kill_waiting(database, "procrastinate_retry_job")
-        time.sleep(2.5)  # heartbeats that find it locked
+        time.sleep(2.5)  # meanwhile heartbeats find it locked
     database.wait_for(STORED, 20, within=5)
     assert requeued(worker) == 1
     assert len(worker.lines("worker_started")) == 1
@@ -62,7 +62,7 @@ def test_a_job_whose_end_could_not_be_written(database: Database, start_worker: 
 def test_a_job_that_was_promoted_and_whose_end_could_not_be_written(
     database: Database, start_worker: StartWorker
 ) -> None:
-    """Done again it finds nothing to do, and is gone."""
+    """Run again, the job finds no pending row, succeeds and is deleted."""
     worker = start_worker()
     with psycopg.connect(database.url) as holder:
         with held_up(database):
@@ -76,8 +76,8 @@ def test_a_job_that_was_promoted_and_whose_end_could_not_be_written(
 
 
 @pytest.mark.one_postgres
-def test_jobs_of_a_worker_that_begins_anew(own_postgres: EmbeddedPostgres, start_worker: StartWorker) -> None:
-    """Postgres is away for longer than the worker waits for a connection: it can tell nobody how its job ended."""
+def test_jobs_of_a_worker_that_reconnects(own_postgres: EmbeddedPostgres, start_worker: StartWorker) -> None:
+    """Postgres is away for longer than the worker waits for a connection, so it cannot write how its job ended."""
     database = Database(own_postgres.url())
     worker = start_worker(DATABASE_URL=database.url)
     with contextlib.suppress(psycopg.OperationalError), held_up(database):
@@ -90,7 +90,7 @@ def test_jobs_of_a_worker_that_begins_anew(own_postgres: EmbeddedPostgres, start
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_jobs_of_a_killed_worker(database: Database, start_worker: StartWorker, when: str) -> None:
-    """Another worker finds them at once, whether it is there already or is started then."""
+    """Another worker finds them at once, whether it ran already or starts then."""
     first = start_worker()
     with held_up(database):
         second = start_worker() if when == "before" else None
@@ -127,7 +127,7 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
 
 @pytest.mark.one_postgres
 def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_worker: StartWorker) -> None:
-    """With it goes all that showed it to live; it stops, and keeps what it has in hand until that is done."""
+    """The test kills the sessions with its heartbeat and its lock: it finishes the jobs that it owns, and ends."""
     first = start_worker()
     with held_up(database):
         second = start_worker()

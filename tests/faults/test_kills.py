@@ -1,4 +1,4 @@
-"""Workers that are killed at any moment: all is stored, and nothing twice but by design."""
+"""Workers are killed at any moment: every event is stored, and no row is promoted twice."""
 
 import collections
 import itertools
@@ -19,7 +19,7 @@ DELIVERIES = 5_000
 
 @pytest.mark.begins_early
 def test_kill_9_during_five_thousand_deliveries(database: Database, start_worker: StartWorker) -> None:
-    """Three workers, one of which dies every half second or so while the deliveries come, and is replaced."""
+    """Three workers run; about every half second, while deliveries come, the test kills one and starts another."""
     rng = random.Random(20261124)
     running, dead = [start_worker() for _ in range(3)], []
     numbers = iter(range(DELIVERIES))
@@ -37,11 +37,11 @@ def test_kill_9_during_five_thousand_deliveries(database: Database, start_worker
     assert database.value("SELECT count(*) FROM ticket_history") == DELIVERIES
     assert database.value("SELECT count(*) FROM inbox WHERE action = 'inserted'") == DELIVERIES
 
-    told = collections.Counter(
+    logged = collections.Counter(
         line["inbox_id"] for worker in running + dead for line in worker.lines("ticket_promoted")
     )
-    assert set(told.values()) <= {1}, "no row was promoted twice"
-    # Every try of a row's job counts, also one that died before it had done anything.
+    assert set(logged.values()) <= {1}, "no row was promoted twice"
+    # Every attempt of a row's job counts, also one that died before it had done anything.
     requeued = collections.Counter(line["job_id"] for worker in running + dead for line in worker.lines("job_requeued"))
     for row in database.query("SELECT id, attempts, job_id FROM inbox WHERE attempts > 1"):
         assert row["attempts"] == 1 + requeued[row["job_id"]]

@@ -1,4 +1,4 @@
-"""The schema is migrated while webhooks come: nothing is lost, and nothing has to be stopped for it."""
+"""The schema is migrated while webhooks come: no webhook is lost, and no process has to stop for it."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ def alembic(made: World, *arguments: str) -> None:
 
 @pytest.mark.begins_early
 def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
-    """Today's processes work on the schema before the last migration, and go on across it."""
+    """Today's processes work on the schema before the last migration, and go on during it."""
     with world(binaries, servers=1, workers=1) as made:
         for part in made.parts:
             part.signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The worker goes on by itself, within 5 s, whatever happened to its sessions, its Postgres or itself."""
+"""The worker goes on by itself within 5 s, whatever happened to its sessions, to Postgres or to itself."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def promotes(database: Database, within: float = WITHIN) -> None:
 
 
 def cpu_seconds(worker: Worker) -> float:
-    """Give the processor time that the worker has used, and those that it has started."""
+    """Return the processor time that the worker and its child processes have used."""
     stats = [Path(f"/proc/{one}/stat").read_text() for one in (worker.process.pid, *worker.children())]
     ticks = sum(int(part) for stat in stats for part in stat.rsplit(")", 1)[1].split()[11:13])
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -35,7 +35,7 @@ def cpu_seconds(worker: Worker) -> float:
     "which", ["LIKE 'LISTEN%%'", "NOT LIKE 'LISTEN%%'", "LIKE '%%'"], ids=["listen", "others", "all"]
 )
 def test_after_its_sessions_were_killed(database: Database, start_worker: StartWorker, which: str) -> None:
-    """Five times over, at work or idle."""
+    """Five times, while it works and while it is idle."""
     start_worker()
     promotes(database, within=10)
     for _ in range(5):
@@ -61,7 +61,7 @@ def test_after_postgres_was_restarted(
 
 @pytest.mark.begins_early
 def test_after_postgres_was_away_for_long(own_postgres: EmbeddedPostgres, start_worker: StartWorker) -> None:
-    """From before its start, too. It says so once, and its CPU time shows that it does not ask all the time."""
+    """Postgres is away when the worker starts; it logs that once, and its CPU time shows that it does not spin."""
     database = Database(own_postgres.url())
     own_postgres.stop()
     worker = start_worker(DATABASE_URL=database.url)
@@ -108,7 +108,7 @@ def test_after_it_was_killed_and_started_again(database: Database, start_worker:
 
 
 def test_a_killed_workers_batch_is_stored_within_a_minute(database: Database, start_worker: StartWorker) -> None:
-    """It dies in mid-batch, held up by a lock; another worker is there, and nobody helps."""
+    """It dies in mid-batch, held up by a lock; another worker stores the rows, without an operator."""
     first = start_worker()
     promotes(database, within=10)
     with psycopg.connect(database.url) as holder:

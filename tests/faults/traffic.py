@@ -1,4 +1,4 @@
-"""What was sent, and what was it answered? Senders that note each request, and send again what was not taken."""
+"""Senders that note each request and its answer, and send an event again if it was not accepted."""
 
 import asyncio
 import random
@@ -15,11 +15,11 @@ from tests.support.system import Tenant
 
 PATIENCE = 12.0  # seconds that a sender waits for an answer, more than APPEND_TIMEOUT_SECONDS
 TRIES = 4
-TICKETS = 60  # that get several events each; half of all events are for tickets of their own
+TICKETS = 60  # with several events each; half of all events are for other tickets
 
 
 class Sent(msgspec.Struct):
-    """One request: what it carried, and what came back (None: nothing)."""
+    """One request and its answer (None: no answer)."""
 
     correlation_id: str
     tenant_id: str
@@ -33,7 +33,7 @@ class Sent(msgspec.Struct):
 
 
 class Senders:
-    """So many senders, each sending the next event when the last was answered, at about `rate` in all."""
+    """`count` senders: each sends the next event when the last was answered, at about `rate` a second in all."""
 
     def __init__(self, urls: Sequence[str], tenants: Sequence[Tenant], *, seed: int, count: int, rate: float) -> None:
         self._urls, self._tenants, self._seed, self._count, self._rate = urls, tenants, seed, count, rate
@@ -45,12 +45,12 @@ class Senders:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let every sender get its last answer."""
+        """Stop the senders, and wait until each has its last answer."""
         self._stop.set()
         self._thread.join()
 
     def last_accepted(self) -> float:
-        """Tell when a webhook was last answered 202; 0 before the first."""
+        """Return when a webhook was last answered 202; 0 before the first."""
         return max((one.answered or 0 for one in self.sent[-2000:] if one.status == httpx.codes.ACCEPTED), default=0)
 
     async def _run(self) -> None:
@@ -67,7 +67,7 @@ class Senders:
             await asyncio.sleep(max(0.0, rng.uniform(0, 2) * pause - (time.monotonic() - began)))
 
     async def _deliver(self, client: httpx.AsyncClient, rng: random.Random) -> None:
-        """Send one event, and again after all that is not the sender's fault."""
+        """Send one event, and send it again unless the answer says that the sender is at fault."""
         tenant = rng.choice(self._tenants)
         ticket_id = str(rng.randrange(TICKETS)) if rng.random() < 0.5 else uuid.uuid4().hex
         kind = rng.choices(("good", "forged", "broken"), (96, 2, 2))[0]

@@ -1,4 +1,4 @@
-"""A whole ticket-inbox: a Postgres on disk, a network before it, servers, workers, and senders that know what they sent."""
+"""A whole ticket-inbox: a Postgres on disk behind a network that can fail, servers, workers and tenants."""
 
 import contextlib
 import subprocess
@@ -18,12 +18,12 @@ from tests.faults.proxy import Proxy
 from tests.support.free_ports import free_port
 from tests.support.system import Database, Process, Tenant
 
-CONNECTIONS = 60  # of Postgres, so that they can all be taken
+CONNECTIONS = 60  # max_connections, low enough for a fault to take them all
 POSTGRES = [f"max_connections={CONNECTIONS}", "shared_buffers=64MB", "tcp_keepalives_idle=5"]
 
 
 class Part:
-    """A server or a worker, which can be ended and begun anew."""
+    """A server or a worker, which a fault can end and start again."""
 
     def __init__(self, command: str, environment: dict[str, str], log: Path) -> None:
         self.command, self.environment, self.log = command, environment, log
@@ -40,7 +40,7 @@ class Part:
         return self.process.process.pid
 
     def start(self, **changes: str) -> None:
-        """Start it, with these changes to its environment, unless another fault has."""
+        """Start it, with these changes to its environment, unless another fault has started it."""
         if self.lives():
             return
         with self.log.open("ab") as stderr:
@@ -50,7 +50,7 @@ class Part:
         self.process = Process(started, self.log)
 
     def wait_until_live(self, within: float = 30.0) -> None:
-        """Wait until a server that was started answers; a worker has nothing to answer with."""
+        """Wait until a started server answers; a worker has no port to ask."""
         deadline = time.monotonic() + within
         while self.command == "serve" and self.lives() and time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
@@ -60,7 +60,7 @@ class Part:
 
     def signal(self, number: int) -> None:
         assert self.process is not None
-        self.process.process.send_signal(number)  # nothing where another fault has ended it
+        self.process.process.send_signal(number)  # does nothing if another fault has ended it
 
     def wait(self) -> None:
         assert self.process is not None
@@ -83,7 +83,7 @@ class Part:
 
 
 class World:
-    """All of it. `database` reaches Postgres past the network."""
+    """Everything that runs. `database` connects to Postgres directly, not through the network."""
 
     def __init__(self, postgres: EmbeddedPostgres, proxy: Proxy, directory: Path) -> None:
         self.postgres, self.proxy, self.directory = postgres, proxy, directory
@@ -122,7 +122,7 @@ class World:
 
 @contextlib.contextmanager
 def world(binaries: Path, *, servers: int = 2, workers: int = 2, tenants: int = 3) -> Iterator[World]:
-    """Run a world, and end all of it."""
+    """Run a world; end all its processes with the block."""
     with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
         postgres = EmbeddedPostgres(Path(directory), binaries, POSTGRES)
         postgres.start()
@@ -148,7 +148,7 @@ def world(binaries: Path, *, servers: int = 2, workers: int = 2, tenants: int = 
 
 
 def socket_of(postgres: EmbeddedPostgres) -> Path:
-    """Give the path of Postgres' Unix socket."""
+    """Return the path of Postgres' Unix socket."""
     from urllib.parse import parse_qs, urlsplit  # noqa: PLC0415
 
     [directory] = parse_qs(urlsplit(postgres.url()).query)["host"]

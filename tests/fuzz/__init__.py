@@ -1,1 +1,1 @@
-"""What nobody would send on purpose: input that is generated or mutated, with seeds that replay it."""
+"""Input that is generated or mutated, as no sender would send on purpose, with seeds that replay it."""

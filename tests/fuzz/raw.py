@@ -1,8 +1,8 @@
 """`python -m tests.fuzz.raw --minutes 5 --seed N`: can any bytes on a socket make the server err, or end it?
 
-Good requests are mutated and sent in pieces, some by several connections at once. Never a 5xx but 503, a traceback, a
-dead process; every answer is HTTP and a problem where it should be; afterwards a good webhook is accepted at once.
-A failure prints the seed and the number of its case: `--seed S --case N` sends just that one again.
+Valid requests are mutated and sent in pieces, some by several connections at once. There must be no 5xx but 503, no
+traceback and no dead process; every answer is HTTP, and every error a problem; afterwards a good webhook is accepted
+at once. A failure prints the seed and the number of its case: `--seed S --case N` sends just that one again.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tests.conftest import clean_environment
 from tests.support.raw_http import chunked, head
 from tests.support.system import Database, Server, Tenant, running_server
 
-PATIENCE = 0.02  # seconds for the answers to a case; who waits for more of a request answers nothing
+PATIENCE = 0.02  # seconds to wait for the answers: a server that waits for the rest of a request sends none
 WORDS = [
     b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b";", b",", b"\x7f", b"\xff", b"%00", b"%2e%2e/", b"//", b"?", b"#", b"*",
     b"0\r\n\r\n", b"-1", b"+1", b"0x10", b"18446744073709551616", b"99999999999999999999999999", b"1e9",
@@ -41,7 +41,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 
 
 def seeds(tenant: Tenant) -> list[bytes]:
-    """Give requests that are good, each in another way."""
+    """Return valid requests, each of another kind."""
     body, h2c = tenant.body(ticket_id="fuzz"), ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
     in_chunks = head(tenant, body, "Transfer-Encoding: chunked", length=False) + chunked(body)
     whole = head(tenant, body, "X-Correlation-ID: c", f"traceparent: 00-{'1' * 32}-{'2' * 16}-01") + body
@@ -59,7 +59,7 @@ def seeds(tenant: Tenant) -> list[bytes]:
 
 
 def mutated(chance: random.Random, good: list[bytes]) -> list[bytes]:
-    """Give a case: mutated requests, in the pieces in which they are sent."""
+    """Return a case: mutated requests, in the pieces to send."""
     data = bytearray(b"".join(chance.choices(good, k=chance.choice([1, 1, 1, 2, 5]))))
     for _ in range(chance.choice([0, 1, 1, 2, 3, 8, 40])):
         begin = chance.randrange(len(data) + 1)
@@ -80,7 +80,7 @@ def mutated(chance: random.Random, good: list[bytes]) -> list[bytes]:
 
 
 def answers(port: int, pieces: list[bytes], *, patience: float = PATIENCE) -> bytes:
-    """Send the pieces, and give whatever comes back in time."""
+    """Send the pieces, and return the bytes that come back in time."""
     found = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, contextlib.suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -93,7 +93,7 @@ def answers(port: int, pieces: list[bytes], *, patience: float = PATIENCE) -> by
 
 
 def check(found: bytes) -> list[int]:
-    """Give the statuses of the answers; each must be HTTP, and none a 5xx but 503."""
+    """Return the statuses of the answers; assert that each is HTTP, and that none is a 5xx but 503."""
     assert not found or found.startswith(b"HTTP/1.1 "), found[:200]
     statuses = []
     for status, headers in STATUS.findall(found):
@@ -108,7 +108,7 @@ def check(found: bytes) -> list[int]:
 
 
 def fuzz(server: Server, tenant: Tenant, seed: int, seconds: float, only: int | None = None) -> Counter[int]:
-    """Send cases for so long; give how often each status came. Raises AssertionError, which names the case."""
+    """Send cases for `seconds`; return how often each status came. Raises AssertionError, which names the case."""
     good, port, counts = seeds(tenant), urlsplit(server.url).port or 0, Counter[int]()
     ends, number = time.monotonic() + seconds, only or 0
     while time.monotonic() < ends:
@@ -126,7 +126,7 @@ def fuzz(server: Server, tenant: Tenant, seed: int, seconds: float, only: int | 
 
 
 def hold(server: Server, tenant: Tenant, which: str) -> None:
-    """Check that a good webhook is accepted at once, and that the log has nothing that nobody foresaw."""
+    """Check that a good webhook is accepted at once, and that the log has no unforeseen line."""
     began = time.monotonic()
     assert server.send(tenant).status_code == 202, which
     assert time.monotonic() - began < 2, which
@@ -136,7 +136,7 @@ def hold(server: Server, tenant: Tenant, which: str) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[tuple[Server, Tenant]]:
-    """Run a Postgres and a server of our own."""
+    """Run a Postgres and a server for the fuzzer alone."""
     with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
         postgres = EmbeddedPostgres(Path(directory), wheel_binaries(), ["fsync=off"])
         postgres.start()
@@ -153,7 +153,7 @@ def alone() -> Iterator[tuple[Server, Tenant]]:
 
 
 def main() -> None:
-    """Fuzz for the minutes that are given, and tell what was answered."""
+    """Fuzz for the given minutes, and print the answers' statuses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=None)
@@ -164,8 +164,8 @@ def main() -> None:
     with alone() as (server, tenant):
         counts = fuzz(server, tenant, seed, given.minutes * 60, given.case)
         memory = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())
-    told = ", ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(counts.items()))
-    sys.stdout.write(f"{sum(counts.values())} answers and silences ({told}); memory {int(memory[0]) // 1024} MB\n")
+    answered = ", ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(counts.items()))
+    sys.stdout.write(f"{sum(counts.values())} answers and silences ({answered}); memory {int(memory[0]) // 1024} MB\n")
 
 
 if __name__ == "__main__":

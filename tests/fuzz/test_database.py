@@ -1,4 +1,4 @@
-"""What the decoder takes, Postgres can hold: from bytes on the wire to the row in ticket_history."""
+"""Postgres can hold whatever the decoder accepts: from bytes on the wire to the row in ticket_history."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from tests.support.system import Database
 LIMIT = 10_000
 RULES = Rules(LIMIT)
 MANY = hypothesis.settings(max_examples=max(200, hypothesis.settings().max_examples), deadline=None)
-# With what has a meaning to JSON, Postgres or Python more often than chance has it.
+# Characters that mean something to JSON, Postgres or Python come more often than by chance.
 CHARACTERS = st.one_of(
     st.characters(), st.sampled_from("\0\x01\x1f\x7f\x80\x85\u2028\ufeff\uffff\U0010ffff\\\"'{},% \t\n")
 )
@@ -43,7 +43,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Make a body: a payload, written in one of JSON's ways, with a few bytes changed or not."""
+    """Draw a body: a payload in one of JSON's spellings, sometimes with a few bytes changed."""
     payload = {**flat.EXAMPLE, "tenant_id": "acme", **draw(st.fixed_dictionaries({}, optional=MEMBERS))}
     body = bytearray(json.dumps(payload, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass"))
     for place, byte in draw(
@@ -56,7 +56,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def taken(body: bytes) -> event.ResolvedTicket | None:
-    """Read a body as the server does; only what it foresees may be raised."""
+    """Decode a body as the server does; None if it is malformed or rejected. No other error may be raised."""
     try:
         event.tenant_of(body)
         return event.decode(body, RULES)
@@ -65,7 +65,7 @@ def taken(body: bytes) -> event.ResolvedTicket | None:
 
 
 def test_what_is_accepted_is_stored(database: Database) -> None:
-    """Appended with its job, promoted, and read back as it was decoded."""
+    """The row in ticket_history, after append and promotion, has the values that the decoder returned."""
     engine = engines.create_engine(database.url, "test", 2, 30.0)
     with asyncio.Runner() as runner:
         stored = 0
@@ -109,7 +109,7 @@ async def store(engine: Any, body: bytes, ticket: event.ResolvedTicket) -> None:
 @MANY
 @hypothesis.given(bodies())
 def test_what_is_rejected_can_be_kept_with_its_reason(body: bytes) -> None:
-    """Reason and ticket id go into text columns, which hold neither U+0000 nor half of a character."""
+    """The reason and the ticket id go into text columns, which hold neither U+0000 nor half a surrogate pair."""
     try:
         event.tenant_of(body)
         event.decode(body, RULES)

@@ -1,4 +1,4 @@
-"""A few seconds of the fuzzer that `python -m tests.fuzz.raw` is for minutes."""
+"""Run the fuzzer for a few seconds; `python -m tests.fuzz.raw` runs it for minutes."""
 
 import random
 
@@ -11,10 +11,10 @@ pytestmark = pytest.mark.one_postgres
 
 
 def test_no_bytes_make_it_err(server: Server, tenant: Tenant) -> None:
-    """Its seed is another one each time, and printed where it fails."""
+    """The seed is a new one each time, and a failure prints it."""
     counts = raw.fuzz(server, tenant, random.SystemRandom().randrange(2**32), seconds=4)
-    assert counts[202], "not one case was good: the mutations are too wild"
-    assert counts[400], "not one case was bad"
+    assert counts[202], "no case was good: the mutations are too wild"
+    assert counts[400], "no case was bad"
 
 
 def test_a_case_can_be_sent_again(tenant: Tenant) -> None:

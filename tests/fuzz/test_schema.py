@@ -1,6 +1,6 @@
-"""Schemathesis against /schema: whatever its document allows or forbids, every answer is one that it describes.
+"""Schemathesis against /schema: to requests that the document allows or forbids, every answer is one it describes.
 
-By hand, thousands of cases: `pytest -n 0 tests/fuzz/test_schema.py --hypothesis-profile=nightly`.
+Thousands of cases by hand: `pytest -n 0 tests/fuzz/test_schema.py --hypothesis-profile=nightly`.
 """
 
 import json
@@ -21,8 +21,8 @@ from tests.support.system import Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 
-# Both ask whether a body that breaks or keeps its schema is taken, and know nothing of ours that no schema can say:
-# U+0000, dates that no calendar has, a signature over other bytes. test_event.py and test_webhook.py hold those.
+# Both check whether the server accepts a body exactly if it keeps the schema. They cannot know rules that no schema can
+# express: U+0000, dates that no calendar has, a signature over other bytes. tests/event and tests/webhook test those.
 UNKNOWING = {"positive_data_acceptance", "negative_data_rejection"}
 OPERATIONS = [("POST", PATH), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics")]
 
@@ -39,7 +39,7 @@ def described(server: Server) -> Any:  # noqa: ANN401
 
 
 def signed(prepared: requests.PreparedRequest, tenant: Tenant) -> requests.PreparedRequest:
-    """Sign whatever body was made, with a tenant's secret."""
+    """Sign the generated body with a tenant's secret."""
     body = prepared.body or b""
     assert isinstance(body, str | bytes)
     prepared.headers[signature.HEADER] = signature.sign(
@@ -49,7 +49,7 @@ def signed(prepared: requests.PreparedRequest, tenant: Tenant) -> requests.Prepa
 
 
 def ours(body: object, tenant: Tenant) -> object:
-    """Put the tenant's id where there is one, so that the signature is of a tenant that we know."""
+    """Replace a tenant id in the body by the tenant's own, so that the signature can verify."""
     return {**body, "tenant_id": tenant.id} if isinstance(body, dict) and "tenant_id" in body else body
 
 

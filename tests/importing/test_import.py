@@ -1,4 +1,4 @@
-"""ticket-inbox import --file: both formats, what is bad, what was interrupted, and what stands in the end."""
+"""ticket-inbox import --file: both formats, bad lines, interruptions, and the tickets that stand in the end."""
 
 import asyncio
 import csv
@@ -48,7 +48,7 @@ def acme(database: Database, secrets_key: str) -> Tenant:
 
 @pytest.fixture
 def import_(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Import `content` for acme from a file of that name; pipes, terminals and interruptions have processes below."""
+    """Import `content` for acme from a file of that name, in this process; some tests below start one of their own."""
 
     def imported(content: bytes, *more: str, name: str = "f.jsonl", **changes: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / name).write_bytes(content)
@@ -68,14 +68,14 @@ def csv_of(*rows: list[str], delimiter: str = ",", header: list[str] = HEADER) -
 
 
 def read(content: bytes, form: str, limit: int = 1024 * 1024) -> tuple[list[bytes], list[str]]:
-    """Give the payloads of a file of acme's, and what is told of its bad lines."""
+    """Return the payloads of a file of acme's, and the errors for its bad lines."""
     lines = ticket_file.Lines(io.BufferedReader(io.BytesIO(content)), limit)
-    told: list[str] = []
+    reported: list[str] = []
     given = appending.batches(
         ticket_file.payloads(lines, form, "acme", limit), appending.imported_file("acme", None), Tally(), Rules(10_000),
-        lambda line, error: told.append(f"{line.number} to {line.last}: {error}"),
+        lambda line, error: reported.append(f"{line.number} to {line.last}: {error}"),
     )  # fmt: skip
-    return [delivery.payload for batch in given for delivery in batch], told
+    return [delivery.payload for batch in given for delivery in batch], reported
 
 
 def history(database: Database, ticket_id: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def test_json_lines_are_kept_byte_for_byte_and_stored(
     start_worker: Callable[..., Worker],
     environment: dict[str, str],
 ) -> None:
-    """With a byte order mark, Windows' ends of lines, blank lines, and none at the end; of a tenant that sends nothing."""
+    """With a byte order mark, CRLF, blank lines, and no line end at the end; the tenant has sent no webhook."""
     first, second = acme.body(ticket_id="1"), acme.body(ticket_id="2", subject="Zürich “naïve”")
     database.query("UPDATE tenant_configs SET enabled = false")
     done = import_(b"\xef\xbb\xbf" + first + b"\r\n\r\n  " + second)
@@ -111,9 +111,9 @@ def test_json_lines_are_kept_byte_for_byte_and_stored(
     start_worker()
     wait_until_promoted(database)
     assert history(database, "2")["source"] == "bulk_import"
-    told = run(["trace", "1"], environment).stdout
-    assert "  imported, promoted (inserted) in " in told
-    assert "verified" not in told
+    reported = run(["trace", "1"], environment).stdout
+    assert "  imported, promoted (inserted) in " in reported
+    assert "verified" not in reported
 
 
 def test_the_files_that_the_page_shows_are_imported(
@@ -156,15 +156,15 @@ BAD_LINES = {
 }
 
 
-def test_bad_lines_are_told_with_their_numbers_and_skipped(
+def test_bad_lines_are_reported_with_their_numbers_and_skipped(
     database: Database, acme: Tenant, import_: Callable[..., Any]
 ) -> None:
     content = acme.body() + b"\n\n" + b"\n".join(BAD_LINES) + b"\n" + acme.body() + b"\n"
     done = import_(content)
-    *told, last = done.stderr.splitlines()
+    *reported, last = done.stderr.splitlines()
     assert last.startswith("Error: bad lines were skipped")
-    assert len(told) == len(BAD_LINES)
-    for number, (line, words) in enumerate(zip(told, BAD_LINES.values(), strict=True), 3):
+    assert len(reported) == len(BAD_LINES)
+    for number, (line, words) in enumerate(zip(reported, BAD_LINES.values(), strict=True), 3):
         assert line.startswith(f"line {number}: {words}"), line
     assert done.stdout == f"{len(BAD_LINES) + 2} lines read: 2 appended, {len(BAD_LINES)} skipped\n"
     assert done.returncode == 1
@@ -187,33 +187,33 @@ def test_max_errors_stops_with_what_was_good_before(
 
 @pytest.mark.parametrize("form", ticket_file.FORMATS)
 def test_a_line_that_is_too_long_is_passed_over(form: str) -> None:
-    """What follows it is read; a line of exactly the limit is not too long."""
+    """The lines after it are read; a line of exactly the limit is not too long."""
     good = ACME.body()
     rows = [good[:-1] + b" " * (1024 - len(good)) + b"}", b"x" * 5000, b"x" * 1025, good]
     if form == "csv":
         rows = csv_of(WHOLE, ["x" * 5000], ["x" * 1500], WHOLE).encode().splitlines()
-    payloads, told = read(b"\n".join(rows), form, 1024)
+    payloads, reported = read(b"\n".join(rows), form, 1024)
     first = 2 if form == "jsonl" else 3
     assert len(payloads) == 2
-    assert told == [f"{n} to {n}: it is longer than 1,024 bytes (MAX_BODY_BYTES)" for n in (first, first + 1)]
+    assert reported == [f"{n} to {n}: it is longer than 1,024 bytes (MAX_BODY_BYTES)" for n in (first, first + 1)]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_csv_as_a_program_or_excel_writes_it(delimiter: str, mark: bytes) -> None:
-    """Columns in any order, one that is not ours, and no tags: a payload is the object of its row."""
+    """Columns may come in any order, one is not ours, tags may be missing: each row becomes a JSON object."""
     whole = ["1", "VPN; “drops”, often", 'It says "no".\r\nAgain.', "fixed\t", "2026-01-31 09:30:00Z", "High", "a; b ;"]
     header = ["Note", *(name.title() for name in reversed(HEADER))]
     rows = [["x", *reversed(whole)], ["", "", *reversed(["2", *whole[1:6]])], [""] * 8]
     rows += [["", '["x;y", "z"]', *reversed(["3", *whole[1:6]])]]
-    payloads, told = read(mark + csv_of(*rows, delimiter=delimiter, header=header).encode(), "csv")
+    payloads, reported = read(mark + csv_of(*rows, delimiter=delimiter, header=header).encode(), "csv")
     found = [json.loads(payload) for payload in payloads]
-    assert told == []
+    assert reported == []
     assert [one.pop("tags") for one in found] == [["a", "b"], [], ["x;y", "z"]]
     assert found == [{"tenant_id": "acme", **dict(zip(HEADER, [one, *whole[1:6]], strict=False))} for one in "123"]
 
 
-def test_bad_rows_of_csv_are_told_with_the_lines_they_are_on() -> None:
+def test_bad_rows_of_csv_are_reported_with_their_lines() -> None:
     rows = [
         ('1,"two\nlines"', "2 to 3: it has 2 values for 8 columns"),
         (",".join([*WHOLE[:4], "31.01.2026", "High", "", "acme"]), "4 to 4: resolved_date must be a date and time"),
@@ -229,11 +229,11 @@ def test_bad_rows_of_csv_are_told_with_the_lines_they_are_on() -> None:
     ]
     header = ",".join([*HEADER, "tenant_id"])
     content = "\n".join([header, *(row for row, _ in rows)]).encode(errors="surrogateescape")
-    payloads, told = read(content, "csv")
+    payloads, reported = read(content, "csv")
     expected = [words for _, words in rows if words]
     assert len(payloads) == 1
-    assert len(told) == len(expected)
-    assert all(line.startswith(words) for line, words in zip(told, expected, strict=True)), told
+    assert len(reported) == len(expected)
+    assert all(line.startswith(words) for line, words in zip(reported, expected, strict=True)), reported
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_csv_needs_a_header(content: bytes, words: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_begun_is_told_in_one_line(
+def test_an_import_that_cannot_begin_says_why_in_one_line(
     arguments: list[str], code: int, words: str, acme: Tenant, environment: dict[str, str], tmp_path: Path
 ) -> None:
     for name in ("f.txt", "f.csv"):
@@ -293,7 +293,7 @@ def test_a_pipe_can_be_imported(database: Database, acme: Tenant, environment: d
 def test_importing_twice_does_no_harm(
     database: Database, acme: Tenant, import_: Callable[..., Any], start_worker: Callable[..., Worker]
 ) -> None:
-    """The same bytes, under whatever name, are known; changed ones are another file."""
+    """The same bytes are the same file under any name; changed bytes are another file."""
     start_worker()
     content = lines_of(acme, 3)
     import_(content)
@@ -333,7 +333,7 @@ def test_another_tenant_may_have_the_same_file(
 def test_what_stands_is_newer_or_as_old(
     database: Database, acme: Tenant, import_: Callable[..., Any], start_worker: Callable[..., Worker]
 ) -> None:
-    """By webhook on the 15th; by file a day before, on the very second, and a day after."""
+    """A webhook came on the 15th; the file has tickets of a day before, of the same second, and of a day after."""
     start_worker()
     database.deliver(*[acme.payload(ticket_id=number, resolved_date="2026-01-15T00:00:00Z") for number in "123"])
     wait_until_promoted(database)
@@ -354,19 +354,19 @@ def test_ctrl_c_ends_an_import_that_waits_for_a_silent_pipe(acme: Tenant, enviro
         try:
             os.write(end, b"\n")
             wait_until_taken(silent)
-            process.send_signal(signal.SIGINT)  # it waits for the next line by now
-            _, told = process.communicate(timeout=10)
+            process.send_signal(signal.SIGINT)  # by now it waits for the next line
+            _, reported = process.communicate(timeout=10)
         finally:
             process.kill()
             os.close(silent)
             os.close(end)
     assert process.returncode == 1
-    assert "0 lines were appended" in told
-    assert "Traceback" not in told
+    assert "0 lines were appended" in reported
+    assert "Traceback" not in reported
 
 
 def wait_until_taken(pipe: int) -> None:
-    """Wait until who reads from a pipe has taken all that is in it."""
+    """Wait until the process that reads from a pipe has emptied it."""
     deadline = time.monotonic() + 20
     while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):
         assert time.monotonic() < deadline
@@ -377,7 +377,7 @@ def wait_until_taken(pipe: int) -> None:
 def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     way: str, database: Database, acme: Tenant, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """It stops by itself after two batches of four, because so much waits to be promoted."""
+    """The import pauses after two of four batches, because too many rows wait to be promoted."""
     file = tmp_path / "f.jsonl"
     file.write_bytes(lines_of(acme, 1000) + b"bad\n" + lines_of(acme, 2000)[len(lines_of(acme, 1000)) :])
     database.query(waiting(appending.AHEAD - 2))
@@ -386,16 +386,16 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     try:
         database.wait_for("SELECT count(*) FROM inbox", 1000, within=20)
         INTERRUPTIONS[way](database, process)
-        _, told = process.communicate(timeout=20)
+        _, reported = process.communicate(timeout=20)
     finally:
         process.kill()
         process.communicate()
-    *_, last = told.splitlines() or [""]
+    *_, last = reported.splitlines() or [""]
     assert (process.returncode == -signal.SIGKILL) == (way == "killed in a statement")
     if way != "killed in a statement":
         assert process.returncode == 1
         assert last.endswith("1,000 lines were appended: run the same command again, and it appends what is not there")
-        assert "Traceback" not in told
+        assert "Traceback" not in reported
     database.wait_for(SESSIONS, 0, within=10)
     there = database.value("SELECT count(*) FROM inbox")
     database.query("DELETE FROM procrastinate_jobs")
@@ -407,7 +407,7 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
 
 
 def waiting(jobs: int) -> str:
-    """Give the statement that defers so many jobs of an import."""
+    """Return a statement that defers this number of an import's jobs."""
     job = f"ROW('promote', 'promote', {queue.BULK_PRIORITY}, NULL, NULL, '{{}}'::jsonb, NULL)::procrastinate_job_to_defer_v1"
     return f"SELECT procrastinate_defer_jobs_v1(array_fill({job}, ARRAY[{jobs}]))"
 
@@ -416,7 +416,7 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tick
 
 
 def kill_in_a_statement(database: Database, process: subprocess.Popen[str]) -> None:
-    """While the third batch waits for a lock: whether it is committed, nobody tells who sent it."""
+    """Kill it while the third batch waits for a lock: it cannot know whether Postgres commits that batch."""
     with psycopg.connect(database.url) as connection:
         connection.execute("LOCK TABLE inbox IN SHARE MODE")
         database.query("DELETE FROM procrastinate_jobs WHERE args = '{}'")
@@ -444,14 +444,14 @@ def test_a_bar_on_a_terminal_leaves_the_bad_lines_readable(
         arguments, env={**environment, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path
     )
     os.close(theirs)
-    told = b"".join(chunks(ours)).decode()
+    reported = b"".join(chunks(ours)).decode()
     assert process.communicate(timeout=20)[0] == b"601 lines read: 600 good, 1 skipped\n"
-    assert re.search(r"import .*100%", told)
-    assert "\r\x1b[Kline 601: it is not JSON" in told
+    assert re.search(r"import .*100%", reported)
+    assert "\r\x1b[Kline 601: it is not JSON" in reported
 
 
 def chunks(descriptor: int) -> Iterator[bytes]:
-    """Give what comes from a terminal until nobody holds its other end."""
+    """Yield the output on a terminal until no process holds its other end."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -464,34 +464,34 @@ def chunks(descriptor: int) -> Iterator[bytes]:
     os.close(descriptor)
 
 
-def test_it_says_where_promotion_does_not_catch_up(
+def test_it_says_that_promotion_does_not_catch_up(
     database: Database, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And goes on once there is room."""
+    """The import goes on once there is room."""
     monkeypatch.setattr(appending, "STUCK", 0)
     database.query(waiting(appending.AHEAD))
-    where, tally, told = appending.imported_file(acme.id, None), Tally(), []
+    where, tally, reported = appending.imported_file(acme.id, None), Tally(), []
     given = appending.batches([Line(1, 1, acme.body())], where, tally, Rules(), lambda *_: None)
 
-    def tell(rows: int) -> None:
-        told.append((rows, tally.appended))
+    def on_stuck(rows: int) -> None:
+        reported.append((rows, tally.appended))
         database.query("DELETE FROM procrastinate_jobs WHERE id = (SELECT min(id) FROM procrastinate_jobs)")
 
     async def append() -> None:
         engine = engines.create_engine(database.url, "test", 1, 30.0)
         try:
             async with engines.connection(engine) as connection:
-                await appending.append(connection, given, tally, tell, is_known=False)
+                await appending.append(connection, given, tally, on_stuck, is_known=False)
         finally:
             await engine.dispose()
 
     asyncio.run(append())
-    assert told == [(appending.AHEAD * queue.JOB_ROWS, 0)]
+    assert reported == [(appending.AHEAD * queue.JOB_ROWS, 0)]
     assert tally.appended == database.value("SELECT count(*) FROM inbox") == 1
 
 
 def test_no_more_than_a_batch_is_in_memory() -> None:
-    """Of a file that never ends; a batch is bounded by its rows, and by its bytes."""
+    """The file never ends; a batch is bounded by its rows and by its bytes."""
     for resolution, rows in (("short", queue.JOB_ROWS), ("x" * 1024 * 1024, queue.JOB_BYTES // (1024 * 1024))):
         payload = ACME.body(resolution=resolution)
         lines = (Line(number, number, payload) for number in itertools.count(1))

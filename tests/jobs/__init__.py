@@ -1,1 +1,1 @@
-"""What workers do with the inbox."""
+"""The workers' jobs on the inbox."""

@@ -1,4 +1,4 @@
-"""Who sends much more than the others waits behind them, and not for ever; who is alone waits for nobody."""
+"""A tenant that sends much more than the others waits behind them, but not for ever; a lone tenant never waits."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ JOBS = "SELECT priority, sum(jsonb_array_length(args->'inbox_ids')) AS rows FROM
 
 
 def append(database: Database, *tenant_ids: str) -> None:
-    """Append a webhook of each of the tenants, as one server does."""
+    """Append a webhook for each of the tenants, as one server does."""
     deliveries = [
         Delivery(
             tenant_id=tenant_id, ticket_id=None, correlation_id="c", traceparent=PLACE.traceparent,
@@ -50,7 +50,7 @@ def test_the_others_do_not_wait_behind_a_backlog(database: Database, start_worke
         "SELECT count(*) FROM inbox WHERE tenant_id = 'noisy' "
         "AND promoted_at <= (SELECT max(promoted_at) FROM inbox WHERE tenant_id <> 'noisy')"
     )
-    # What it sent before it was known to be noisy, and what two jobs had in hand or had taken over by then.
+    # Its webhooks from before the server knew it as noisy, and those that two jobs held or had taken over by then.
     assert before <= LEAST + 100 + 2 * queue.JOB_ROWS < BACKLOG
 
 
@@ -60,13 +60,13 @@ def test_a_statement_makes_two_jobs_at_most(database: Database) -> None:
     assert database.value("SELECT count(*) FROM procrastinate_jobs") == 4
 
 
-def test_many_that_send_alike_have_one_job(database: Database) -> None:
+def test_tenants_that_send_alike_share_one_job(database: Database) -> None:
     append(database, *(f"tenant-{number % 4}" for number in range(8 * LEAST)))
     assert [row["priority"] for row in database.query(JOBS)] == [0]
 
 
 def test_a_job_gives_way_to_one_of_a_higher_priority(database: Database) -> None:
-    """It takes over what waits with it, until something waits that is to go first."""
+    """It takes over waiting jobs of its priority, until a job of a higher priority waits."""
     append(database, *["noisy"] * (LEAST + 300))
     database.query("DELETE FROM procrastinate_jobs WHERE priority = 0")
 
@@ -88,8 +88,8 @@ def test_a_job_gives_way_to_one_of_a_higher_priority(database: Database) -> None
     assert asyncio.run(taken()) == 400
 
 
-def test_nobody_waits_for_ever(database: Database, start_worker: Callable[..., Worker]) -> None:
-    """A sweep has the oldest of them go with the others'."""
+def test_no_tenant_waits_for_ever(database: Database, start_worker: Callable[..., Worker]) -> None:
+    """A sweep raises the priority of the noisy tenant's oldest jobs to that of the others."""
     for _ in range(queue.JOBS_AT_ONCE + 2):
         database.deliver(Tenant("noisy", "secret").payload())
     database.query(f"UPDATE procrastinate_jobs SET priority = {queue.OVER_SHARE_PRIORITY}")
@@ -112,7 +112,7 @@ def test_nobody_waits_for_ever(database: Database, start_worker: Callable[..., W
     database.wait_for("SELECT count(*) FROM procrastinate_jobs WHERE priority = -1", 0, within=10)
 
 
-def test_who_made_a_backlog_is_known_as_long_as_it_waits() -> None:
+def test_a_tenant_that_made_a_backlog_is_known_as_long_as_it_waits() -> None:
     shares = FairShare()
     for _ in range(LEAST):
         shares.count("noisy")
@@ -124,8 +124,8 @@ def test_who_made_a_backlog_is_known_as_long_as_it_waits() -> None:
     assert shares.over(["noisy", "quiet"]) == []
 
 
-def test_what_was_deferred_with_a_priority_of_its_own_is_left_alone(database: Database) -> None:
-    """By a job of ours, whatever that one's is."""
+def test_a_job_of_another_priority_is_left_alone(database: Database) -> None:
+    """A promote job does not take it over."""
     [first] = database.deliver(Tenant("a", "s").payload())
     database.deliver(Tenant("a", "s").payload())
     database.query("UPDATE procrastinate_jobs SET priority = -1 WHERE id = (SELECT max(id) FROM procrastinate_jobs)")

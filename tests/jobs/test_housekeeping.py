@@ -1,4 +1,4 @@
-"""What is done without anybody asking: sweep puts back to work what fell through, prune deletes what is old."""
+"""Periodic jobs: sweep gives rows without a job a new one, prune deletes old rows."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ PROMOTES = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote'"
 
 
 def unattended(database: Database) -> tuple[int, int]:
-    """Defer what sweep would, and give how many rows and jobs that was."""
+    """Defer the jobs that sweep would defer, and return how many rows and jobs they are."""
 
     async def defer() -> tuple[int, int]:
         engine = engines.create_engine(database.url, "test", 1, 30.0)
@@ -38,7 +38,7 @@ def unattended(database: Database) -> tuple[int, int]:
 
 
 def work_once(database: Database, *queues: str) -> None:
-    """Do what waits now, with Procrastinate's own worker."""
+    """Run the jobs that wait now, with Procrastinate's own worker."""
     subprocess.run(
         [Path(sys.executable).parent / "procrastinate", "--app=jobs.app", "worker", "--one-shot", f"--queues={','.join(queues)}"],
         cwd=ROOT, env=clean_environment(DATABASE_URL=database.url),
@@ -47,7 +47,7 @@ def work_once(database: Database, *queues: str) -> None:
 
 
 def test_rows_without_a_job_are_stored_soon(database: Database, start_worker: StartWorker) -> None:
-    """Deleted, cancelled, failed: whatever became of their jobs, and however many there are."""
+    """Whether their jobs were deleted, cancelled or failed, and however many rows there are."""
     ids = database.deliver(*(ACME.payload() for _ in range(1_200)))
     database.query("DELETE FROM procrastinate_jobs")
     worker = start_worker()
@@ -75,11 +75,11 @@ def test_a_job_that_will_not_promote_a_row_counts_for_nothing(database: Database
     assert unattended(database) == (0, 0)
     database.query(f"UPDATE procrastinate_jobs SET {change}")
     assert unattended(database) == (1, 1)
-    assert unattended(database) == (0, 0), "its new job attends to it now"
+    assert unattended(database) == (0, 0), "the row has a new job now"
 
 
 def test_a_job_that_was_begun_counts_for_two_minutes(database: Database) -> None:
-    """Its worker may live on without it: the inbox is the truth."""
+    """After that sweep defers another, even if the job's worker is alive: only the inbox row counts."""
     database.deliver(ACME.payload())
     database.query("UPDATE procrastinate_jobs SET status = 'doing'")
     assert unattended(database) == (0, 0)
@@ -88,7 +88,7 @@ def test_a_job_that_was_begun_counts_for_two_minutes(database: Database) -> None
 
 
 def test_jobs_of_dead_workers_are_done_by_another(database: Database, start_worker: StartWorker) -> None:
-    """Of a worker whose heart stopped, and of one that nobody knows any more; not those of one that lives."""
+    """A job whose worker has no heartbeat or is unknown is requeued; the job of a live worker is not."""
     ids = database.deliver(ACME.payload()) + database.deliver(ACME.payload()) + database.deliver(ACME.payload())
     dead, alive = (
         database.value(
@@ -107,8 +107,8 @@ def test_jobs_of_dead_workers_are_done_by_another(database: Database, start_work
     assert [row["id"] for row in database.query("SELECT id FROM inbox WHERE status = 'pending'")] == [ids[2]]
 
 
-def test_a_sweep_that_died_is_in_nobodys_way(database: Database, start_worker: StartWorker) -> None:
-    """Left `doing` by a dead worker, beside one that waits for its turn under the same queueing lock."""
+def test_a_sweep_that_died_holds_up_no_other(database: Database, start_worker: StartWorker) -> None:
+    """A dead worker left it `doing`, and another sweep waits under the same queueing lock."""
     database.deliver(ACME.payload())
     database.query("DELETE FROM procrastinate_jobs")
     for status in ("doing", "todo"):
@@ -125,7 +125,7 @@ def test_a_sweep_that_died_is_in_nobodys_way(database: Database, start_worker: S
 
 @pytest.mark.parametrize("other", ["todo", "doing"])
 def test_a_lost_job_that_may_wait_only_once(database: Database, start_worker: StartWorker, other: str) -> None:
-    """Another waits already, or was lost too: one is left. Nor do they hold up others that were lost."""
+    """Another one waits or was lost too: one of the two stays, and other lost jobs are requeued all the same."""
     database.deliver(ACME.payload())
     database.query("UPDATE procrastinate_jobs SET status = 'doing'")
     for status in ("doing", other):
@@ -140,7 +140,7 @@ def test_a_lost_job_that_may_wait_only_once(database: Database, start_worker: St
 
 
 def test_rows_that_an_old_session_holds_are_stored_when_it_ends(database: Database, start_worker: StartWorker) -> None:
-    """Its worker's network is gone, and it does not know. The job that comes for its rows skips them, and is done."""
+    """The session's worker has lost its network. The next job for the rows skips them and ends."""
     database.deliver(ACME.payload())
     with psycopg.connect(database.url) as old:
         old.execute("SELECT FROM inbox FOR UPDATE")
@@ -167,7 +167,7 @@ def test_five_sweeps_at_once_make_one_job(database: Database, start_worker: Star
 
 
 def test_prune_deletes_what_is_old_and_promoted_and_nothing_else(database: Database) -> None:
-    """More than one window of ids, and rows of every status and age in each."""
+    """The rows fill more than one window of ids, with every status and age in each."""
     database.query(
         "INSERT INTO inbox (tenant_id, correlation_id, payload, signature, status, received_at) "
         "SELECT 'acme', 'c', '', 's', (ARRAY['pending', 'promoted', 'failed', 'rejected'])[n %% 4 + 1], "

@@ -1,4 +1,4 @@
-"""Whatever order, however often, by however many, interrupted anywhere: the same inbox ends in the same tickets."""
+"""The same inbox ends in the same tickets, in any order, repeated, by several workers, interrupted anywhere."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ ACME = Tenant("acme", "secret")
 
 
 class Model:
-    """The newest wins; who is promoted first sets the description. All of it in plain Python."""
+    """Promotion in plain Python: the newest event wins, and the first one promoted sets the description."""
 
     def __init__(self) -> None:
         self.standing: dict[str, tuple[str, int]] = {}
@@ -38,7 +38,7 @@ class Model:
 
 
 class Inbox(RuleBasedStateMachine):
-    """Deliveries, promotions, crashes, reprocessing and other programs, in any order."""
+    """Deliveries, promotions, crashes, reprocessing and imports, in any order."""
 
     database: Database
 
@@ -110,7 +110,7 @@ class Inbox(RuleBasedStateMachine):
     @precondition(lambda self: self.sends)
     @rule(picks=PICKS, statements=st.integers(1, 9))
     def lose_the_session_in_a_batch(self, picks: list[int], statements: int) -> None:
-        """Kill the session before a statement or the commit; later than all of them, and it is no loss."""
+        """Kill the session before one of its statements or its commit; a higher number kills nothing."""
         self.kill_in = statements
         try:
             self._promote(self._ids(picks))
@@ -187,7 +187,7 @@ class Inbox(RuleBasedStateMachine):
 
 
 def test_the_inbox_converges(database: Database) -> None:
-    """Forty inboxes of some steps each; `--hypothesis-profile=nightly` takes thousands."""
+    """Run forty inboxes of some steps each; `--hypothesis-profile=nightly` runs thousands."""
     machine = type("InboxHere", (Inbox,), {"database": database})
     profile = hypothesis.settings()
     few = hypothesis.settings(max_examples=min(profile.max_examples, 40), stateful_step_count=15)

@@ -1,4 +1,4 @@
-"""What promotion makes of inbox rows: newer wins, the first sets what is only inserted, poison is set apart."""
+"""Promotion: the newer event wins, the first one sets the columns that are only inserted, and bad rows are failed."""
 
 import asyncio
 import itertools
@@ -19,7 +19,7 @@ EARLY, LATE, LATEST = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-0
 
 
 def deliver(database: Database, **members: Any) -> int:  # noqa: ANN401
-    """Write a pending inbox row as the server would, and give its id."""
+    """Write a pending inbox row as the server would, and return its id."""
     payload = ACME.payload(**{"ticket_id": "1", **members})
     return deliver_bytes(database, json.dumps(payload).encode(), payload["tenant_id"])
 
@@ -35,7 +35,7 @@ def deliver_bytes(database: Database, payload: bytes, tenant_id: str = "acme") -
 
 
 def promote(database: Database, *batches: Sequence[int]) -> list[list[Outcome]]:
-    """Promote `batches` all at once, each on connections of its own as if by a worker of its own."""
+    """Promote all `batches` at once, each on its own connections, as different workers would."""
 
     async def together() -> list[list[Outcome]]:
         engine = engines.create_engine(database.url, "test", len(batches), 30.0)
@@ -97,7 +97,7 @@ def test_a_newer_event_updates_only_what_may_change(database: Database) -> None:
 
 @pytest.mark.parametrize("moment", ["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"])
 def test_the_first_and_the_last_moment_are_no_infinity(database: Database, moment: str) -> None:
-    """To asyncpg they are: such a row could not be read by psycopg, nor be newer or older than another."""
+    """To asyncpg they mean infinity: psycopg could not read such a row, and it could not be newer or older."""
     promote(database, [deliver(database, resolved_date=f"{moment}Z")])
     stored = database.value("SELECT (resolved_date AT TIME ZONE 'UTC')::text FROM ticket_history")
     assert stored == moment
@@ -125,7 +125,7 @@ def test_on_a_tie_the_later_delivery_wins_whichever_is_promoted_first(database: 
     ("known", "action"), [(EARLY, "updated"), (LATE, "updated"), (LATEST, "stale")], ids=["older", "tie", "newer"]
 )
 def test_a_ticket_that_came_from_elsewhere(database: Database, source: str, known: str, action: str) -> None:
-    """It has no inbox id, which is lower than any: it wins by its date alone."""
+    """Its row has no inbox id, which counts as the lowest, so only its date can make it win."""
     database.query(
         "INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority, source) "
         "VALUES ('acme', '1', 'theirs', 'theirs', %s, 'theirs', %s)",
@@ -142,7 +142,7 @@ def test_a_ticket_that_came_from_elsewhere(database: Database, source: str, know
 
 @pytest.mark.parametrize("dates", list(itertools.permutations([EARLY, LATE, LATEST])))
 def test_several_events_of_a_new_ticket_in_one_batch(database: Database, dates: Sequence[str]) -> None:
-    """As if promoted one by one in order of id: the first sets what is only inserted, the newest the rest."""
+    """As if promoted one by one in order of id: the first sets the columns only inserted, the newest the rest."""
     ids = [
         deliver(database, resolved_date=date, resolution=date, subject=f"subject {place}")
         for place, date in enumerate(dates)
@@ -176,7 +176,7 @@ def test_promoting_again_does_nothing(database: Database) -> None:
 
 
 def test_the_delivery_that_stands_repairs_a_damaged_row(database: Database) -> None:
-    """Also when the damage looks newer, and when a newer event comes in the same batch."""
+    """Even if the damaged row looks newer, or a newer event comes in the same batch."""
     first = deliver(database, resolved_date=EARLY, resolution="right")
     promote(database, [first])
     damage = "UPDATE ticket_history SET resolution = 'damaged', resolved_date = '2999-01-01'"
@@ -194,7 +194,7 @@ def test_the_delivery_that_stands_repairs_a_damaged_row(database: Database) -> N
 
 
 def test_rows_that_cannot_be_promoted_are_failed_and_their_neighbours_go_on(database: Database) -> None:
-    # 900 KB of words that are all different: their full-text index entry would be over 1 MB.
+    # 900 KB of different words: their full-text index entry would be over 1 MB.
     words = " ".join(f"w{number:x}" for number in range(140_000))
     good = [deliver(database, ticket_id=f"good {number}") for number in range(20)]
     poison = {
@@ -216,14 +216,14 @@ def test_rows_that_cannot_be_promoted_are_failed_and_their_neighbours_go_on(data
 
 
 def test_the_longest_descriptions_we_accept_fit_the_index(database: Database) -> None:
-    """The upper bound of MAX_DESCRIPTION_CHARS, with the words that take most room."""
+    """The upper bound of MAX_DESCRIPTION_CHARS fits, with the words that take the most room."""
     rng = random.Random(1)
     letters = [chr(0x10400 + number) for number in range(40)]  # four bytes each
 
     def word() -> str:
         return "".join(rng.choices(letters, k=4))
 
-    compounds = " ".join(f"{word()}-{word()}" for _ in range(5_000))  # each is indexed whole and in parts
+    compounds = " ".join(f"{word()}-{word()}" for _ in range(5_000))  # Postgres indexes each whole and in parts
     addresses = " ".join(f"h{number:x}.de/{number:x}" for number in range(6_000))
     short = " ".join(a + b for a, b in itertools.product(letters, repeat=2)) * 10
     ids = [
@@ -244,7 +244,7 @@ def test_tenants_are_apart(database: Database) -> None:
 
 
 def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) -> None:
-    """Overlapping batches, in orders of their own: no deadlock, nothing twice, the newest of each ticket stands."""
+    """The batches overlap, in different orders: no deadlock, no row promoted twice, the newest event stands."""
     rng = random.Random(20261123)
     for _ in range(5):
         with database.on_one_connection():
@@ -275,7 +275,7 @@ def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) ->
 
 
 def test_a_fault_of_postgres_fails_no_row(database: Database) -> None:
-    """Somebody holds the table; the statement is cut short, and the row waits as it was."""
+    """Another session holds the table; the statement times out, and the row stays pending as it was."""
     import psycopg  # noqa: PLC0415
 
     inbox_id = deliver(database)

@@ -1,4 +1,4 @@
-"""What an operator puts back to work: any part of the inbox, and a clear answer where it is none."""
+"""An operator reprocesses any part of the inbox, and gets a clear answer if the selection is wrong."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def procrastinate(database: Database, *arguments: str) -> subprocess.CompletedPr
 
 
 def ended(database: Database, job_id: int, within: float = 15) -> dict[str, Any] | None:
-    """Wait for a job's end and give it; None where it succeeded, for then it is deleted."""
+    """Wait until a job ends and return it; None if it succeeded, because then it is deleted."""
     database.wait_for(
         f"SELECT count(*) FROM procrastinate_jobs WHERE id = {job_id} AND status IN ('todo', 'doing')", 0, within=within
     )
@@ -53,7 +53,7 @@ def ended(database: Database, job_id: int, within: float = 15) -> dict[str, Any]
 
 
 def delivered(database: Database, *payloads: dict[str, Any]) -> list[int]:
-    """Deliver events and wait until they are dealt with."""
+    """Deliver events and wait until workers have promoted or failed them."""
     ids = database.deliver(*payloads)
     database.wait_for("SELECT count(*) FROM inbox WHERE status = 'pending'", 0, within=10)
     return ids
@@ -92,7 +92,7 @@ def test_each_way_to_select_and_all_together(clean: Database) -> None:
 
 
 def test_rejected_rows_are_validated_afresh(clean: Database) -> None:
-    """By the rules of today: what still breaks them stays rejected and says why, and what does not is promoted."""
+    """A row that breaks today's rules stays rejected, with the reason; any other is promoted."""
     rows = [ACME.payload(description="x" * 10_001), ACME.payload(resolved_date="soon"), ACME.payload(ticket_id="good")]
     for row in rows:
         clean.query(
@@ -108,7 +108,7 @@ def test_rejected_rows_are_validated_afresh(clean: Database) -> None:
 
 
 def test_what_was_accepted_once_stays_accepted(clean: Database) -> None:
-    """A limit that is lower today is no reason to fail what the server took in under another."""
+    """A row that the server accepted under a higher limit does not fail under today's lower one."""
     delivered(clean, ACME.payload(description="x" * 20_000))
     assert ended(clean, clean.defer("reprocess", tenant_id="acme")) is None
     assert clean.value("SELECT status FROM inbox") == "promoted"
@@ -136,7 +136,7 @@ def test_what_was_accepted_once_stays_accepted(clean: Database) -> None:
 def test_what_cannot_be_done_fails_and_says_why(
     clean: Database, worker: Worker, task: str, arguments: dict[str, Any], words: str
 ) -> None:
-    """In the job itself, where the CLI shows it, and in one line of the log, without a traceback."""
+    """The job itself says why, where the CLI shows it, and so does one log line without a traceback."""
     job_id = clean.defer(task, **arguments)
     job = ended(clean, job_id)
     assert job is not None
@@ -158,7 +158,7 @@ def test_counting_changes_nothing_and_stays_to_be_read(clean: Database) -> None:
 
 
 def fill(database: Database, rows: int) -> None:
-    """Write rejected rows, each a ticket of its own, that are good by today's rules."""
+    """Write rejected rows that are valid by today's rules, each for another ticket."""
     payload = json.dumps(ACME.payload(ticket_id="NUMBER"))
     database.query(
         "INSERT INTO inbox (tenant_id, correlation_id, payload, signature, status) "
@@ -170,7 +170,7 @@ def fill(database: Database, rows: int) -> None:
 
 
 def test_many_go_in_chunks_and_a_cancelled_job_goes_no_further(clean: Database) -> None:
-    """Each chunk is one commit that also says in the job how far it has come; the job keeps its id."""
+    """Each chunk is one commit that also writes the job's progress; the job keeps its id."""
     fill(clean, 30_000)
     job_id = clean.defer("reprocess", status="rejected")
     promoted = "SELECT count(*) FROM inbox WHERE status = 'promoted'"
@@ -179,26 +179,26 @@ def test_many_go_in_chunks_and_a_cancelled_job_goes_no_further(clean: Database) 
     cancel(clean, job_id)
     job = ended(clean, job_id)
     assert job is not None
-    assert job["status"] in ("aborted", "cancelled"), "at work, or making room for others"
+    assert job["status"] in ("aborted", "cancelled"), "it ran, or waited so that others could run"
     done = clean.value(promoted)
     assert 0 < done < 30_000
     assert done % 500 == 0
     assert job["args"]["progress"]["rows"] == done == clean.value("SELECT count(*) FROM ticket_history")
-    # Deferred again, it does the rest.
+    # A second job does the rest.
     assert ended(clean, clean.defer("reprocess", status="rejected"), within=60) is None
     assert clean.value(promoted) == 30_000
     assert clean.value("SELECT max(attempts) FROM inbox") == 1
 
 
 def test_a_job_that_is_cancelled_as_it_makes_room_is_aborted(clean: Database) -> None:
-    """And did not fail, although the notification came too late: here not at all."""
+    """It is aborted and does not fail, even if the notification comes too late; here it never comes."""
     fill(clean, 600)
     with psycopg.connect(clean.url) as blocking:
         blocking.execute("LOCK TABLE ticket_history IN ACCESS EXCLUSIVE MODE")
         job_id = clean.defer("reprocess", status="rejected")
         clean.wait_for(f"SELECT status::text FROM procrastinate_jobs WHERE id = {job_id}", "doing", within=5)
         time.sleep(reprocess.SLICE)
-        # At the last moment: Procrastinate's worker asks every five seconds, and would end it before its first chunk.
+        # As late as possible: Procrastinate's worker polls every five seconds, and would end it before its first chunk.
         with psycopg.connect(clean.url) as silently:
             silently.execute("SET session_replication_role = replica")  # without triggers
             silently.execute("UPDATE procrastinate_jobs SET abort_requested = true WHERE id = %s", [job_id])
@@ -209,7 +209,7 @@ def test_a_job_that_is_cancelled_as_it_makes_room_is_aborted(clean: Database) ->
 
 
 def cancel(database: Database, job_id: int) -> None:
-    """Abort a job as docs/operations.md says: Procrastinate's own way, which its shell does not have."""
+    """Abort a job as docs/operations.md says, by Procrastinate's API: its shell has no command for it."""
     program = f"from jobs import app; app.open(); app.job_manager.cancel_job_by_id({job_id}, abort=True)"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -220,7 +220,7 @@ def cancel(database: Database, job_id: int) -> None:
 
 
 def test_a_fresh_webhook_does_not_wait_for_all_of_them(database: Database, start_worker: StartWorker) -> None:
-    """Three long ones and a worker of two places: each makes room after a second, and goes on under its own id."""
+    """Three long jobs and a worker of two places: each job makes room after a second, and goes on under its own id."""
     fill(database, 30_000)
     jobs = [database.defer("reprocess", tenant_id="acme", inbox_ids=list(range(1 + n, 30_001, 3))) for n in range(3)]
     start_worker(WORKER_CONCURRENCY="2")
@@ -244,7 +244,7 @@ def test_two_of_the_same_at_once_do_all_between_them(clean: Database) -> None:
 
 
 def test_large_payloads_go_in_small_chunks(clean: Database) -> None:
-    """Never more than about 8 MiB of payload in one commit, whatever the number of rows."""
+    """One commit never has more than about 8 MiB of payload, whatever the number of rows."""
     clean.deliver(*(ACME.payload(resolution="x" * 1_000_000) for _ in range(20)))
     clean.wait_for("SELECT count(*) FROM inbox WHERE status = 'promoted'", 20, within=20)
     clean.query("UPDATE inbox SET promoted_at = NULL")

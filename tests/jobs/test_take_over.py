@@ -1,4 +1,4 @@
-"""A promote job takes over the rows of others that wait: in its own commit, within bounds, and only what is ours."""
+"""A promote job takes over the rows of other waiting jobs: in its own commit, within bounds, and only from our jobs."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ WAITING = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
 
 
 def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> bool:
-    """Promote as the first of the waiting jobs would, once it was fetched; tell whether it took others over."""
+    """Promote as the first waiting job does once a worker has fetched it; return whether it took over others."""
     job_id = database.value("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = (SELECT min(id) FROM procrastinate_jobs) RETURNING id")  # fmt: skip
 
     async def run() -> bool:
@@ -31,8 +31,8 @@ def promote_first(database: Database, inbox_ids: list[int], tries: int = 1) -> b
     return asyncio.run(run())
 
 
-def test_what_waits_in_others_is_promoted_with_it(database: Database) -> None:
-    """Their jobs are gone, and their rows name the job that did it."""
+def test_rows_of_other_waiting_jobs_are_promoted_with_it(database: Database) -> None:
+    """The other jobs are deleted, and their rows name the job that promoted them."""
     first = database.deliver(ACME.payload(), ACME.payload())
     for _ in range(5):
         database.deliver(*(ACME.payload() for _ in range(10)))
@@ -44,7 +44,7 @@ def test_what_waits_in_others_is_promoted_with_it(database: Database) -> None:
 
 
 def test_it_does_not_look_at_the_jobs_before_it(database: Database) -> None:
-    """Those that are gone have left dead rows there, and one that waits there comes to its turn by itself."""
+    """Deleted jobs have left dead rows there, and a job that waits there has its turn anyway."""
     database.deliver(ACME.payload())
     second = database.deliver(ACME.payload())
     database.deliver(ACME.payload())
@@ -87,8 +87,8 @@ def test_no_more_bytes_than_one_job_may_hold(database: Database) -> None:
     assert database.value(WAITING) == 4
 
 
-def test_a_job_that_is_tried_again_takes_nobody_along(database: Database) -> None:
-    """What ails it may be its own; and its tries are not theirs."""
+def test_a_job_that_is_tried_again_takes_over_no_other(database: Database) -> None:
+    """Its own rows may be the cause, and its attempts must not count for the others' rows."""
     first = database.deliver(ACME.payload())
     database.deliver(ACME.payload())
     assert not promote_first(database, first, tries=2)
@@ -99,8 +99,8 @@ def test_a_job_that_is_tried_again_takes_nobody_along(database: Database) -> Non
     assert database.value(WAITING) == 1
 
 
-def test_what_fails_is_back_where_it_was(database: Database) -> None:
-    """The others' jobs are deleted in the transaction that promotes their rows, and come back with it."""
+def test_jobs_taken_over_are_back_after_a_failure(database: Database) -> None:
+    """The transaction that promotes the others' rows also deletes their jobs; when it rolls back, the jobs are back."""
     first = database.deliver(ACME.payload())
     database.deliver(ACME.payload())
     with psycopg.connect(database.url) as holder:
@@ -130,8 +130,8 @@ def test_what_fails_is_back_where_it_was(database: Database) -> None:
         "args = '{\"inbox_ids\": [1e400]}'",
     ],
 )
-def test_a_job_that_is_not_as_ours_are_is_left_alone(database: Database, change: str) -> None:
-    """Somebody deferred it by hand, or has it in hand; it runs by itself, and says itself what is wrong with it."""
+def test_a_job_unlike_ours_is_left_alone(database: Database, change: str) -> None:
+    """An operator deferred it by hand, or a worker owns it; it runs by itself, and reports its own fault."""
     first = database.deliver(ACME.payload())
     database.deliver(ACME.payload())
     database.query(f"UPDATE procrastinate_jobs SET {change} WHERE id = (SELECT max(id) FROM procrastinate_jobs)")

@@ -1,1 +1,1 @@
-"""ServiceDesk Plus: asked by us, and sending to us."""
+"""ServiceDesk Plus: we ask its API, and its scripts send to us."""

@@ -1,4 +1,4 @@
-"""The client of ServiceDesk Plus asks in both editions, is patient, follows nobody, and tells no token."""
+"""The client of ServiceDesk Plus speaks to both editions, retries, follows no redirect, and shows no token."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.one_postgres
 
 Given = TypeVar("Given")
 HASTE = Patience(first_wait=0.001, longest_wait=2.0, answer=5.0)
-HUSH = "hush"  # is in all that must not be seen
+HUSH = "hush"  # part of every secret of the fake
 
 
 @pytest.fixture(params=["on_premises", "cloud"])
 def sdp(request: pytest.FixtureRequest) -> Iterator[FakeSdp]:
-    """One of each edition."""
+    """A fake ServiceDesk Plus of each edition."""
     with running_sdp(request.param) as running:
         yield running
 
@@ -67,7 +67,7 @@ def test_a_ticket_that_is_gone(sdp: FakeSdp) -> None:
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "html", "502", "half", "hang_up"])
-def test_what_may_be_otherwise_in_a_moment_is_asked_again(sdp: FakeSdp, fault: str) -> None:
+def test_a_passing_fault_is_retried(sdp: FakeSdp, fault: str) -> None:
     [ticket_id] = sdp.add_resolved()
     sdp.fail(fault, times=2)
     assert [row.id for row in ask(sdp, read_all)] == [ticket_id]
@@ -76,7 +76,7 @@ def test_what_may_be_otherwise_in_a_moment_is_asked_again(sdp: FakeSdp, fault: s
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "html", "502", "half", "hang_up"])
-def test_patience_has_an_end(sdp: FakeSdp, fault: str) -> None:
+def test_retries_have_an_end(sdp: FakeSdp, fault: str) -> None:
     sdp.fail(fault, times=100)
     with pytest.raises(TransientError) as raised:
         ask(sdp, read_all)
@@ -102,19 +102,19 @@ def test_errors_come_with_200_too(sdp: FakeSdp) -> None:
         with pytest.raises(kind):
             ask(sdp, read_all)
     sdp.heal()
-    for code in (4015, 4004):  # too many requests, an error of its own
+    for code in (4015, 4004):  # too many requests, internal error
         sdp.fail("error", times=2, code=code)
         assert ask(sdp, read_all) == []
 
 
 def test_it_waits_as_long_as_it_is_asked_to(sdp: FakeSdp) -> None:
-    """And not for an hour: the next run will ask."""
+    """But not for an hour: the next run asks again."""
     sdp.fail("429", retry_after=1)
     waits: list[float] = []
 
     async def question(client: Client) -> list[Row]:
         loop = asyncio.get_running_loop()
-        sdp.heed = lambda _asked: waits.append(loop.time())
+        sdp.before_answer = lambda _asked: waits.append(loop.time())
         return await read_all(client)
 
     ask(sdp, question)
@@ -134,13 +134,13 @@ def test_it_waits_as_long_as_it_is_asked_to(sdp: FakeSdp) -> None:
         ({"retry-after": "7"}, 7),
         ({"retry-after": "soon"}, 0),
         ({"retry-after": "-7"}, 0),
-        ({"retry-after": "Fri, 06 Nov 2020 10:00:30 GMT"}, 0),  # by whose clock?
+        ({"retry-after": "Fri, 06 Nov 2020 10:00:30 GMT"}, 0),  # a date would need the server's clock
         ({"retry-after": "Fri, 06 Nov 2020 10:00:30 GMT", "date": "Fri, 06 Nov 2020 10:00:00 GMT"}, 30),
         ({"retry-after": "Fri, 06 Nov 2020 09:00:00 GMT", "date": "Fri, 06 Nov 2020 10:00:00 GMT"}, 0),
     ],
 )
 def test_what_a_retry_after_asks_for(headers: dict[str, str], seconds: float) -> None:
-    """A date is by the clock of who wrote it, however wrong that is."""
+    """A date counts by the clock of the server that wrote it, however wrong that clock is."""
     assert retry_after(headers) == seconds
 
 
@@ -165,7 +165,7 @@ def test_an_expired_token_is_replaced_once() -> None:
 
 def test_a_token_is_replaced_before_it_ends() -> None:
     with running_sdp("cloud") as sdp:
-        sdp.token_seconds = 30.0  # less than the minute for which one must still last
+        sdp.token_seconds = 30.0  # less than the minute that a token must still last
 
         async def question(client: Client) -> list[str]:
             await client.check()
@@ -186,7 +186,7 @@ def test_wrong_credentials(sdp: FakeSdp, caplog: pytest.LogCaptureFixture) -> No
 
     with pytest.raises(AccessError) as raised:
         asyncio.run(go())
-    assert len(sdp.asked) == 1, "no second try"
+    assert len(sdp.asked) == 1, "the client does not retry"
     for text in (str(raised.value), repr(raised.value), repr(given), repr(given.credentials), caplog.text):
         assert HUSH not in text
 
@@ -219,7 +219,7 @@ def test_a_redirect_is_followed_nowhere(sdp: FakeSdp) -> None:
     ],
 )
 def test_json_of_another_shape_is_an_error(sdp: FakeSdp, body: dict[str, object]) -> None:
-    """An id that is a number may have lost digits on its way; a ticket without a time cannot be gone through."""
+    """An id that is a number may have lost digits; a ticket without a time has no place in the order."""
     sdp.fail("wrong", body=body)
     with pytest.raises(SdpError, match="in a shape that we do not know"):
         ask(sdp, read_all)
@@ -232,7 +232,7 @@ def test_an_answer_that_has_no_end(sdp: FakeSdp, monkeypatch: pytest.MonkeyPatch
         ask(sdp, lambda client: client.ticket(ticket_id))
 
 
-def test_nobody_listens() -> None:
+def test_a_port_where_no_server_listens() -> None:
     with running_sdp() as sdp:
         pass
     with pytest.raises(TransientError, match=r"127\.0\.0\.1 cannot be reached"):
@@ -240,7 +240,7 @@ def test_nobody_listens() -> None:
 
 
 def test_it_never_asks_more_often_than_it_may(sdp: FakeSdp) -> None:
-    """Nor several times at the beginning of the minute."""
+    """The requests are spread over the minute, without a burst at its beginning."""
 
     async def question(client: Client) -> None:
         with contextlib.suppress(TimeoutError):
@@ -263,7 +263,7 @@ def test_the_question_is_as_the_vendor_documents_it(sdp: FakeSdp) -> None:
 
 @pytest.mark.parametrize("apart", [1000, 1, 0])
 def test_all_pages_are_read_once(sdp: FakeSdp, apart: int) -> None:
-    """However close together they are: with 0, all have one time, and come in no order."""
+    """However close together the tickets are: with 0, all have the same time, and come in any order."""
     ids = sdp.add_resolved(250, apart=apart)
     found = [row.id for row in ask(sdp, read_all)]
     assert sorted(found) == sorted(ids)
@@ -273,8 +273,8 @@ def test_all_pages_are_read_once(sdp: FakeSdp, apart: int) -> None:
 
 
 @pytest.mark.parametrize("apart", [1000, 0])
-def test_tickets_that_are_edited_meanwhile_make_none_be_missed(apart: int) -> None:
-    """Each page, a ticket of those that were read moves behind all others, and the rest moves up."""
+def test_edits_meanwhile_make_it_miss_no_ticket(apart: int) -> None:
+    """During each page, a ticket that was already read moves behind all others, and the rest move up."""
     with running_sdp() as sdp:
         ids = sdp.add_resolved(350, at=sdp.now() - 10_000_000, apart=apart)
         waiting = iter(ids)
@@ -284,26 +284,26 @@ def test_tickets_that_are_edited_meanwhile_make_none_be_missed(apart: int) -> No
                 sdp.edit(next(waiting))
                 sdp.edit(ids[len(sdp.lists()) * 40])
 
-        sdp.heed = edit
+        sdp.before_answer = edit
         assert {row.id for row in ask(sdp, read_all)} == set(ids)
 
 
 def test_the_last_ticket_of_a_moment_moves_up_to_where_the_page_ended() -> None:
-    """A hundred of one time were read, and one of them is edited: the hundred and first is now the hundredth."""
+    """A hundred tickets of one time were read, and one of them is edited: the 101st is now the 100th."""
     with running_sdp() as sdp:
         ids = sdp.add_resolved(101, at=sdp.now() - 10_000_000, apart=0)
 
         def edit(asked: Asked) -> None:
             if (asked.list_info or {}).get("start_index") == 101:
-                sdp.heed = lambda _asked: None
+                sdp.before_answer = lambda _asked: None
                 sdp.edit(ids[50])
 
-        sdp.heed = edit
+        sdp.before_answer = edit
         assert {row.id for row in ask(sdp, read_all)} == set(ids)
 
 
 def test_a_list_out_of_order_is_an_error(sdp: FakeSdp) -> None:
-    """Whoever goes through it would miss some, and not know."""
+    """A client that reads on by time would miss tickets without noticing."""
     rows = [{"id": str(time), "last_updated_time": {"value": str(time)}} for time in (2000, 1000)]
     sdp.fail("wrong", body={"requests": rows, "list_info": {"has_more_rows": False}})
     with pytest.raises(SdpError, match="not in order"):
@@ -346,8 +346,8 @@ def test_an_address_may_be_given_as_people_have_it() -> None:
     assert (found.base_url, found.credentials) == ("https://sdp/app/itdesk", accounts.Cloud(**CLOUD))
 
 
-def test_the_fake_refuses_what_nobody_documents(sdp: FakeSdp) -> None:
-    """Else a client that asks the wrong way would pass its tests."""
+def test_the_fake_refuses_undocumented_requests(sdp: FakeSdp) -> None:
+    """Otherwise a client that asks wrongly would pass its tests."""
 
     async def wrong(client: Client) -> None:
         for info in (
@@ -363,7 +363,7 @@ def test_the_fake_refuses_what_nobody_documents(sdp: FakeSdp) -> None:
 
 
 def test_a_gateways_404_is_no_ticket_that_was_deleted() -> None:
-    """It counted as one, and the cursor passed the tickets."""
+    """It used to count as one, and the cursor passed the tickets."""
     with pytest.raises(SdpError) as caught:
         judge(Answer(404, {}, b'{"message": "no Route matched with those values"}'))
     assert not isinstance(caught.value, GoneError)

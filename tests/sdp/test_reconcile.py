@@ -1,4 +1,4 @@
-"""A ticket that no webhook brought ends in ticket_history all the same, and none is stored older than it is known."""
+"""Reconciling stores a ticket that no webhook brought, and never overwrites a newer ticket with an older one."""
 
 import asyncio
 import json
@@ -51,23 +51,23 @@ class Place:
         return asyncio.run(runs.import_since(self.settings, self.tenant.id, since))
 
     def counts(self, **options: Any) -> dict[str, int]:  # noqa: ANN401
-        """Run, which must go well, and give what was counted, but for what was not."""
+        """Run, assert that it succeeds, and return the counts that are not zero."""
         summary = self.run(**options)
         assert (summary.error, summary.is_complete) == (None, True)
         return {name: count for name, count in summary.counts().items() if count}
 
     def appended(self) -> list[str]:
-        """Give the tickets in the inbox, in order."""
+        """Return the tickets in the inbox, in order."""
         return [row["ticket_id"] for row in self.database.query("SELECT ticket_id FROM inbox ORDER BY id")]
 
     def promote(self, start_worker: StartWorker) -> None:
-        """Have a worker do all that waits. It reconciles too: one that starts does what it missed."""
+        """Let a worker do all waiting jobs. It also reconciles: a worker that starts does a missed run."""
         worker = start_worker(SDP_REQUESTS_PER_MINUTE="6000")
         self.database.wait_for(PENDING, 0, within=20)
         assert worker.stop() == 0
 
     def position(self, source: str = "api_fallback") -> int:
-        """Give the cursor, in milliseconds."""
+        """Return the cursor, in milliseconds."""
         asked = "SELECT (extract(epoch FROM position) * 1000)::bigint AS ms FROM sdp_cursors WHERE source = %s"
         return int(self.database.value(asked, source))
 
@@ -76,7 +76,7 @@ class Place:
         return row
 
     def store(self, ticket_id: str, resolved: int, **columns: object) -> None:
-        """Have ticket_history know a ticket."""
+        """Insert a ticket into ticket_history."""
         values = {
             "tenant_id": self.tenant.id, "ticket_id": ticket_id, "description": "d", "resolution": "known", "priority": "p",
             "resolved_date": datetime.fromtimestamp(resolved / 1000, UTC), **columns,
@@ -87,7 +87,7 @@ class Place:
 
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two tries a moment, not seconds."""
+    """Wait a moment between two attempts, not seconds."""
     hasty = Patience(first_wait=0.001, longest_wait=2.0, answer=5.0)
     monkeypatch.setattr(clients.Client.__init__, "__defaults__", (hasty,))
 
@@ -119,7 +119,7 @@ both = pytest.mark.parametrize("sdp", ["on_premises", "cloud"], indirect=True)
 
 @both
 def test_a_ticket_that_no_webhook_brought_is_stored(place: Place, start_worker: StartWorker) -> None:
-    """And one that is open is not; what is stored is what ServiceDesk Plus gave."""
+    """An open one is not; the row has the values that ServiceDesk Plus returned."""
     [ticket_id], _open = place.sdp.add_resolved(at=place.sdp.now() - 5_000), place.sdp.add()
     closed = place.sdp.add("Second")
     place.sdp.resolve(closed, status="closed", resolution="Done.")
@@ -132,11 +132,11 @@ def test_a_ticket_that_no_webhook_brought_is_stored(place: Place, start_worker: 
     assert (stored["resolution"], stored["source"], stored["priority"]) == ("Done.", "api_fallback", "High")
     place.sdp.asked.clear()
     assert place.counts() == {"seen": 2, "already_there": 2}
-    assert place.sdp.fetched() == [], "what ticket_history has is not asked for"
+    assert place.sdp.fetched() == [], "a ticket in ticket_history is not fetched"
 
 
 def test_what_waits_in_the_inbox_is_not_appended_again(place: Place) -> None:
-    """Also where it was rejected: whatever became of it, it is there byte for byte."""
+    """Also if it was rejected: the inbox has its bytes, whatever its status."""
     [ticket_id] = place.sdp.add_resolved()
     assert place.counts() == {"seen": 1, "appended": 1}
     for status in ("pending", "failed", "rejected"):
@@ -159,7 +159,7 @@ def test_what_waits_in_the_inbox_is_not_appended_again(place: Place) -> None:
     ],
 )
 def test_only_what_is_later_is_appended(place: Place, stored: int, found: str) -> None:
-    """A webhook that sent whole seconds is not older for that."""
+    """A webhook with whole seconds does not count as older."""
     ticket_id = place.sdp.add()
     resolved = place.sdp.resolve(ticket_id, place.sdp.now() // 1000 * 1000 + 123)
     place.store(ticket_id, resolved + stored)
@@ -177,15 +177,15 @@ def test_what_was_not_edited_since_is_not_asked_for(place: Place) -> None:
 
 
 def test_a_webhook_that_comes_meanwhile_is_enough(place: Place) -> None:
-    """What ticket_history has is asked again when the ticket is there: fetching it may have taken a while."""
+    """After fetching a ticket, which may take a while, the run looks into ticket_history again."""
     [ticket_id] = place.sdp.add_resolved()
     resolved = int(place.sdp.ticket(ticket_id)["resolved_time"]["value"])
-    place.sdp.heed = lambda asked: place.store(ticket_id, resolved) if asked.ticket_id else None
+    place.sdp.before_answer = lambda asked: place.store(ticket_id, resolved) if asked.ticket_id else None
     assert place.counts() == {"seen": 1, "already_there": 1}
 
 
-def test_newer_wins_whoever_brought_it(place: Place, start_worker: StartWorker) -> None:
-    """A webhook that was newer stands although the API's older word is promoted after it; and the other way round."""
+def test_newer_wins_by_webhook_or_api(place: Place, start_worker: StartWorker) -> None:
+    """A newer webhook stands although the API's older ticket is promoted after it; and the other way round."""
     [first, second] = place.sdp.add_resolved(2, at=place.sdp.now() - 3_600_000)
     assert place.counts() == {"seen": 2, "appended": 2}
     newer = datetime.now(UTC).isoformat()
@@ -210,7 +210,7 @@ def test_many_pages_while_tickets_are_edited(place: Place) -> None:
         if asked.list_info and len(place.sdp.lists()) < 4:
             place.sdp.edit(ids[len(place.sdp.lists()) * 10])
 
-    place.sdp.heed = edit
+    place.sdp.before_answer = edit
     summary = place.run()
     assert (summary.error, summary.is_complete, summary.rejected) == (None, True, 0)
     assert set(place.appended()) == set(ids)
@@ -219,7 +219,7 @@ def test_many_pages_while_tickets_are_edited(place: Place) -> None:
 
 @pytest.mark.parametrize("hours", [-30, -5, 5, 48])
 def test_its_clock_is_hours_off(place: Place, hours: int) -> None:
-    """Only its own clock is asked; ours says where the very first run begins, a day before the config."""
+    """Runs go by its clock only; ours decides where the very first run begins, a day before the config."""
     place.database.query("UPDATE sdp_configs SET created_at = now() - interval '2 days'")
     place.sdp.skew = timedelta(hours=hours)
     [first] = place.sdp.add_resolved()
@@ -240,7 +240,7 @@ def test_the_first_run_begins_a_day_before_the_config(place: Place) -> None:
 
 
 def test_away_for_a_while_it_resumes_where_it_was(place: Place) -> None:
-    """Down for ten runs: nothing is lost, nothing is appended twice, and the reason is kept."""
+    """Away for three runs: no ticket is lost or appended twice, and the error is kept."""
     [first] = place.sdp.add_resolved(at=place.sdp.now() - 7_200_000)
     place.counts()
     reached = place.position()
@@ -260,8 +260,8 @@ def test_away_for_a_while_it_resumes_where_it_was(place: Place) -> None:
 
 
 @pytest.mark.parametrize("fault", ["500", "error", "half", "html", "hang_up", "wrong", "401"])
-def test_a_ticket_that_cannot_be_had_is_asked_for_again_and_holds_up_no_other(place: Place, fault: str) -> None:
-    """Nothing is skipped, and the cursor need not wait for it: each run asks again, until it can be had."""
+def test_a_ticket_that_cannot_be_fetched_is_asked_for_again_and_holds_up_no_other(place: Place, fault: str) -> None:
+    """The cursor does not wait for it: each run asks for it again, until ServiceDesk Plus returns it."""
     ids = place.sdp.add_resolved(3, at=place.sdp.now() - 7_200_000)
     times = [int(place.sdp.ticket(one)["last_updated_time"]["value"]) for one in ids]
     place.sdp.fail(fault, times=10_000, on=f"requests/{ids[1]}")
@@ -281,7 +281,7 @@ def test_a_ticket_that_cannot_be_had_is_asked_for_again_and_holds_up_no_other(pl
     assert place.database.value("SELECT error FROM sdp_cursors") is None
 
 
-def test_a_ticket_that_cannot_be_had_because_nothing_can_ends_the_run_before_it(place: Place) -> None:
+def test_a_ticket_that_cannot_be_fetched_as_nothing_can_ends_the_run_before_it(place: Place) -> None:
     ids = place.sdp.add_resolved(3)
     times = [int(place.sdp.ticket(one)["last_updated_time"]["value"]) for one in ids]
     place.sdp.go_away_at(ids[1])
@@ -312,7 +312,7 @@ def test_more_failing_tickets_than_can_be_their_own_fault_keep_the_cursor(
 def test_a_ticket_that_takes_all_the_time_of_a_run_holds_up_no_other(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All three are met again by each run, since they are of the last ten minutes."""
+    """Each run lists all three again, since they are of the last ten minutes."""
     monkeypatch.setattr(clients.Client.__init__, "__defaults__", (Patience(tries=1, answer=1.5),))
     ids = place.sdp.add_resolved(3)
     place.sdp.fail("hang", times=10_000, on=f"requests/{ids[0]}")
@@ -325,7 +325,7 @@ def test_a_ticket_that_takes_all_the_time_of_a_run_holds_up_no_other(
     assert place.counts()["appended"] == 1
 
 
-def test_those_that_cannot_be_had_take_turns_where_time_is_short(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tickets_that_cannot_be_fetched_take_turns(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = place.sdp.add_resolved(2)
     place.sdp.fail("error", times=10_000, on="requests/")
     assert place.run().failed == 2
@@ -339,7 +339,7 @@ def test_those_that_cannot_be_had_take_turns_where_time_is_short(place: Place, m
 
 
 def test_many_tickets_that_were_edited_after_they_were_resolved_do_not_take_all_the_time(place: Place) -> None:
-    """Each looks as if it were new; no run came past the first ones, and each fetched them again."""
+    """Each looks new; no run used to get past the first ones, because each run fetched them again."""
     for ticket_id in place.sdp.add_resolved(20):
         place.store(ticket_id, int(place.sdp.ticket(ticket_id)["resolved_time"]["value"]))
         place.sdp.edit(ticket_id)
@@ -361,13 +361,13 @@ def test_a_ticket_that_was_deleted_or_opened_again_is_passed(place: Place) -> No
             place.sdp.delete(ids[0])
             place.sdp.edit(ids[1], status={"id": "2", "name": "Open"})
 
-    place.sdp.heed = delete
+    place.sdp.before_answer = delete
     assert place.counts() == {"seen": 3, "gone": 2, "appended": 1}
     assert place.appended() == [ids[2]]
 
 
 def test_what_breaks_our_rules_is_kept_as_rejected(place: Place, start_worker: StartWorker) -> None:
-    """It holds up nothing."""
+    """It holds up no other ticket."""
     no_time, odd, good = place.sdp.add_resolved(3)
     place.sdp.edit(no_time, int(place.sdp.ticket(no_time)["last_updated_time"]["value"]), resolved_time=None)
     place.sdp.edit(odd, int(place.sdp.ticket(odd)["last_updated_time"]["value"]), priority="High")
@@ -385,7 +385,7 @@ def test_what_breaks_our_rules_is_kept_as_rejected(place: Place, start_worker: S
 
 
 def test_half_a_character_holds_up_nothing(place: Place, start_worker: StartWorker) -> None:
-    """It is what is left of one where ServiceDesk Plus cut a subject; no JSON in UTF-8 can tell it."""
+    """ServiceDesk Plus leaves half a surrogate pair when it cuts a subject; JSON in UTF-8 cannot hold it."""
     [ticket_id] = place.sdp.add_resolved()
     place.sdp.edit(ticket_id, subject="Printer \ud83d", tags=["größer"])
     assert place.counts() == {"seen": 1, "appended": 1}
@@ -413,18 +413,18 @@ def test_a_run_that_may_not_take_long_goes_on_the_next_time(place: Place) -> Non
     ids = place.sdp.add_resolved(5)
     summary = place.run(seconds=0.0)
     assert (summary.seen, summary.is_complete, summary.error) == (0, False, None)
-    place.sdp.heed = lambda asked: time.sleep(2.1) if asked.ticket_id == ids[2] else None
+    place.sdp.before_answer = lambda asked: time.sleep(2.1) if asked.ticket_id == ids[2] else None
     summary = place.run(seconds=2.0)
     assert 1 <= summary.appended <= 3
     assert (summary.is_complete, summary.error) == (False, None)
     assert place.position() == int(place.sdp.ticket(ids[summary.appended - 1])["last_updated_time"]["value"])
-    place.sdp.heed = lambda _asked: None
+    place.sdp.before_answer = lambda _asked: None
     place.counts()
     assert place.appended() == ids
 
 
 def test_two_runs_at_once_are_one(place: Place) -> None:
-    """Of one tenant; and the second says so."""
+    """A second run for the same tenant raises BusyError."""
     ids = place.sdp.add_resolved(10)
 
     async def both_runs() -> list[Any]:
@@ -434,11 +434,11 @@ def test_two_runs_at_once_are_one(place: Place) -> None:
     results = asyncio.run(both_runs())
     assert sorted(type(one).__name__ for one in results) == ["BusyError", "Summary"]
     assert place.appended() == ids
-    assert place.counts() == {"seen": 10, "already_there": 10}, "the lock went with its run"
+    assert place.counts() == {"seen": 10, "already_there": 10}, "the run has released its lock"
 
 
 def test_killed_in_the_middle_it_goes_on(place: Place) -> None:
-    """By SIGKILL, while it waits for a ticket: what it appended is there once, and its lock is free."""
+    """SIGKILL while it waits for a ticket: each ticket that it appended is there once, and its lock is free."""
     ids = place.sdp.add_resolved(20)
     started: list[subprocess.Popen[bytes]] = []
 
@@ -446,14 +446,14 @@ def test_killed_in_the_middle_it_goes_on(place: Place) -> None:
         if asked.ticket_id == ids[10]:
             started[0].send_signal(signal.SIGKILL)
 
-    place.sdp.heed = kill
+    place.sdp.before_answer = kill
     command = [sys.executable, "-m", "app", "reconcile", "--tenant", place.tenant.id]
     env = {**place.environment, "SDP_REQUESTS_PER_MINUTE": "6000"}
     started.append(subprocess.Popen(command, env=env, preexec_fn=end_with_parent(signal.SIGKILL)))
     assert started[0].wait(30) == -signal.SIGKILL
     assert place.appended() == ids[:10]
     place.database.wait_for("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7105303", 0, within=10)  # fmt: skip
-    place.sdp.heed = lambda _asked: None
+    place.sdp.before_answer = lambda _asked: None
     assert place.counts() == {"seen": 20, "already_there": 10, "appended": 10}
     assert place.appended() == ids
 
@@ -468,17 +468,17 @@ def test_postgres_that_goes_away_loses_nothing(place: Place) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ticket-inbox reconcile'"
             )
 
-    place.sdp.heed = cut
+    place.sdp.before_answer = cut
     with pytest.raises(DatabaseError):
         place.run()
     assert place.appended() == ids[:2]
-    place.sdp.heed = lambda _asked: None
+    place.sdp.before_answer = lambda _asked: None
     place.counts()
     assert place.appended() == ids
 
 
 def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
-    """By its own cursor, and after what webhooks bring."""
+    """It has a cursor of its own, and a lower priority than webhooks."""
     day = 86_400_000
     ids = place.sdp.add_resolved(6, at=place.sdp.now() - 6 * 30 * day, apart=30 * day)
     since = datetime.now(UTC) - timedelta(days=365)
@@ -488,25 +488,25 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     place.sdp.heal()
     place.sdp.asked.clear()
     assert place.import_since(since + timedelta(seconds=5)).appended == 3
-    assert place.sdp.fetched() == ids[2:], "what came before the last minutes is not even listed"
+    assert place.sdp.fetched() == ids[2:], "tickets from before the last minutes are not even listed"
     assert place.appended() == ids
     assert {row["source"] for row in place.database.query("SELECT source FROM inbox")} == {"bulk_import"}
     assert place.database.value("SELECT max(priority) FROM procrastinate_jobs WHERE task_name = 'promote'") == -2
     [older] = place.sdp.add_resolved(at=place.sdp.now() - 500 * day)
-    assert place.import_since(since - timedelta(days=300)).appended == 1, "it begins anew where it is to begin earlier"
+    assert place.import_since(since - timedelta(days=300)).appended == 1, "an earlier --since begins again"
     assert place.appended()[-1] == older
 
 
-def test_who_is_no_tenant_of_ours_or_has_no_config(place: Place) -> None:
+def test_an_unknown_tenant_or_one_without_a_config(place: Place) -> None:
     for tenant_id in ("nobody", place.database.add_tenant(place.settings.secrets_key).id):
         with pytest.raises(runs.NotReconciledError, match="no ServiceDesk Plus is known"):
             asyncio.run(runs.reconcile(place.settings, tenant_id))
 
 
-def test_workers_reconcile_all_tenants_whatever_ails_one(
+def test_workers_reconcile_all_tenants_although_one_fails(
     place: Place, database: Database, secrets_key: str, start_worker: StartWorker
 ) -> None:
-    """One cannot be reached, one's credentials no key reads, one is disabled: a line each, but for the last."""
+    """One is away, no key reads another's credentials: a line for each. A third one is disabled and has no line."""
     with running_sdp() as away, running_sdp("cloud") as other:
         down, second = (settled(database, one, place.environment, secrets_key) for one in (away, other))
         lost, disabled = (settled(database, other, place.environment, secrets_key) for _ in range(2))
@@ -533,7 +533,7 @@ def test_workers_reconcile_all_tenants_whatever_ails_one(
 
 
 def test_a_worker_does_it_every_five_minutes_and_first_of_all(place: Place, start_worker: StartWorker) -> None:
-    """One that was away for the last time does it when it starts."""
+    """A worker that was away at the last due time does it when it starts."""
     assert jobs.app.periodic_registry.periodic_tasks["reconcile", ""].cron == "*/5 * * * *"
     [ticket_id] = place.sdp.add_resolved()
     start_worker(SDP_REQUESTS_PER_MINUTE="6000")
@@ -579,24 +579,24 @@ OUTCOMES = ("seen", "appended", "gone", "rejected", "failed")
 
 
 def counted(port: str, tenant_id: str) -> list[float]:
-    """Give what a worker's /metrics count by outcome; they also say when it was."""
+    """Return the counts by outcome from a worker's /metrics, and assert that they have the time of the run."""
     found = values(httpx.get(f"http://127.0.0.1:{port}/metrics", verify=False).text)
     assert found["ticket_inbox_reconciled_timestamp_seconds", (("tenant_id", tenant_id),)] > 0
     name = "ticket_inbox_reconciled_tickets_total"
     return [found[name, (("outcome", outcome), ("tenant_id", tenant_id))] for outcome in OUTCOMES]
 
 
-def told(worker: Worker) -> list[float]:
-    """Give what its lines say in sum: beside the run that a test asks for, a worker does the one that it has missed."""
+def logged(worker: Worker) -> list[float]:
+    """Return the sums of its log lines: beside the run that a test asks for, a worker does one that it has missed."""
     return [sum(line[outcome] for line in worker.lines("reconciled")) for outcome in OUTCOMES]
 
 
 @both
-def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
-    """One trace from the API to the row, its correlation id, counts by outcome; and no token anywhere."""
+def test_a_reconciled_ticket_is_traced_and_counted_without_a_token(place: Place, start_worker: StartWorker) -> None:
+    """One trace from the API to the row, its correlation id, and counts by outcome are visible; no token is."""
     [ticket_id] = place.sdp.add_resolved()
     gone = place.sdp.add_resolved()[0]
-    place.sdp.heed = lambda asked: place.sdp.delete(gone) if asked.ticket_id == gone else None
+    place.sdp.before_answer = lambda asked: place.sdp.delete(gone) if asked.ticket_id == gone else None
     with receiving_http() as receiver:
         port = str(free_port())
         worker = start_worker(
@@ -608,7 +608,7 @@ def test_what_is_seen_of_it(place: Place, start_worker: StartWorker) -> None:
         trace_id = row["traceparent"].split("-")[1]
         spans = receiver.wait_for_spans(3, trace_id=trace_id)
         first, *_ = worker.wait_for_line("reconciled")
-        receiver.wait_until(lambda: counted(port, place.tenant.id) == told(worker))
+        receiver.wait_until(lambda: counted(port, place.tenant.id) == logged(worker))
         assert worker.stop() == 0
         assert NEVER_SEEN.encode() not in receiver.raw()
     fetched, appended, promoted = spans

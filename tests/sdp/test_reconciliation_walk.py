@@ -1,4 +1,4 @@
-"""The last promise: a ticket whose webhook was never sent, or was lost before it reached us, is in ticket_history too."""
+"""Whole walk of reconciling: a ticket without a webhook, or with a lost one, is in ticket_history too."""
 
 import json
 import random
@@ -15,9 +15,9 @@ from tests.support.system import Database, Server, Tenant, Worker, run
 pytestmark = pytest.mark.one_postgres
 
 TICKETS = 90
-SECONDS = 9.0  # that technicians resolve them in
-AWAY = (3.0, 6.0)  # ServiceDesk Plus, from and until, in seconds after the beginning
-KILLED = (2.0, 5.0)  # the worker
+SECONDS = 9.0  # during which technicians resolve tickets
+AWAY = (3.0, 6.0)  # ServiceDesk Plus is away from and until, in seconds
+KILLED = (2.0, 5.0)  # when the worker is killed, in seconds
 SENT = {"dropped": 0, "once": 1, "twice": 2}
 
 
@@ -29,7 +29,7 @@ def sdp() -> Iterator[FakeSdp]:
 
 @pytest.fixture
 def acme(sdp: FakeSdp, database: Database, secrets_key: str, environment: dict[str, str], tmp_path: Path) -> Tenant:
-    """A tenant whose ServiceDesk Plus ticket-inbox may ask."""
+    """A tenant with a ServiceDesk Plus that ticket-inbox may ask."""
     tenant = database.add_tenant(secrets_key)
     credentials = tmp_path / "credentials"
     credentials.write_text(json.dumps(sdp.given))
@@ -40,7 +40,7 @@ def acme(sdp: FakeSdp, database: Database, secrets_key: str, environment: dict[s
 
 
 class Technicians(threading.Thread):
-    """Resolve tickets at random, some of them twice, and have webhooks sent: a third none, a third one, a third two."""
+    """Resolve random tickets, some twice, and send no webhook for a third of them, one for a third, two for a third."""
 
     def __init__(self, sdp: FakeSdp, server: Server, acme: Tenant, rng: random.Random) -> None:
         super().__init__(daemon=True)
@@ -71,9 +71,9 @@ def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_w
     sdp: FakeSdp,
     acme: Tenant,
 ) -> None:
-    """At the end ticket_history is what ServiceDesk Plus has: each ticket once, and the newest of each."""
+    """At the end ticket_history agrees with ServiceDesk Plus: each ticket once, with its newest values."""
     seed = random.randrange(10**6)
-    print(f"seed {seed}")  # noqa: T201  (pytest shows it where the test fails)
+    print(f"seed {seed}")  # noqa: T201  (pytest shows it if the test fails)
     worker = start_worker(SDP_REQUESTS_PER_MINUTE="6000")
     technicians = Technicians(sdp, start_server(), acme, random.Random(seed))
     began = time.monotonic()
@@ -88,11 +88,11 @@ def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_w
             worker.process.kill()
             worker.process.wait()
             worker = start_worker(SDP_REQUESTS_PER_MINUTE="6000")
-        database.defer("reconcile")  # which the worker does every five minutes by itself
+        database.defer("reconcile")  # a worker does this every five minutes by itself
     technicians.join(60)
     assert technicians.statuses == {202}
     assert set(technicians.sent) == set(SENT)
-    wanted = {ticket_id: told(sdp.ticket(ticket_id)) for ticket_id in sdp.ids()}
+    wanted = {ticket_id: expected(sdp.ticket(ticket_id)) for ticket_id in sdp.ids()}
     deadline = time.monotonic() + 90
     while (found := stored(database)) != wanted and time.monotonic() < deadline:
         database.defer("reconcile")
@@ -104,8 +104,8 @@ def test_a_third_of_the_webhooks_lost_a_third_doubled_servicedesk_away_and_the_w
     database.wait_for("SELECT count(*) FROM inbox WHERE status <> 'promoted'", 0, within=30)
 
 
-def told(ticket: dict[str, object]) -> tuple[str, int]:
-    """Give what has to be stored of a ticket: its resolution, and when it was resolved."""
+def expected(ticket: dict[str, object]) -> tuple[str, int]:
+    """Return the values that must be stored for a ticket: its resolution, and when it was resolved."""
     resolution, moment = ticket["resolution"], ticket["resolved_time"]
     assert isinstance(resolution, dict)
     assert isinstance(moment, dict)

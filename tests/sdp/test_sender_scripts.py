@@ -1,4 +1,4 @@
-"""The senders of docs/webhooks/senders: each script as ServiceDesk Plus runs it, against the real server and a rude one."""
+"""The scripts of docs/webhooks/senders, run as ServiceDesk Plus runs them, against our server and a rude one."""
 
 import ast
 import datetime as dt
@@ -54,7 +54,7 @@ def script(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def sender(script: str, tmp_path: Path, tenant: Tenant, server: Server) -> Sender:
-    """A script that is set to send to the module's server."""
+    """A script that sends to the module's server."""
     return Sender(tmp_path / "scripts", script, tenant, server.url)
 
 
@@ -66,13 +66,13 @@ def answerer() -> Iterator[Answerer]:
 
 @pytest.fixture
 def rude(script: str, tmp_path: Path, answerer: Answerer) -> Sender:
-    """A script that is set to send to `answerer`."""
+    """A script that sends to `answerer`."""
     return Sender(tmp_path / "scripts", script, Tenant("acme", "a-secret"), answerer.url)
 
 
-@pytest.mark.skipif(not PWSH, reason="NOT RUN: there is no PowerShell, so that the tests are of Python's alone")
+@pytest.mark.skipif(not PWSH, reason="NOT RUN: PowerShell is not installed, so the tests run only Python's script")
 def test_powershell_too() -> None:
-    """Where there is one, each test below is of both scripts."""
+    """If PowerShell is installed, each test below runs both scripts."""
     assert PWSH
 
 
@@ -90,11 +90,11 @@ def id_of(spooled: Path) -> str:
 
 def test_what_became_resolved_is_in_the_inbox_whole(sender: Sender, module_database: Database) -> None:
     request = resolved()
-    told = sender.run(sender.file(request))
-    assert told.result == "success"
+    printed = sender.run(sender.file(request))
+    assert printed.result == "success"
     [(correlation_id, payload)] = arrived(module_database, sender)
-    assert correlation_id in told.message
-    assert "WARNING" not in told.message
+    assert correlation_id in printed.message
+    assert "WARNING" not in printed.message
     sent = json.loads(payload)
     assert (sent["tenant_id"], sent["request"]) == (sender.tenant.id, request)
     assert sender.spooled() == sender.refused() == []
@@ -112,7 +112,7 @@ def test_any_text_arrives_as_it_was(sender: Sender, module_database: Database, s
 def test_half_a_surrogate_pair_does_not_cost_the_ticket(
     tmp_path: Path, tenant: Tenant, server: Server, module_database: Database
 ) -> None:
-    """A text that was cut in the middle of an emoji; the server takes no such JSON. Python's alone, as the other one says."""
+    """A text may be cut in the middle of an emoji; the server rejects such JSON. Only Python's script can meet this."""
     sender = Sender(tmp_path / "scripts", "send_resolved.py", tenant, server.url)
     assert sender.run(sender.file(resolved(subject="cut \ud83d"))).result == "success"
     [(_, payload)] = arrived(module_database, sender)
@@ -140,9 +140,9 @@ def test_half_a_surrogate_pair_does_not_cost_the_ticket(
 def test_only_what_became_resolved_or_closed_is_sent(
     rude: Sender, answerer: Answerer, status: str, sides: dict[str, object], *, sent: bool
 ) -> None:
-    told = rude.run(rude.file(resolved(status={"id": "9", "name": status}), **sides))
-    assert told.result == "success"
-    assert told.message.startswith("nothing to send") != sent
+    printed = rude.run(rude.file(resolved(status={"id": "9", "name": status}), **sides))
+    assert printed.result == "success"
+    assert printed.message.startswith("nothing to send") != sent
     assert len(answerer.got) == sent
 
 
@@ -157,22 +157,22 @@ def test_other_names_of_the_statuses(rude: Sender, answerer: Answerer) -> None:
 def test_the_server_away_and_back(
     script: str, tmp_path: Path, start_server: Start, database: Database, secrets_key: str
 ) -> None:
-    """What was resolved meanwhile arrives with the next one: oldest first, byte for byte, under its own id."""
+    """Events from meanwhile arrive with the next one: oldest first, byte for byte, under their own ids."""
     port = free_port()
     sender = Sender(tmp_path / "scripts", script, database.add_tenant(secrets_key), f"http://127.0.0.1:{port}")
     sender.set(Budget=1)
     for count in (1, 2, 3):
-        told = sender.send()
-        assert told.result == "failure"
-        assert KEPT in told.message
-        assert f"{count} in the spool" in told.message
+        printed = sender.send()
+        assert printed.result == "failure"
+        assert KEPT in printed.message
+        assert f"{count} in the spool" in printed.message
     waiting = [(id_of(path), path.read_bytes()) for path in sender.spooled()]
     assert len({correlation_id for correlation_id, _ in waiting}) == 3
     start_server(PORT=str(port))
     sender.set(Budget=30)
-    told = sender.send()
-    assert told.result == "success"
-    assert "4 delivered, 0 in the spool" in told.message
+    printed = sender.send()
+    assert printed.result == "success"
+    assert "4 delivered, 0 in the spool" in printed.message
     assert arrived(database, sender)[:3] == waiting
     assert len(arrived(database, sender)) == 4
     assert sender.spooled() == []
@@ -183,9 +183,9 @@ def test_a_flush_sends_what_waits_and_nothing_else(sender: Sender, module_databa
     sender.set(Budget=1)
     assert sender.run("--flush").result == "success"
     assert (sender.send().result, sender.send().result) == ("failure", "failure")
-    told = sender.run("--flush")
-    assert told.result == "failure"
-    assert "0 delivered, 2 in the spool" in told.message
+    printed = sender.run("--flush")
+    assert printed.result == "failure"
+    assert "0 delivered, 2 in the spool" in printed.message
     waiting = [(id_of(path), path.read_bytes()) for path in sender.spooled()]
     sender.url = url
     sender.set(Budget=30)
@@ -194,14 +194,14 @@ def test_a_flush_sends_what_waits_and_nothing_else(sender: Sender, module_databa
 
 
 def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database) -> None:
-    """401 is not tried again in this run; when the secret is mended, all is delivered."""
+    """The script does not retry a 401 in this run; when the secret is right again, it delivers all events."""
     (sender.folder / "secret").write_text("another")
     for _ in range(2):
-        told = sender.send()
-        assert told.result == "failure"
-        assert "401 The signature" in told.message
-        assert "mend TENANT_ID or the secret" in told.message
-        assert KEPT in told.message
+        printed = sender.send()
+        assert printed.result == "failure"
+        assert "401 The signature" in printed.message
+        assert "mend TENANT_ID or the secret" in printed.message
+        assert KEPT in printed.message
     assert len(sender.spooled()) == 2
     (sender.folder / "secret").write_text(sender.tenant.secret)
     assert sender.run("--flush").result == "success"
@@ -209,15 +209,15 @@ def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database)
 
 
 def test_what_is_refused_for_good_is_kept_aside_with_the_reason(sender: Sender, module_database: Database) -> None:
-    told = sender.run(sender.file(resolved(resolved_time=None)))
-    assert told.result == "failure"
-    assert "put into refused/: 422" in told.message
-    assert "request.resolved_time" in told.message
+    printed = sender.run(sender.file(resolved(resolved_time=None)))
+    assert printed.result == "failure"
+    assert "put into refused/: 422" in printed.message
+    assert "request.resolved_time" in printed.message
     [aside] = sender.refused()
     assert "request.resolved_time" in aside.with_suffix(".txt").read_text()
     assert sender.run("--flush")[:2] == ("success", "0 delivered, 0 in the spool; nothing was sent")
-    told = sender.send()
-    assert told.result == "success"
+    printed = sender.send()
+    assert printed.result == "success"
     assert sender.refused() == [aside]
     aside.rename(sender.spool / aside.name)
     assert "422" in sender.run("--flush").message
@@ -227,9 +227,9 @@ def test_what_is_refused_for_good_is_kept_aside_with_the_reason(sender: Sender, 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_each_refusal_for_good_is_kept_aside(rude: Sender, answerer: Answerer, status: int) -> None:
     answerer.replies((status, {}, PROBLEM))
-    told = rude.send()
-    assert told.result == "failure"
-    assert f"{status} as the problem says" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert f"{status} as the problem says" in printed.message
     assert len(answerer.got) == len(rude.refused()) == 1
 
 
@@ -237,18 +237,18 @@ def test_each_refusal_for_good_is_kept_aside(rude: Sender, answerer: Answerer, s
     "reply", [(401, {}, PROBLEM), (404, {}, b"<html>"), (200, {}, b"ok"), (302, {"Location": "/x"}, b"")]
 )
 def test_other_refusals_are_kept_and_tried_once(rude: Sender, answerer: Answerer, reply: Reply) -> None:
-    """No redirection is followed: another address is to get neither the ticket nor its signature."""
+    """The script follows no redirect: another address must get neither the ticket nor its signature."""
     answerer.replies(reply)
-    told = rude.send()
-    assert told.result == "failure"
-    assert f"{reply[0]} " in told.message
-    assert "mend " in told.message
-    assert KEPT in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert f"{reply[0]} " in printed.message
+    assert "mend " in printed.message
+    assert KEPT in printed.message
     assert (len(answerer.got), len(rude.spooled()), rude.refused()) == (1, 1, [])
 
 
 def test_a_401_ends_the_run(rude: Sender, answerer: Answerer) -> None:
-    """All that waits has the same tenant and the same secret: a full spool is not a thousand refusals."""
+    """All waiting events have the same tenant and secret, so a full spool must not cause a thousand refusals."""
     answerer.replies((401, {}, PROBLEM))
     for runs in (1, 2, 3):
         assert rude.send().result == "failure"
@@ -256,7 +256,7 @@ def test_a_401_ends_the_run(rude: Sender, answerer: Answerer) -> None:
 
 
 def test_a_403_is_of_one_event(rude: Sender, answerer: Answerer) -> None:
-    """A firewall before the server may dislike its text."""
+    """A firewall before the server may refuse just this event's text."""
     answerer.replies((403, {}, b""), ACCEPTED)
     assert rude.send().result == "failure"
     answerer.replies((403, {}, b""), ACCEPTED)
@@ -266,22 +266,22 @@ def test_a_403_is_of_one_event(rude: Sender, answerer: Answerer) -> None:
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_what_may_pass_is_tried_again_under_the_same_id(rude: Sender, answerer: Answerer, status: int) -> None:
     answerer.replies((status, {"Retry-After": "0"}, PROBLEM), (status, {}, b"no JSON"), ACCEPTED)
-    told = rude.send()
-    assert told.result == "success"
+    printed = rude.send()
+    assert printed.result == "success"
     assert len(answerer.got) == 3
     assert {(got.id, got.body) for got in answerer.got} == {(answerer.got[0].id, answerer.got[0].body)}
-    assert answerer.got[0].id in told.message
+    assert answerer.got[0].id in printed.message
 
 
 @pytest.mark.parametrize("spelled", ["seconds", "date"])
 def test_retry_after_is_heeded(rude: Sender, answerer: Answerer, spelled: str) -> None:
-    """It is later than the run may last, so that there is no second try."""
+    """It asks for more time than the run may last, so the script does not retry."""
     hour = dt.timedelta(hours=1)
     date = format_datetime(dt.datetime.now(dt.UTC) + hour, usegmt=True)
     answerer.replies((503, {"Retry-After": date if spelled == "date" else "3600"}, PROBLEM))
-    told = rude.send()
-    assert told.result == "failure"
-    assert "503 as the problem says" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "503 as the problem says" in printed.message
     assert (len(answerer.got), len(rude.spooled())) == (1, 1)
 
 
@@ -298,19 +298,19 @@ def test_one_event_that_always_fails_does_not_hold_up_the_others(rude: Sender, a
     others: Iterator[Reply] = iter([(500, {}, b""), (422, {}, b"")])
     answerer.reply = lambda got: next(others) if got.id == id_of(bad) else ACCEPTED
     answerer.got.clear()
-    told = rude.send()
-    assert told.result == "success"
-    assert f"1 delivered, 0 in the spool; {id_of(bad)} is in refused/: 422" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert f"1 delivered, 0 in the spool; {id_of(bad)} is in refused/: 422" in printed.message
     assert [got.id == id_of(bad) for got in answerer.got] == [True, False, True]
 
 
 def test_no_answer_in_time(rude: Sender, answerer: Answerer) -> None:
     go_on = answerer.hang()
     rude.set(Budget=1, Try=1)
-    told = rude.send()
+    printed = rude.send()
     go_on.set()
-    assert told.result == "failure"
-    assert KEPT in told.message
+    assert printed.result == "failure"
+    assert KEPT in printed.message
     assert len(rude.spooled()) == 1
 
 
@@ -326,7 +326,7 @@ def test_what_was_not_answered_in_time_is_sent_again(rude: Sender, answerer: Ans
 
 
 def test_killed_in_mid_send(rude: Sender, answerer: Answerer) -> None:
-    """It was in the spool before it was sent; what the dead script had in hand, the next one takes over."""
+    """The script spools an event before it sends it; the next script takes over the events of a dead one."""
     go_on = answerer.hang()
     rude.set(Budget=60, Try=60)
     process = rude.start(rude.file(resolved()))
@@ -346,9 +346,9 @@ def test_two_at_once_do_not_send_the_same(rude: Sender, answerer: Answerer) -> N
     rude.set(Budget=60, Try=60)
     process = rude.start(rude.file(resolved()))
     assert answerer.arrived.acquire(timeout=30)
-    told = rude.run("--flush")
-    assert told.result == "failure"
-    assert told.message == "0 delivered, 1 in the spool; nothing was sent"
+    printed = rude.run("--flush")
+    assert printed.result == "failure"
+    assert printed.message == "0 delivered, 1 in the spool; nothing was sent"
     go_on.set()
     assert outcome(process).result == "success"
     assert len(answerer.got) == 1
@@ -356,55 +356,55 @@ def test_two_at_once_do_not_send_the_same(rude: Sender, answerer: Answerer) -> N
 
 
 def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
-    """What it cannot take is sent all the same, and first; the line says so."""
+    """An event that does not fit in the spool is sent anyway, and first; the printed line says so."""
     rude.set(SpoolLimit=2)
     answerer.replies((503, {"Retry-After": "60"}, b""))
     assert KEPT in rude.send().message
     assert KEPT in rude.send().message
-    told = rude.send()
-    assert told.result == "failure"
-    assert "NOT KEPT" in told.message
-    assert "it holds 2 events" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "NOT KEPT" in printed.message
+    assert "it holds 2 events" in printed.message
     assert len(rude.spooled()) == 2
     answerer.replies(ACCEPTED)
     answerer.got.clear()
     oldest = rude.spooled()
-    told = rude.send()
-    assert told.result == "success"
-    assert "3 delivered, 0 in the spool" in told.message
-    assert "it holds 2 events" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert "3 delivered, 0 in the spool" in printed.message
+    assert "it holds 2 events" in printed.message
     assert [got.id for got in answerer.got][1:] == [id_of(path) for path in oldest]
-    assert answerer.got[0].id in told.message
+    assert answerer.got[0].id in printed.message
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a limit of the size of files is Unix's")
 def test_no_room_on_the_disk(rude: Sender, answerer: Answerer) -> None:
-    """The file is begun, and cannot be written: it does not stay."""
+    """The script creates the file and cannot write it; then it removes it."""
     rude.program = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *rude.program]
-    told = rude.send()
-    assert told.result == "success"
-    assert "could not take it" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert "could not take it" in printed.message
     assert len(answerer.got) == 1
     assert list(rude.spool.iterdir()) == []
 
 
 def test_no_folder_for_the_spool(rude: Sender, answerer: Answerer) -> None:
     rude.spool.write_text("a file where the folder should be")
-    told = rude.send()
-    assert told.result == "success"
-    assert "could not take it" in told.message
+    printed = rude.send()
+    assert printed.result == "success"
+    assert "could not take it" in printed.message
     answerer.replies((422, {}, PROBLEM))
-    told = rude.send()
-    assert told.result == "failure"
-    assert "NOT KEPT" in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "NOT KEPT" in printed.message
 
 
 def test_what_cannot_be_sent_now_is_kept_without_a_secret(rude: Sender, answerer: Answerer) -> None:
     (rude.folder / "secret").unlink()
-    told = rude.send()
-    assert told.result == "failure"
-    assert "no secret" in told.message
-    assert KEPT in told.message
+    printed = rude.send()
+    assert printed.result == "failure"
+    assert "no secret" in printed.message
+    assert KEPT in printed.message
     assert len(rude.spooled()) == 1
     assert rude.run("--flush", TICKET_INBOX_SECRET="a-secret").result == "success"  # noqa: S106
     [got] = answerer.got
@@ -422,12 +422,12 @@ def test_the_secret_as_windows_writes_it(rude: Sender, answerer: Answerer, conte
 
 
 def test_a_secret_that_others_can_read_is_warned_of(tmp_path: Path, answerer: Answerer) -> None:
-    """Of Python's alone: on Windows the file's rights are not to be seen this way."""
+    """Only Python's script warns: on Windows the file's rights cannot be read this way."""
     sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
     (sender.folder / "secret").chmod(0o644)
-    told = sender.send()
-    assert told.result == "success"
-    assert "WARNING: others can read" in told.message
+    printed = sender.send()
+    assert printed.result == "success"
+    assert "WARNING: others can read" in printed.message
 
 
 @pytest.mark.parametrize(
@@ -437,9 +437,9 @@ def test_what_is_no_request(rude: Sender, answerer: Answerer, content: bytes | N
     path = rude.folder / "document"
     if content is not None:
         path.write_bytes(content)
-    told = rude.run(path)
-    assert told.result == "failure"
-    assert told.message.startswith("nothing is sent")
+    printed = rude.run(path)
+    assert printed.result == "failure"
+    assert printed.message.startswith("nothing is sent")
     assert not answerer.got
     assert not rude.spooled()
 
@@ -468,7 +468,7 @@ def test_a_signed_timestamp(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    """A self-signed certificate for 127.0.0.1, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ticket-inbox of a test")])
     now = dt.datetime.now(dt.UTC)
@@ -488,16 +488,16 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def test_a_private_authority(tmp_path: Path, certificate: Path) -> None:
-    """A certificate that is not trusted ends the run at once, and nothing is sent; with CA_FILE it is delivered."""
+    """An untrusted certificate ends the run at once, and nothing is sent; with CA_FILE the script delivers."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate)
     with answering(tls) as answerer:
         sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"), answerer.url)
         for untrusted in ({}, {"TICKET_INBOX_CA_FILE": "/nowhere"}):
-            told = sender.send(**untrusted)
-            assert told.result == "failure"
-            assert "mend URL or CA_FILE" in told.message
-            assert KEPT in told.message
+            printed = sender.send(**untrusted)
+            assert printed.result == "failure"
+            assert "mend URL or CA_FILE" in printed.message
+            assert KEPT in printed.message
         assert not answerer.got
         assert "3 delivered" in sender.send(TICKET_INBOX_CA_FILE=str(certificate)).message
 
@@ -519,7 +519,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_the_vendors_own_example_of_a_signature() -> None:
-    """The one that Zoho's documentation of hmacsha256 gives."""
+    """The example is from Zoho's documentation of hmacsha256."""
     key, data, signed = VECTOR
     assert signature.sign(key, data) == signed
     assert load("send_resolved.py").sign(key, data) == signed
@@ -536,19 +536,19 @@ def test_what_is_pasted_is_short_enough_to_be_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["send_resolved.ps1", "send_resolved.dg"])
 def test_what_may_be_read_in_another_encoding_is_ascii(name: str) -> None:
-    """PowerShell 5.1 takes a script without a mark for the machine's own encoding."""
+    """PowerShell 5.1 reads a script without a byte order mark in the machine's own encoding."""
     assert (SENDERS / name).read_text().isascii()
 
 
 def test_the_scripts_read_the_same_settings() -> None:
-    """But for a private authority, whom Windows trusts or not by itself."""
+    """Except CA_FILE: Windows itself decides which private authorities it trusts."""
     python, powershell = (set(re.findall(r"TICKET_INBOX_\w+", (SENDERS / name).read_text())) for name in PROGRAMS)
     assert python - powershell == {"TICKET_INBOX_CA_FILE"}
     assert powershell <= python
 
 
 def test_the_script_for_powershell_can_be_parsed() -> None:
-    """By a grammar, which is not PowerShell: it tells a slip of the pen, and no more."""
+    """A grammar parses it, not PowerShell, so this finds only slips in the syntax."""
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
     assert not parser.parse((SENDERS / "send_resolved.ps1").read_bytes()).root_node.has_error
     assert parser.parse(b"function Send-Nothing { (").root_node.has_error

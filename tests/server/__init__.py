@@ -1,1 +1,1 @@
-"""Connections, processes, and more than there is room for."""
+"""Connections, processes, and overload."""

@@ -1,4 +1,4 @@
-"""Limits of a request: how long it may take, how large it may be, from how many; and where one ends."""
+"""Limits of requests: how long they may take, how large they may be, on how many connections, and where one ends."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 def strict(
     module_database: Database, tenants: Iterator[Tenant], secrets_key: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A server that is soon out of patience."""
+    """A server with short time limits and few connections."""
     assert tenants
     env = clean_environment(DATABASE_URL=module_database.url, SECRETS_KEY=secrets_key, PORT="0", **LIMITS)
     with running_server(env, tmp_path_factory.mktemp("strict") / "log") as running:
@@ -38,7 +38,7 @@ def strict(
 
 @pytest.fixture(autouse=True)
 def nothing_unforeseen(server: Server, strict: Server) -> Iterator[None]:
-    """Whatever a test sends: no traceback, no 5xx but 503, and no line that is not ours."""
+    """Whatever a test sends, the log has no traceback, no status 500, and no line that is not ours."""
     yield
     for one in (server, strict):
         assert one.process.poll() is None
@@ -50,10 +50,10 @@ def nothing_unforeseen(server: Server, strict: Server) -> Iterator[None]:
 
 
 def problem(answer: Answer, status: int) -> None:
-    """Check that an answer is a problem, and says that it is the last."""
+    """Check that an answer is a problem, and the last on its connection."""
     assert (answer.status, answer.headers["content-type"]) == (status, PROBLEM), answer
-    told = json.loads(answer.body)
-    assert (told["status"], told["correlation_id"]) == (status, answer.headers["x-correlation-id"])
+    reported = json.loads(answer.body)
+    assert (reported["status"], reported["correlation_id"]) == (status, answer.headers["x-correlation-id"])
     assert answer.headers["connection"] == "close"
 
 
@@ -65,7 +65,7 @@ def test_half_a_head_is_closed_in_time(strict: Server) -> None:
     with Wire.to(strict) as wire:
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
-            for byte in LIVE[:15]:  # one at a time wins no time
+            for byte in LIVE[:15]:  # sending byte by byte gains no time
                 wire.send(bytes([byte]))
                 time.sleep(0.1)
         assert wire.is_closed()
@@ -86,7 +86,7 @@ def test_a_connection_that_says_nothing_or_line_ends_is_closed(strict: Server) -
 
 
 def test_half_a_body_is_answered_408(strict: Server, tenant: Tenant) -> None:
-    """With the sender's correlation id, the webhook's one line, and the end of the connection."""
+    """The answer has the sender's correlation id, the log has its one line, and the server closes the connection."""
     body = tenant.body()
     with Wire.to(strict) as wire:
         wire.send(head(tenant, body, f"X-Correlation-ID: slow-{tenant.id}") + body[:-1])
@@ -109,7 +109,7 @@ def test_chunks_without_end_are_answered_413(server: Server, tenant: Tenant) -> 
 
 
 def test_a_chunk_extension_or_a_trailer_without_end_is_answered(server: Server, tenant: Tenant) -> None:
-    """They are no part of the body, and so no limit of the body finds them."""
+    """They are not part of the body, so the body's limit does not stop them."""
     for begun in (b"1;", b"0\r\nX: "):
         with Wire.to(server) as wire:
             wire.send(head(tenant, b"", "Transfer-Encoding: chunked", length=False) + begun)
@@ -120,7 +120,7 @@ def test_a_chunk_extension_or_a_trailer_without_end_is_answered(server: Server, 
 
 
 def test_a_head_is_431_from_its_limit_on(server: Server) -> None:
-    """However it comes: one long header, many short ones, a long path; whole, in parts or without end."""
+    """One long header, many short ones or a long path; whole, in parts or without end."""
     short = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
     many, one = b"".join(b"a%d: b\r\n" % number for number in range(10_000)), b"X: " + 70_000 * b"x" + b"\r\n"
     for sent in (short + one + b"\r\n", short + many + b"\r\n", b"GET /" + 70_000 * b"x" + b" HTTP/1.1\r\n\r\n",
@@ -151,7 +151,7 @@ def test_pipelined_requests_are_answered_in_their_order(
 def test_what_is_no_http_does_not_take_the_answer_of_the_request_before_it(
     server: Server, tenant: Tenant, module_database: Database
 ) -> None:
-    """The 400 was written first, as if it were the answer to a webhook that was being kept."""
+    """The server used to write the 400 first, as if it answered the webhook that was still being kept."""
     body = tenant.body()
     with Wire.to(server) as wire:
         wire.send(head(tenant, body) + body + b"NONSENSE\r\n\r\n")
@@ -181,7 +181,7 @@ def test_what_is_no_http_does_not_take_the_answer_of_the_request_before_it(
 def test_conflicting_lengths_are_400_and_smuggle_nothing(
     server: Server, tenant: Tenant, module_database: Database, lines: list[str]
 ) -> None:
-    """Behind a proxy, where they disagree, the rest of one sender's request would be the beginning of another's."""
+    """If a proxy and we read different lengths, the rest of one sender's request becomes the start of another's."""
     body = tenant.body()
     smuggled = head(tenant, body) + body
     with Wire.to(server) as wire:
@@ -206,7 +206,7 @@ def test_a_field_after_the_body_is_no_header(
     tenant: Tenant,
     in_one: bool,  # noqa: FBT001
 ) -> None:
-    """A signature there would count, or not, by how the bytes came in (RFC 9110, 6.5.1)."""
+    """Otherwise a signature there would count or not, depending on how the bytes arrive (RFC 9110, 6.5.1)."""
     body = tenant.body()
     signed = tenant.headers(body)["X-ServiceDesk-Signature"]
     parts = [
@@ -228,7 +228,7 @@ def test_a_body_is_not_lost_when_another_protocol_is_offered(
     offer: str,
     length: bool,  # noqa: FBT001
 ) -> None:
-    """Every Java HttpClient offers h2c in its first request; the parser then takes its body for that protocol's."""
+    """Java's HttpClient offers h2c in its first request; the parser then takes the body for that protocol's data."""
     body = tenant.body()
     lines = [f"Upgrade: {offer}", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk"]
     whole = head(tenant, body, *lines, *([] if length else ["Transfer-Encoding: chunked"]), length=length)
@@ -244,8 +244,8 @@ def test_a_body_is_not_lost_when_another_protocol_is_offered(
         assert wire.answer().status == 202
 
 
-def test_many_offers_at_once_are_one_after_the_other(server: Server) -> None:
-    """Each is read anew: not in as many calls within calls."""
+def test_many_offers_at_once_are_read_one_after_the_other(server: Server) -> None:
+    """The server reads each in a loop, not by a call within the call for the one before."""
     one = b"GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
     with Wire.to(server) as wire:
         wire.send(one * 2000)
@@ -253,7 +253,7 @@ def test_many_offers_at_once_are_one_after_the_other(server: Server) -> None:
 
 
 def test_expect(server: Server, tenant: Tenant) -> None:
-    """100-continue is answered, but not to HTTP/1.0; any other expectation is passed over, as RFC 9110 allows."""
+    """The server answers 100-continue, but not to HTTP/1.0; it ignores any other expectation, as RFC 9110 allows."""
     body = tenant.body()
     with Wire.to(server) as wire:
         wire.send(head(tenant, body, "Expect: 100-continue"))
@@ -264,7 +264,7 @@ def test_expect(server: Server, tenant: Tenant) -> None:
         assert wire.answer().status == 202
         wire.send(head(tenant, body, "Expect: 100-continue").replace(b"application/json", b"text/plain"))
         answer = wire.answer()
-        assert (answer.status, answer.headers["connection"]) == (415, "close"), "it may not send its body now"
+        assert (answer.status, answer.headers["connection"]) == (415, "close"), "the sender need not send its body now"
     with Wire.to(server) as wire:
         wire.send(head(tenant, body, "Expect: 100-continue", version="1.0"))
         time.sleep(0.1)
@@ -304,8 +304,8 @@ def test_what_else_is_sent_to_web_servers(server: Server, sent: bytes, status: i
         assert status < 400 or answer.headers["content-type"] == PROBLEM
 
 
-def test_hundreds_of_half_open_requests_keep_nobody_out(strict: Server, tenant: Tenant) -> None:
-    """At the limit of connections, those that have been waited for longest make room."""
+def test_hundreds_of_half_open_requests_keep_no_webhook_out(strict: Server, tenant: Tenant) -> None:
+    """At the limit of connections, the server closes those that have kept it waiting longest."""
     body = tenant.body()
     with contextlib.ExitStack() as stack:
         for number in range(300):
@@ -339,10 +339,10 @@ def test_when_all_connections_wait_for_us_one_more_is_503(
         assert [wire.answer().status for wire in waiting] == [202] * 40
 
 
-def test_stopping_answers_who_is_in_the_middle_of_a_request(
+def test_stopping_answers_a_sender_in_the_middle_of_a_request(
     start_server: Callable[..., Server], database: Database, secrets_key: str
 ) -> None:
-    """A sender that never finishes was cut off with a traceback in the log and a 500 that is no problem."""
+    """A sender that never finishes used to get a plain 500, with a traceback in the log."""
     tenant = database.add_tenant(secrets_key)
     server = start_server(SHUTDOWN_TIMEOUT_SECONDS="2")
     body = tenant.body()

@@ -1,4 +1,4 @@
-"""More than there is room for: refused at once and cheaply, by one's share, and what was accepted is stored."""
+"""More webhooks than there is room for: refused at once, cheaply and by fair share; what was accepted is stored."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def quiet(database: Database, secrets_key: str) -> Tenant:
 
 @pytest.fixture
 def small(start_server: Callable[..., Server], noisy: Tenant, quiet: Tenant) -> Server:
-    """A server with few places."""
+    """A server with few places in its queue."""
     server = start_server(APPEND_QUEUE=str(PLACES), APPEND_TIMEOUT_SECONDS="20")
     for tenant in (noisy, quiet):
         server.wait_until_known(tenant)
@@ -46,7 +46,7 @@ def small(start_server: Callable[..., Server], noisy: Tenant, quiet: Tenant) -> 
 
 @contextlib.contextmanager
 def held_up(database: Database) -> Iterator[None]:
-    """Keep Postgres from taking anything in."""
+    """Lock the inbox, so that Postgres appends nothing until the block ends."""
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK inbox IN ACCESS EXCLUSIVE MODE")
         yield
@@ -54,7 +54,7 @@ def held_up(database: Database) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def sending(server: Server) -> AsyncIterator[Callable[[Tenant, int], list[asyncio.Task[httpx.Response]]]]:
-    """Send at once as many of a tenant's webhooks as are asked for."""
+    """Yield a function that sends a number of a tenant's webhooks at once."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
 
@@ -66,9 +66,9 @@ async def sending(server: Server) -> AsyncIterator[Callable[[Tenant, int], list[
 
 
 async def answered(tasks: list[asyncio.Task[httpx.Response]], count: int) -> list[httpx.Response]:
-    """Wait until `count` of them are answered, and give those."""
+    """Wait until `count` of the webhooks are answered, and return those answers."""
     async with asyncio.timeout(10):
-        while sum(task.done() for task in tasks) < count:  # noqa: ASYNC110  (any so many of them)
+        while sum(task.done() for task in tasks) < count:  # noqa: ASYNC110  (whichever are answered first)
             await asyncio.sleep(0.01)
     return [task.result() for task in tasks if task.done()]
 
@@ -76,7 +76,7 @@ async def answered(tasks: list[asyncio.Task[httpx.Response]], count: int) -> lis
 def test_what_finds_no_room_is_refused_at_once_and_what_was_accepted_is_stored(
     small: Server, noisy: Tenant, database: Database, start_worker: Callable[..., Worker]
 ) -> None:
-    """Each refusal as any other: a problem, its correlation id, its line, its count; and the connection goes on."""
+    """Each refusal has its problem, its correlation id, its log line and its count, and the connection stays open."""
 
     async def run() -> list[httpx.Response]:
         async with sending(small) as send:
@@ -106,7 +106,7 @@ def test_what_finds_no_room_is_refused_at_once_and_what_was_accepted_is_stored(
 def test_of_many_refusals_the_first_leave_a_line_each_and_the_rest_one_together(
     start_server: Callable[..., Server], noisy: Tenant, database: Database
 ) -> None:
-    """No refusal is told nowhere, and each is counted and has its answer."""
+    """Every refusal is in some log line, is counted, and has its answer."""
     server = start_server(APPEND_QUEUE="1", APPEND_TIMEOUT_SECONDS="20")
     server.wait_until_known(noisy)
 
@@ -118,10 +118,10 @@ def test_of_many_refusals_the_first_leave_a_line_each_and_the_rest_one_together(
         refused = asyncio.run(run())
     assert len({one.headers["x-correlation-id"] for one in refused}) == 3 * EACH
     server.wait_for_line("webhooks_refused")
-    told = [line for line in server.lines("webhook_answered") if line["status"] == 503]
+    logged = [line for line in server.lines("webhook_answered") if line["status"] == 503]
     rest = sum(line["count"] for line in server.lines("webhooks_refused"))
-    assert len(told) >= EACH
-    assert len(told) + rest == 3 * EACH + 1  # with the one that showed that it was full
+    assert len(logged) >= EACH
+    assert len(logged) + rest == 3 * EACH + 1  # + 1: the refusal by which `filled` saw that the queue was full
     assert all(line["tenants"] == {noisy.id: line["count"]} for line in server.lines("webhooks_refused"))
     counted = re.findall(r'webhooks_total{outcome="unavailable".*} (.*)', server.client.get("/metrics").text)
     assert sum(map(float, counted)) == 3 * EACH + 1
@@ -130,7 +130,7 @@ def test_of_many_refusals_the_first_leave_a_line_each_and_the_rest_one_together(
 def test_a_refusal_costs_no_signature_and_reads_what_it_was_sent(
     small: Server, noisy: Tenant, database: Database
 ) -> None:
-    """What is in no need of room, or is not told from other requests at a glance, gets the answer that it always gets."""
+    """A request that needs no room, or that the server cannot refuse by its head alone, gets its usual answer."""
     with held_up(database), filled(small, noisy):
         unsigned = small.post(noisy.body(), {**JSON, "X-ServiceDesk-Signature": "nonsense"})
         assert unsigned.status_code == 503
@@ -165,7 +165,7 @@ def test_a_pipelined_webhook_is_refused_after_the_one_before_it_was_answered(
 def test_a_tenant_that_fills_the_queue_does_not_keep_the_others_out(
     small: Server, noisy: Tenant, quiet: Tenant, database: Database
 ) -> None:
-    """Who comes to a full queue has its share of it, and no more."""
+    """A tenant that comes to a full queue gets its share of it, and no more."""
 
     async def run() -> tuple[list[httpx.Response], ...]:
         async with sending(small) as send:
@@ -200,7 +200,7 @@ def test_a_queue_that_makes_all_wait_grows_shorter_and_one_stall_does_not() -> N
     assert [learn(TARGET / 2, 200 + number) for number in range(100)][-1] == 1000
 
 
-def test_when_the_crowd_has_gone_for_a_while_the_next_burst_finds_all_of_the_room() -> None:
+def test_some_time_after_an_overload_the_next_burst_finds_all_of_the_room() -> None:
     admission = crowded_admission(1000)
     for number in range(10):
         admission.has_place("a", 1)
@@ -231,7 +231,7 @@ def test_however_many_tenants_come_the_queue_ends() -> None:
 
 
 def test_a_turn_of_a_busy_loop_takes_in_many_connections() -> None:
-    """Uvloop takes one from each socket: behind 1,000 busy connections a burst waited for seconds to be heard."""
+    """Uvloop accepts one connection a turn from each socket: behind 1,000 busy ones a burst waited for seconds."""
 
     async def taken_in_a_turn(sockets: list[socket.socket]) -> int:
         loop, first, taken = asyncio.get_running_loop(), asyncio.Event(), list[asyncio.BaseTransport]()
@@ -270,7 +270,7 @@ def request(tenant: Tenant) -> bytes:
 
 @contextlib.contextmanager
 def filled(server: Server, tenant: Tenant, places: int = PLACES) -> Iterator[None]:
-    """Take the places that are left, and see that none is."""
+    """Fill `places` places, and wait until the server refuses one more."""
     with contextlib.ExitStack() as stack:
         for _ in range(places):
             stack.enter_context(socket.create_connection(address(server))).sendall(request(tenant))

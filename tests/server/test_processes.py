@@ -1,4 +1,4 @@
-"""`serve --processes N`: one port, one log, one /metrics; who dies is started again, and who starts them is outlived by none."""
+"""`serve --processes N`: one port, one log, one /metrics; the parent restarts a dead process, and none outlives it."""
 
 import contextlib
 import http.client
@@ -33,7 +33,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> Path:
-    """Where the server under test makes its temporary directories."""
+    """The directory in which the server under test makes its temporary directories."""
     path = tmp_path / "temporary"
     path.mkdir()
     return path
@@ -42,10 +42,10 @@ def temporary(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def listening(
     module_environment: dict[str, str],
-    tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
+    tenants: Iterator[Tenant],  # noqa: ARG001  (the tenants exist before the server starts)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[int, Server]]:
-    """A server of one process and one of two, by that number, for the tests that only ask them."""
+    """A server of one process and one of two, by that number, for tests that change nothing."""
     directory = tmp_path_factory.mktemp("listening")
     with contextlib.ExitStack() as stack:
         starting = (running_server(module_environment, directory / f"{count}.log", count) for count in (1, 2))
@@ -58,7 +58,7 @@ def acme(database: Database, secrets_key: str) -> Tenant:
 
 
 def send(server: Server, tenant: Tenant) -> int:
-    """Post a signed webhook on a connection of its own, and give the status."""
+    """Post a signed webhook on a connection of its own, and return the status."""
     body = tenant.body()
     connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=30)
     with contextlib.closing(connection):
@@ -72,18 +72,18 @@ def send_many(server: Server, tenant: Tenant, count: int) -> None:
 
 
 def scraped(server: Server) -> Values:
-    """Ask whoever answers this time."""
+    """Return the /metrics of the process that happens to answer."""
     return values(httpx.get(f"{server.url}/metrics", verify=False).text)
 
 
 def serving(server: Process) -> list[int]:
-    """Give the ids of the processes that serve: the others of its children are Python's own."""
+    """Return the ids of the processes that serve; the server's other children are Python's own."""
     return [one for one in server.children() if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 @contextlib.contextmanager
 def starting(env: dict[str, str], log: Path) -> Iterator[Process]:
-    """Start a server, and do not wait for it; it ends with the block."""
+    """Start a server without waiting for it; it ends with the block."""
     command = [sys.executable, "-m", "app", "serve", "--processes", "2"]
     with log.open("wb") as stderr, subprocess.Popen(command, env=env, stderr=stderr) as process:
         try:
@@ -93,7 +93,7 @@ def starting(env: dict[str, str], log: Path) -> Iterator[Process]:
 
 
 def lives(process_id: int) -> bool:
-    """Tell whether a process is there, and not only its exit code. Its sockets are open until its last thread ends."""
+    """Return whether a process has a thread that runs: until the last one ends, its sockets stay open."""
     try:
         threads = [path.read_text() for path in Path(f"/proc/{process_id}/task").glob("*/stat")]
         return any(thread.rsplit(")", 1)[1].split()[0] != "Z" for thread in threads)
@@ -106,16 +106,16 @@ def port_of(server: Server) -> int:
 
 
 def sockets(process_id: int) -> set[str]:
-    """Give the sockets that a process has open, by their numbers."""
+    """Return the sockets that a process has open, by their numbers."""
     found = set()
     for opened in Path(f"/proc/{process_id}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # the process has closed it meanwhile
             found.add(str(opened.readlink()))
     return found
 
 
 def connections(server: Server) -> list[int]:
-    """Give how many connections each process has accepted and not closed."""
+    """Return how many connections each process has accepted and not closed."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ours = {f"socket:[{row[9]}]" for row in rows if row[3] == "01" and int(row[1].split(":")[1], 16) == port_of(server)}
     return [len(ours & sockets(process_id)) for process_id in serving(server)]
@@ -130,25 +130,25 @@ def wait_until(condition: Callable[[], object], within: float = 10.0) -> None:
 
 @contextlib.contextmanager
 def held_up(database: Database, server: Server, tenant: Tenant, count: int = 16) -> Iterator[list[Future[int]]]:
-    """Have webhooks wait in every process; they are let go when the block ends. Another connection is the client's own."""
+    """Lock the inbox, so that webhooks wait in every process until the block ends."""
     with ThreadPoolExecutor(count) as pool, psycopg.connect(database.url) as holder:
         holder.execute("LOCK inbox IN ACCESS EXCLUSIVE MODE")
         waiting = [pool.submit(send, server, tenant) for _ in range(count)]
         wait_until(lambda: sum(connections(server)) >= count)
-        assert all(connections(server)), "one of them has nothing to finish"
+        assert all(connections(server)), "a process has no answer to finish"
         time.sleep(0.3)
         yield waiting
         holder.rollback()
 
 
 def refuses(server: Server) -> bool:
-    """Tell whether nobody listens any more."""
+    """Return whether no process listens on the port any more."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port_of(server))) != 0
 
 
 def ctrl_c(server: Process) -> None:
-    """Send SIGINT to all of them, as a terminal does."""
+    """Send SIGINT to all processes, as a terminal does."""
     for process_id in (*server.children(), server.process.pid):
         os.kill(process_id, signal.SIGINT)
 
@@ -160,14 +160,14 @@ def terminate(server: Process) -> None:
 def test_all_take_webhooks_on_one_port_and_connections_are_spread_evenly(
     listening: dict[int, Server], tenant: Tenant
 ) -> None:
-    """On a free port where none is named, told once. Who is busy gets its share too, or it would stay idle for long.
+    """They listen on a free port and log it once. A process that was busy gets its share too, or it would stay idle.
 
-    Of 64 connections less than 12 are one process's in a start of ten million.
+    By chance, one process gets fewer than 12 of 64 connections in one start of ten million.
     """
     server = listening[2]
     with contextlib.ExitStack() as stack:
         busy = serving(server)[0]
-        stack.callback(os.kill, busy, signal.SIGCONT)  # others ask this server too, also when this test fails
+        stack.callback(os.kill, busy, signal.SIGCONT)  # other tests use this server, also if this test fails
         os.kill(busy, signal.SIGSTOP)
         for _ in range(64):
             stack.enter_context(socket.create_connection(("127.0.0.1", port_of(server))))
@@ -193,7 +193,7 @@ def test_a_port_of_another_server_is_refused(
 
 
 def test_of_two_that_start_at_once_one_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
-    """Also before any of their processes listens, and though Linux would let both."""
+    """Even before a process of either listens, and although Linux would let both listen."""
     env = {**environment, "PORT": str(free_port())}
     with starting(env, tmp_path / "one") as one, starting(env, tmp_path / "two") as two:
         wait_until(lambda: '"listening"' in one.text() + two.text())
@@ -202,22 +202,22 @@ def test_of_two_that_start_at_once_one_is_refused(environment: dict[str, str], t
     assert (one, two)[codes.index(1)].text().startswith("Error: cannot listen on ")
 
 
-@pytest.mark.parametrize("tell", [terminate, ctrl_c])
-def test_told_to_stop_while_it_starts_it_stops(
-    environment: dict[str, str], tmp_path: Path, tell: Callable[[Process], None]
+@pytest.mark.parametrize("stop", [terminate, ctrl_c])
+def test_a_server_that_gets_a_signal_while_it_starts_stops(
+    environment: dict[str, str], tmp_path: Path, stop: Callable[[Process], None]
 ) -> None:
     with starting(environment, tmp_path / "log") as server:
         wait_until(lambda: len(serving(server)) == 2)
         children = server.children()
-        time.sleep(0.1)  # Python heeds signals by now, and nobody serves
-        tell(server)
+        time.sleep(0.1)  # Python handles signals by now, and no process serves yet
+        stop(server)
         assert server.process.wait(5) == 0
     assert server.text() == ""
     wait_until(lambda: not any(map(lives, children)))
 
 
 def test_a_process_that_is_killed_while_it_starts_is_started_again(environment: dict[str, str], tmp_path: Path) -> None:
-    """Also when the parent is waiting for a sign of life from it."""
+    """Even while the parent waits for its first message."""
     with starting(environment, tmp_path / "log") as server:
         wait_until(lambda: len(serving(server)) == 2)
         killed = serving(server)[0]
@@ -228,14 +228,14 @@ def test_a_process_that_is_killed_while_it_starts_is_started_again(environment: 
         assert [line["process_id"] for line in server.lines("process_restarted")] == [killed]
 
 
-@pytest.mark.parametrize("tell", [terminate, ctrl_c])
-def test_when_told_to_stop_every_process_finishes_its_answers(
-    database: Database, start_server: StartServer, acme: Tenant, temporary: Path, tell: Callable[[Server], None]
+@pytest.mark.parametrize("stop", [terminate, ctrl_c])
+def test_on_a_signal_to_stop_every_process_finishes_its_answers(
+    database: Database, start_server: StartServer, acme: Tenant, temporary: Path, stop: Callable[[Server], None]
 ) -> None:
     server = start_server(processes=2, TMPDIR=str(temporary), APPEND_TIMEOUT_SECONDS="20")
     children = server.children()
     with held_up(database, server, acme) as waiting:
-        tell(server)
+        stop(server)
         wait_until(lambda: refuses(server), within=5)
         assert server.process.poll() is None
     assert [one.result() for one in waiting] == [202] * 16
@@ -245,7 +245,7 @@ def test_when_told_to_stop_every_process_finishes_its_answers(
     assert {line["event"] for line in server.lines()} <= {"listening", "webhook_answered"}
 
 
-def test_a_second_ctrl_c_waits_for_nobody(database: Database, start_server: StartServer, acme: Tenant) -> None:
+def test_a_second_ctrl_c_waits_for_no_answer(database: Database, start_server: StartServer, acme: Tenant) -> None:
     server = start_server(processes=2, APPEND_TIMEOUT_SECONDS="20")
     children = server.children()
     with held_up(database, server, acme) as waiting:
@@ -271,10 +271,10 @@ def test_a_process_that_does_not_stop_in_time_is_killed(
     assert not any(map(lives, children))
 
 
-def test_a_process_that_is_killed_is_started_again_and_nothing_is_counted_away(
+def test_a_process_that_is_killed_is_started_again_and_no_count_is_lost(
     start_server: StartServer, acme: Tenant
 ) -> None:
-    """The other answers meanwhile, and what the dead one has counted still counts."""
+    """The other process answers meanwhile, and /metrics still has the dead one's counts."""
     server = start_server(processes=2)
     send_many(server, acme, 32)
     killed, kept = serving(server)
@@ -308,7 +308,7 @@ def test_a_process_that_is_killed_is_started_again_and_nothing_is_counted_away(
 def test_when_the_parent_is_killed_the_others_finish_their_answers_and_end(
     database: Database, start_server: StartServer, acme: Tenant, environment: dict[str, str], temporary: Path
 ) -> None:
-    """They leave neither the port nor the directory behind."""
+    """They release the port and remove the temporary directory."""
     server = start_server(processes=2, TMPDIR=str(temporary), APPEND_TIMEOUT_SECONDS="20")
     children = server.children()
     assert list(temporary.iterdir())
@@ -325,7 +325,7 @@ def test_when_the_parent_is_killed_the_others_finish_their_answers_and_end(
 
 
 def test_a_process_that_cannot_start_ends_all_of_them(start_server: StartServer, temporary: Path) -> None:
-    """Here because somebody has removed what they count in; not again and again."""
+    """The test removes the directory for the counts; the parent must not restart the process again and again."""
     server = start_server(processes=2, TMPDIR=str(temporary))
     children = server.children()
     [shared] = temporary.iterdir()
@@ -364,10 +364,10 @@ def test_sighup_replaces_them_one_by_one(start_server: StartServer, acme: Tenant
     assert server.stop() == 0
 
 
-def test_whoever_is_scraped_tells_what_all_have_counted(
+def test_each_process_reports_what_all_have_counted(
     database: Database, start_server: StartServer, acme: Tenant
 ) -> None:
-    """The inbox, which each reads for itself, is told once. By OTLP each tells its own, under a name of its own."""
+    """A scrape shows the inbox once, though each process reads it. By OTLP each exports its own counts, with its id."""
     for number in range(3):
         database.deliver(acme.payload(ticket_id=str(number)))
     with receiving_http() as receiver:
@@ -387,8 +387,8 @@ def test_whoever_is_scraped_tells_what_all_have_counted(
         assert list(open_metrics(httpx.get(f"{server.url}/metrics", headers=asked, verify=False).text))  # type: ignore[no-untyped-call]
 
 
-def test_without_a_directory_to_count_in_it_says_so(environment: dict[str, str]) -> None:
-    """As on a disk that is full: nothing can be written anywhere."""
+def test_without_a_directory_for_the_counts_it_says_so(environment: dict[str, str]) -> None:
+    """As on a full disk, the server can write no file."""
     nothing = (0, 0)
     done = run(
         ["serve", "--processes", "2"],

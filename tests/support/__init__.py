@@ -1,1 +1,1 @@
-"""What the tests drive: real processes, and fakes that speak the real protocol."""
+"""The tests' helpers: real processes, and fakes that speak the real protocol."""

@@ -1,4 +1,4 @@
-"""Commands that run in the tests' own process, which spares each the imports of a process of its own."""
+"""Run commands in the tests' own process, where they need not import everything again."""
 
 import contextlib
 import subprocess
@@ -13,7 +13,7 @@ Environment = dict[str, str]
 
 
 def invoke(env: Environment, *arguments: str) -> Result:
-    """Run a command in this process; test_walk runs them as processes."""
+    """Run a command in this process; test_walk runs commands as processes."""
     return CliRunner(env=env).invoke(main, arguments, prog_name="ticket-inbox")
 
 
@@ -25,7 +25,7 @@ def run_here(arguments: Sequence[str], env: Environment, cwd: Path | None = None
 
 
 def tenant_command(env: Environment, *arguments: str) -> str:
-    """Run `ticket-inbox tenant …`, which must go well, and give what it prints."""
+    """Run `ticket-inbox tenant …`, assert that it succeeds, and return what it prints."""
     done = invoke(env, "tenant", *arguments)
     assert done.exit_code == 0, done.stderr
     return done.stdout.strip()

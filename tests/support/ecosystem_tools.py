@@ -1,4 +1,4 @@
-"""The ecosystem's own tools, Alembic's and Procrastinate's commands, as an operator types them."""
+"""Run the commands of Alembic and Procrastinate as an operator types them."""
 
 import subprocess
 
@@ -7,7 +7,7 @@ from tests.support.system import Database
 
 
 def tool(database: Database, *command: str) -> str:
-    """Run a tool on `database`, which must go well, and give what it prints."""
+    """Run a tool on `database`, assert that it succeeds, and return what it prints."""
     done = subprocess.run(
         command, env=clean_environment(DATABASE_URL=database.url), capture_output=True, text=True, check=False
     )

@@ -1,13 +1,13 @@
-"""A ServiceDesk Plus of the tests' own: API V3 on a real socket, as its vendor documents it, and strict about it.
+"""A fake ServiceDesk Plus: API V3 on a real socket, strictly as its vendor documents it.
 
     with running_sdp("cloud") as sdp:
         ticket_id = sdp.add("VPN drops")
         sdp.resolve(ticket_id, resolution="<p>Rolled back.</p>")
         sdp.fail("429", retry_after="1", times=2)  # see FAULTS
-        sdp.heed = lambda asked: ...               # called before each answer; may edit tickets, at a moment
-        sdp.asked                                  # what it was asked
+        sdp.before_answer = lambda asked: ...      # called before each answer; may edit tickets just then
+        sdp.asked                                  # the requests that it has received
 
-Where the vendor says nothing it does the least convenient thing: tickets of the same time come in no order of theirs.
+Where the vendor documents nothing, it does the least convenient thing: tickets of the same time come in any order.
 """
 
 import contextlib
@@ -31,13 +31,13 @@ FAULTS = {
     "429": "too many requests, with Retry-After",
     "500": "an error of its own",
     "html": "a page for a browser, with 200",
-    "502": "a page of a proxy's",
+    "502": "a proxy's error page",
     "half": "the connection ends in mid-body",
-    "hang": "nothing comes",
-    "trickle": "a byte now and then, for ever",
+    "hang": "no answer comes",
+    "trickle": "a byte now and then, without end",
     "hang_up": "the connection ends without an answer",
-    "401": "it does not know us",
-    "error": "HTTP 200, and an error in it: `code`, `message`",
+    "401": "it does not accept our credentials",
+    "error": "HTTP 200 with an error in the body: `code`, `message`",
     "redirect": "to another host",
     "wrong": "JSON of another shape",
 }
@@ -58,7 +58,7 @@ HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What it was asked: `list_info` of a list, `ticket_id` of one ticket, neither of a token."""
+    """A request that it received: `list_info` if for a list, `ticket_id` if for one ticket, neither if for a token."""
 
     method: str
     path: str
@@ -68,7 +68,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct):
-    """What goes wrong `times` times, with what is asked for where `on` is in its path."""
+    """A fault that happens `times` times, to requests with `on` in their path."""
 
     kind: str
     times: int
@@ -81,15 +81,15 @@ class RefusedError(Exception):
 
 
 class FakeSdp:
-    """The tickets, and what it was asked for."""
+    """The tickets, and the requests that it has received."""
 
     def __init__(self, edition: str) -> None:
         self.edition = edition
         self.credentials: dict[str, str] = dict(CLOUD if edition == "cloud" else ON_PREMISES)
-        self.skew = timedelta(0)  # of its clock
+        self.skew = timedelta(0)  # of its clock from ours
         self.asked: list[Asked] = []
-        self.heed: Callable[[Asked], object] = lambda _asked: None
-        self.tokens: dict[str, float] = {}  # with their ends
+        self.before_answer: Callable[[Asked], object] = lambda _asked: None
+        self.tokens: dict[str, float] = {}  # each with the time at which it expires
         self.token_seconds = 3600.0
         self.origin = ""
         self.ended = threading.Event()
@@ -99,20 +99,20 @@ class FakeSdp:
 
     @property
     def url(self) -> str:
-        """What `tenant sdp set --url` takes."""
+        """The value for `tenant sdp set --url`."""
         return self.origin + (PORTAL if self.edition == "cloud" else "")
 
     @property
     def given(self) -> dict[str, str]:
-        """What `tenant sdp set --credentials-file` takes."""
+        """The content for `tenant sdp set --credentials-file`."""
         return self.credentials | ({"accounts_url": self.origin} if self.edition == "cloud" else {})
 
     def now(self) -> int:
-        """Give its own clock's time, in milliseconds."""
+        """Return the time by its own clock, in milliseconds."""
         return int((time.time() + self.skew.total_seconds()) * 1000)
 
     def add(self, subject: str = "VPN drops every hour", at: int | None = None, **members: object) -> str:
-        """Add an open ticket, and give its id."""
+        """Add an open ticket, and return its id."""
         with self._lock:
             ticket_id = str(155_000_000_000_000_000 + len(self._tickets))
             moment = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
@@ -124,7 +124,7 @@ class FakeSdp:
             return ticket_id
 
     def edit(self, ticket_id: str, at: int | None = None, **members: object) -> None:
-        """Change members of a ticket, at a time or now."""
+        """Change members of a ticket, with a given update time or now."""
         with self._lock:
             updated = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
             self._tickets[ticket_id] |= {"last_updated_time": updated, **members}
@@ -132,7 +132,7 @@ class FakeSdp:
     def resolve(
         self, ticket_id: str, at: int | None = None, status: str = "Resolved", resolution: str = "Rolled back."
     ) -> int:
-        """Resolve a ticket, and give when that was."""
+        """Resolve a ticket, and return the time in milliseconds."""
         at = at or self.now()
         moment = {"value": str(at), "display_value": "Nov 6, 2020 01:39 AM"}
         content = {"content": f"<div>{resolution}</div>"}
@@ -140,7 +140,7 @@ class FakeSdp:
         return at
 
     def add_resolved(self, count: int = 1, at: int | None = None, apart: int = 1000) -> list[str]:
-        """Add resolved tickets, `apart` milliseconds from one another, the last of them now; give their ids."""
+        """Add resolved tickets, `apart` milliseconds from one another, the last at `at` or now; return their ids."""
         first = at or self.now() - (count - 1) * apart
         ids = [self.add(f"Ticket {number}", first) for number in range(count)]
         for number, ticket_id in enumerate(ids):
@@ -152,35 +152,35 @@ class FakeSdp:
             del self._tickets[ticket_id]
 
     def ids(self) -> list[str]:
-        """Give the ids of all tickets."""
+        """Return the ids of all tickets."""
         with self._lock:
             return list(self._tickets)
 
     def ticket(self, ticket_id: str) -> dict[str, Any]:
-        """Give a ticket as it is."""
+        """Return a ticket as it is now."""
         with self._lock:
             return dict(self._tickets[ticket_id])
 
     def fail(self, kind: str, times: int = 1, on: str = "/api/v3", **with_: object) -> None:
-        """Have what is asked go wrong, so many times, where `on` is in its path."""
+        """Make the next `times` requests with `on` in their path fail in this way."""
         assert kind in FAULTS, kind
         self._faults.append(Fault(kind, times, on, with_))
 
     def go_away_at(self, ticket_id: str) -> None:
-        """Have nothing answered any more from the moment that this ticket is asked for."""
-        self.heed = lambda asked: self.fail("hang_up", times=10_000) if asked.ticket_id == ticket_id else None
+        """Answer nothing any more from the first request for this ticket on."""
+        self.before_answer = lambda asked: self.fail("hang_up", times=10_000) if asked.ticket_id == ticket_id else None
 
     def heal(self) -> None:
-        """Have nothing go wrong any more."""
-        self.heed = lambda _asked: None
+        """End all faults."""
+        self.before_answer = lambda _asked: None
         self._faults.clear()
 
     def fetched(self) -> list[str]:
-        """Give the ids of the tickets that were asked for one by one."""
+        """Return the ids of the tickets that were requested one by one."""
         return [one.ticket_id for one in self.asked if one.ticket_id]
 
     def lists(self) -> list[dict[str, Any]]:
-        """Give the list_info of the lists that were asked for."""
+        """Return the list_info of the lists that were requested."""
         return [one.list_info for one in self.asked if one.list_info is not None]
 
     def fault_for(self, path: str) -> Fault | None:
@@ -192,7 +192,7 @@ class FakeSdp:
         return None
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Give what is asked for. Raises RefusedError."""
+        """Return the ticket or the list that a request asks for. Raises RefusedError."""
         with self._lock:
             if asked.ticket_id is not None:
                 if asked.ticket_id not in self._tickets:
@@ -227,7 +227,7 @@ class FakeSdp:
         }
 
     def authorize(self, headers: dict[str, str]) -> None:
-        """Refuse who is not known. Raises RefusedError."""
+        """Check the credentials of a request. Raises RefusedError."""
         if self.edition == "on_premises":
             if headers.get("authtoken") != self.credentials["token"]:
                 raise RefusedError(401, 4022, f"Invalid API key {headers.get('authtoken')}")
@@ -242,7 +242,7 @@ class FakeSdp:
         self.tokens.clear()
 
     def token(self, form: dict[str, str]) -> dict[str, Any]:
-        """Give a token for a refresh token, as Zoho does: errors come with 200."""
+        """Return an access token for a refresh token. As at Zoho, errors come with 200."""
         if form != {"grant_type": "refresh_token", **self.credentials}:
             return {"error": "invalid_code"}
         token = f"1000.hush-access-token-{uuid.uuid4().hex}"
@@ -260,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             asked = self._read()
             self.sdp.asked.append(asked)
-            self.sdp.heed(asked)
+            self.sdp.before_answer(asked)
             if fault := self.sdp.fault_for(self.path):
                 self._go_wrong(fault, asked)
                 return
@@ -281,7 +281,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, self.sdp.token({name: values[0] for name, values in parse_qs(body).items()}))
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _read(self) -> Asked:
         parts = urlsplit(self.path)
@@ -319,7 +319,7 @@ class Handler(BaseHTTPRequestHandler):
             self._break_off(fault.kind, json.dumps(self.sdp.answer(asked)).encode() if asked else b"{}")
 
     def _break_off(self, kind: str, body: bytes) -> None:
-        """Answer in part, or not at all."""
+        """Send part of an answer, or none."""
         self.close_connection = True
         if kind == "hang":
             self.sdp.ended.wait()
@@ -347,7 +347,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def failed(code: int, message: str) -> dict[str, Any]:
-    """Give an error as API V3 has it."""
+    """Return an error in the form of API V3."""
     reason = {"status_code": code, "type": "failed", "message": message}
     return {"response_status": {"status_code": 4000, "messages": [reason], "status": "failed"}}
 
@@ -382,7 +382,7 @@ def _value(ticket: dict[str, Any], field: str) -> Any:  # noqa: ANN401
 
 @contextlib.contextmanager
 def running_sdp(edition: str = "on_premises") -> Iterator[FakeSdp]:
-    """Run one."""
+    """Run a fake ServiceDesk Plus; it ends with the block."""
     sdp = FakeSdp(edition)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"sdp": sdp}))
     server.daemon_threads = True

@@ -1,9 +1,9 @@
-"""A port on which nobody listens."""
+"""Find a port on which no process listens."""
 
 import socket
 
 
 def free_port() -> int:
-    """Give one; whoever is to listen there should do so soon."""
+    """Return a free port. Listen there soon: another process may take it."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What an OTLP receiver gets: a real one, over HTTP or gRPC, in the tests' own process."""
+"""A real OTLP receiver, over HTTP or gRPC, in the tests' own process, and what it has received."""
 
 import contextlib
 import threading
@@ -24,14 +24,14 @@ REQUESTS: dict[str, Any] = {
 class Span:
     """A span as it arrived."""
 
-    def __init__(self, told: ProtoSpan, service: str, schema_url: str) -> None:
-        self.name, self.service, self.schema_url = told.name, service, schema_url
-        self.kind = ProtoSpan.SpanKind.Name(told.kind).removeprefix("SPAN_KIND_")
-        self.trace_id, self.id, self.parent_id = told.trace_id.hex(), told.span_id.hex(), told.parent_span_id.hex()
-        self.attributes = attributes(told.attributes)
-        self.links = [link.span_id.hex() for link in told.links]
-        self.error = told.status.message if told.status.code == 2 else None
-        self.start, self.end = told.start_time_unix_nano, told.end_time_unix_nano
+    def __init__(self, span: ProtoSpan, service: str, schema_url: str) -> None:
+        self.name, self.service, self.schema_url = span.name, service, schema_url
+        self.kind = ProtoSpan.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_")
+        self.trace_id, self.id, self.parent_id = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
+        self.attributes = attributes(span.attributes)
+        self.links = [link.span_id.hex() for link in span.links]
+        self.error = span.status.message if span.status.code == 2 else None
+        self.start, self.end = span.start_time_unix_nano, span.end_time_unix_nano
 
 
 class Receiver:
@@ -41,9 +41,9 @@ class Receiver:
         self.endpoint = ""
         self.protocol = ""
         self.requests: list[Any] = []
-        self.headers: list[dict[str, str]] = []  # of those that came over HTTP, their names in lower case
+        self.headers: list[dict[str, str]] = []  # of the requests over HTTP, with names in lower case
         self._spans: list[Span] = []
-        self._of_webhook: dict[object, list[Span]] = {}  # by correlation id: there may be thousands of spans
+        self._of_webhook: dict[object, list[Span]] = {}  # by correlation id, for speed: there may be thousands
 
     def take(self, request: Any) -> None:  # noqa: ANN401
         self.requests.append(request)
@@ -60,7 +60,7 @@ class Receiver:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What has a process export to here, soon."""
+        """The settings that make a process export to this receiver, and soon."""
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": self.protocol,
@@ -69,7 +69,7 @@ class Receiver:
         }
 
     def spans(self, **wanted: object) -> list[Span]:
-        """Give the spans with these attributes, by start; `name` and `trace_id` are a span's own."""
+        """Return the spans with these attributes, sorted by start; `name` and `trace_id` are the span's own fields."""
         correlation_id = wanted.get("correlation_id")
         found = list(self._of_webhook.get(correlation_id, []) if correlation_id else self._spans)
         own = {"name", "trace_id"} & wanted.keys()
@@ -100,11 +100,11 @@ class Receiver:
         return {metric.name for metric in self._metrics()}
 
     def points(self, name: str) -> list[Any]:
-        """Give a histogram's points, in the order in which they came."""
+        """Return a histogram's points, in the order in which they arrived."""
         return [point for metric in self._metrics() if metric.name == name for point in metric.histogram.data_points]
 
     def newest_by_instance(self, name: str) -> dict[str, int]:
-        """Give a histogram's last count by `service.instance.id`."""
+        """Return a histogram's last count by `service.instance.id`."""
         return {
             attributes(resource.resource.attributes)["service.instance.id"]: sum(
                 point.count for point in metric.histogram.data_points
@@ -138,12 +138,12 @@ class Receiver:
         ]
 
     def raw(self) -> bytes:
-        """All that came, as bytes."""
+        """Return everything that arrived, as bytes."""
         return b"".join(request.SerializeToString() for request in list(self.requests))
 
 
-def attributes(told: Any) -> dict[str, Any]:  # noqa: ANN401  (protobuf's own sequence)
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in told}
+def attributes(pairs: Any) -> dict[str, Any]:  # noqa: ANN401  (protobuf's own sequence)
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in pairs}
 
 
 @contextlib.contextmanager

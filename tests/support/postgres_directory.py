@@ -1,4 +1,4 @@
-"""Where does a Postgres of the tests keep its data? In memory, where there is enough: a database is hundreds of files."""
+"""Where does a Postgres of the tests keep its data? In memory, if there is enough: a database is hundreds of files."""
 
 import contextlib
 import fcntl
@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
-ENOUGH = 4 * 1024**3  # bytes: a Postgres writes a gigabyte of WAL before it uses a file again
+ENOUGH = 4 * 1024**3  # bytes: a Postgres writes a gigabyte of WAL before it reuses a file
 PREFIX = "ticket-inbox-tests-"
 
 
 @contextlib.contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """Give a directory that is gone with the block, or with the next one where this process is killed.
+    """Yield a directory, and remove it after the block. If this process is killed, the next call removes it.
 
-    It is not in pytest's own directory: a second pytest closes that to the user that root's Postgres runs as.
+    It is not in pytest's own directory: a second pytest takes from that the access of root's Postgres, which runs as
+    another user.
     """
     has_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=MEMORY if has_memory else None))
@@ -31,7 +32,7 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the directories whose processes were killed: nobody holds their locks."""
+    """Remove the directories whose locks no process holds: their processes were killed."""
     for lock in parent.glob(f"{PREFIX}*/lock"):
         with contextlib.suppress(OSError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ from tests.support.system import Database
 
 
 async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause) -> str:
-    """Give the plan that is not made for any values."""
+    """Return the generic plan, which Postgres makes without knowing the values."""
     engine = engines.create_engine(database.url, "test", 1, 30.0)
     compiled = statement.compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]
     nulls = ", ".join(["NULL"] * len(compiled.params))
@@ -20,7 +20,7 @@ async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause) ->
             assert session is not None
             await session.execute("SET plan_cache_mode = force_generic_plan")
             await session.execute(f"PREPARE statement AS {compiled}")
-            [[told]] = await session.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE statement ({nulls})")
-            return str(told)
+            [[explained]] = await session.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE statement ({nulls})")
+            return str(explained)
     finally:
         await engine.dispose()

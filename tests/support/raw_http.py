@@ -1,4 +1,4 @@
-"""Bytes on a socket, and the answers that come back: what no HTTP client would send."""
+"""Send any bytes on a socket, also those that no HTTP client sends, and read the answers."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ PROBLEM = "application/problem+json"
 
 
 class Answer(NamedTuple):
-    """One answer as it came."""
+    """One answer as it arrived."""
 
     status: int
     headers: dict[str, str]
@@ -41,8 +41,8 @@ class Wire:
         self.socket.sendall(data)
 
     def answer(self) -> Answer:
-        """Read one answer. Raises HTTPException or OSError where there is none."""
-        response = HTTPResponse(cast("socket.socket", self))  # which it asks for makefile() alone
+        """Read one answer. Raises HTTPException or OSError if none comes."""
+        response = HTTPResponse(cast("socket.socket", self))  # it calls only makefile()
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())
@@ -51,14 +51,14 @@ class Wire:
         return Unclosed(self._file)
 
     def is_closed(self) -> bool:
-        """Tell whether nothing more comes; waits for it."""
+        """Wait for the next byte or the end; return True if it is the end."""
         with contextlib.suppress(ConnectionResetError):
             return self._file.read(1) == b""
         return True
 
 
 class Unclosed:
-    """A file that one answer's reader does not close for the next."""
+    """A file that the reader of one answer cannot close, so that the next answer can be read."""
 
     def __init__(self, file: object) -> None:
         self._file = file
@@ -71,7 +71,7 @@ class Unclosed:
 
 
 def head(tenant: Tenant, body: bytes, *lines: str, version: str = "1.1", length: bool = True) -> bytes:
-    """Give the head of a signed webhook, with further `lines`."""
+    """Return the head of a signed webhook, with further `lines`."""
     fields = [f"{name}: {value}" for name, value in tenant.headers(body).items()]
     if length:
         fields.append(f"Content-Length: {len(body)}")
@@ -79,6 +79,6 @@ def head(tenant: Tenant, body: bytes, *lines: str, version: str = "1.1", length:
 
 
 def chunked(body: bytes) -> bytes:
-    """Give a body in chunks of at most 100 bytes, and its end."""
+    """Return a body in chunks of at most 100 bytes, with the last chunk that ends it."""
     parts = [body[start : start + 100] for start in range(0, len(body), 100)]
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""What a scrape of /metrics says, as numbers by name and labels."""
+"""Read a scrape of /metrics as numbers by name and labels."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -6,7 +6,7 @@ Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def values(text: str) -> Values:
-    """Give each sample's value by its name and labels."""
+    """Return each sample's value by its name and labels."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -15,7 +15,7 @@ def values(text: str) -> Values:
 
 
 def webhooks(found: Values) -> dict[tuple[str, str], float]:
-    """Give the count of answered webhooks by outcome and tenant."""
+    """Return the count of answered webhooks by outcome and tenant."""
     return {
         (dict(labels)["outcome"], dict(labels)["tenant_id"]): value
         for (name, labels), value in found.items()

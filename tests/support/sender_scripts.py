@@ -1,4 +1,4 @@
-"""What ServiceDesk Plus runs: a sender's script as a process of its own, and who answers it with what no server would on demand."""
+"""Run a sender's script as ServiceDesk Plus does, against an HTTP server that gives any answer that a test asks for."""
 
 import contextlib
 import json
@@ -29,8 +29,8 @@ RESOLVED = {"id": "4", "name": "Resolved"}
 OPEN = {"id": "1", "name": "Open"}
 
 
-class Told(NamedTuple):
-    """What a script printed for the request's history, and how it ended."""
+class Printed(NamedTuple):
+    """The line that a script printed for the request's history, and the script's exit code."""
 
     result: str
     message: str
@@ -38,7 +38,7 @@ class Told(NamedTuple):
 
 
 class Sender:
-    """A script as an administrator would have pasted it, with constants of a test's own."""
+    """A script as an administrator would have pasted it, with a test's own constants."""
 
     def __init__(self, folder: Path, name: str, tenant: Tenant, url: str = "http://127.0.0.1:1") -> None:
         folder.mkdir(exist_ok=True)
@@ -73,15 +73,15 @@ class Sender:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def run(self, *arguments: str | Path, **changes: str) -> Told:
+    def run(self, *arguments: str | Path, **changes: str) -> Printed:
         return outcome(self.start(*arguments, **changes))
 
-    def send(self, **changes: str) -> Told:
-        """Run it for a request that has just become Resolved."""
+    def send(self, **changes: str) -> Printed:
+        """Run the script for a request that has just become Resolved."""
         return self.run(self.file(resolved()), **changes)
 
     def file(self, request: dict[str, Any], **sides: Any) -> Path:  # noqa: ANN401
-        """Write what ServiceDesk Plus gives a script; the status has changed unless `diff` says otherwise."""
+        """Write the file that ServiceDesk Plus gives a script; the status has changed unless `diff` says otherwise."""
         changed = {"old": {"request": {"status": OPEN}}, "new": {"request": {"status": request.get("status")}}}
         document = {"request": request, "diff": changed, **sides}
         path = self.folder / f"{uuid.uuid4().hex}.json"
@@ -95,8 +95,8 @@ class Sender:
         return sorted((self.spool / "refused").glob("*.json"))
 
 
-def outcome(process: subprocess.Popen[bytes]) -> Told:
-    """Wait for a script's end: it printed one line, and nothing else anywhere."""
+def outcome(process: subprocess.Popen[bytes]) -> Printed:
+    """Wait until a script ends; assert that it printed one line, and nothing to stderr."""
     out, err = process.communicate(timeout=60)
     assert err == b""
     assert out.count(b"\n") == 1
@@ -104,11 +104,11 @@ def outcome(process: subprocess.Popen[bytes]) -> Told:
     line = json.loads(out)
     assert list(line) == ["result", "message"]
     assert process.returncode == (0 if line["result"] == "success" else 1)
-    return Told(line["result"], line["message"], process.returncode)
+    return Printed(line["result"], line["message"], process.returncode)
 
 
 def resolved(**members: object) -> dict[str, Any]:
-    """Make a request of API V3 that is resolved; a member that is ... is left out."""
+    """Return a resolved request of API V3; a member given as ... is left out."""
     request = {
         "id": str(uuid.uuid4().int)[:18],
         "subject": "VPN drops every hour",
@@ -136,7 +136,7 @@ ACCEPTED: Reply = (202, {}, b"{}")
 
 
 class Answerer:
-    """A real HTTP server that gives each request the answer that `reply` has for it."""
+    """A real HTTP server that answers each request with what `reply` returns for it."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -145,12 +145,12 @@ class Answerer:
         self.arrived = threading.Semaphore(0)
 
     def replies(self, *replies: Reply) -> None:
-        """Give these in turn, and the last of them for ever."""
+        """Answer with these in turn, and then always with the last of them."""
         left = list(replies)
         self.reply = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
     def hang(self) -> threading.Event:
-        """Answer nothing before the event that this gives is set."""
+        """Return an event; no request is answered before it is set."""
         go_on = threading.Event()
 
         def wait(_: Got) -> Reply:
@@ -174,14 +174,14 @@ def answering(tls: ssl.SSLContext | None = None) -> Iterator[Answerer]:
             answerer.got.append(got)
             answerer.arrived.release()
             status, headers, content = answerer.reply(got) if self.path == PATH else (404, {}, b"")
-            with contextlib.suppress(OSError):  # who sent it may be dead
+            with contextlib.suppress(OSError):  # the sender may be dead
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
 
-        do_GET = do_POST  # noqa: N815  (of who follows a redirection)
+        do_GET = do_POST  # noqa: N815  (for a sender that follows a redirect)
 
         def log_message(self, *_: object) -> None:
             pass

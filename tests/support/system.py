@@ -1,4 +1,4 @@
-"""What the tests drive: a database, a tenant that signs, a server and a worker in their own processes."""
+"""The system under test: a database, a tenant that signs, a server and a worker in processes of their own."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ class Tenant:
         self.secret = secret
 
     def payload(self, **members: object) -> dict[str, Any]:
-        """Make a good payload with `members` in it; one that is ... is left out."""
+        """Return a valid payload with `members` in it; a member given as ... is left out."""
         whole = {**flat.EXAMPLE, "tenant_id": self.id, "ticket_id": uuid.uuid4().hex, **members}
         return {name: value for name, value in whole.items() if value is not ...}
 
@@ -46,7 +46,7 @@ class Tenant:
         return json.dumps(self.payload(**members)).encode()
 
     def headers(self, body: bytes, **more: str) -> dict[str, str]:
-        """Sign `body`, and give that and the content type."""
+        """Sign `body`, and return the headers with the signature and the content type."""
         return {**JSON, signature.HEADER: signature.sign(self.secret.encode(), body), **more}
 
 
@@ -55,11 +55,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._kept = threading.local()  # a thread's connection, where it keeps one
+        self._kept = threading.local()  # a thread's connection, if it keeps one
 
     @contextlib.contextmanager
     def on_one_connection(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-        """Keep a connection for the block's queries: a new one for each takes longer than most of them."""
+        """Use one connection for all queries of the block: making a new one takes longer than most queries."""
         if kept := getattr(self._kept, "connection", None):
             yield kept
             return
@@ -70,7 +70,7 @@ class Database:
                 del self._kept.connection
 
     def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
-        """Run one statement and give its rows."""
+        """Run one statement and return its rows."""
         with self.on_one_connection() as connection:
             done = connection.execute(sql, parameters)
             return done.fetchall() if done.description else []
@@ -87,7 +87,7 @@ class Database:
         return tenant
 
     def deliver(self, *payloads: dict[str, Any]) -> list[int]:
-        """Append events as the server does, with one job for all, and give their inbox ids."""
+        """Append events as the server does, with one job for all of them, and return their inbox ids."""
         deliveries = [
             Delivery(
                 tenant_id=payload["tenant_id"], ticket_id=payload["ticket_id"], correlation_id=uuid.uuid4().hex,
@@ -107,7 +107,7 @@ class Database:
         return asyncio.run(append())
 
     def defer(self, task: str, **arguments: object) -> int:
-        """Defer a job as `procrastinate defer` does, and give its id."""
+        """Defer a job as `procrastinate defer` does, and return its id."""
         return int(
             self.value(
                 "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(%s, %s, 0, NULL, NULL, %s::jsonb, NULL)"
@@ -117,9 +117,9 @@ class Database:
         )  # fmt: skip
 
     def wait_for(self, sql: str, wanted: object, *, within: float) -> None:
-        """Ask until the answer is `wanted`; fail after `within` seconds with the answer there was."""
+        """Query until the result is `wanted`; fail after `within` seconds, and show the last result."""
         deadline = time.monotonic() + within
-        with self.on_one_connection():  # fifty new ones a second would take a core from those who are waited for
+        with self.on_one_connection():  # fifty new ones a second would take a core from the processes under test
             while (found := self.value(sql)) != wanted:
                 assert time.monotonic() < deadline, f"{sql} is {found!r} and not {wanted!r} after {within} s"
                 time.sleep(0.02)
@@ -136,14 +136,14 @@ class Process:
         return self._log.path.read_text()
 
     def lines(self, event_name: str | None = None) -> list[dict[str, Any]]:
-        """Give the log's lines, all of which are JSON objects."""
+        """Return the log's lines, all of which are JSON objects."""
         lines = self._log.lines(is_whole=self.process.poll() is not None)
         return [line for line in lines if event_name in (None, line["event"])]
 
     def wait_for_line(
         self, event_name: str, count: int = 1, within: float = 10.0, **members: str
     ) -> list[dict[str, Any]]:
-        """Give the lines of an event, those with the `members`, as soon as there are `count`."""
+        """Wait until there are `count` lines of an event with these `members`, and return them."""
         deadline = time.monotonic() + within
         while len(found := [line for line in self.lines(event_name) if members.items() <= line.items()]) < count:
             assert time.monotonic() < deadline, f"{len(found)} lines {event_name} after {within} s: {self.text()}"
@@ -152,12 +152,12 @@ class Process:
         return found
 
     def children(self) -> list[int]:
-        """Give the ids of the processes that it has started, Python's resource tracker among them."""
+        """Return the ids of its child processes; one of them is Python's resource tracker."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(one) for one in children.read_text().split()]
 
     def stop(self) -> int:
-        """Send SIGTERM and give the exit code."""
+        """Send SIGTERM, wait, and return the exit code."""
         self.process.terminate()
         return self.process.wait(30)
 
@@ -175,14 +175,14 @@ class Worker(Process):
 
 
 class Server(Process):
-    """`ticket-inbox serve`, and a client of its."""
+    """`ticket-inbox serve`, and an HTTP client for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         super().__init__(process, log)
-        [line] = self.wait_for_line("listening", within=30)  # no promise: a start is as fast as its imports
+        [line] = self.wait_for_line("listening", within=30)  # a start takes as long as its imports
         self.url = f"http://127.0.0.1:{line['port']}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        # Threads share it: httpcore may close one that is idle past a limit in the moment when another thread takes it.
+        # Threads share the client: with a limit, httpcore may close an idle connection while another thread takes it.
         self.client = httpx.Client(base_url=self.url, timeout=30, limits=limits, verify=False)
 
     def wait_until_live(self) -> None:
@@ -203,7 +203,7 @@ class Server(Process):
         return self.post(body, tenant.headers(body))
 
     def wait_until_known(self, tenant: Tenant, *, known: bool = True, within: float = 10.0) -> None:
-        """Wait until the tenant's signature verifies, or does not any more; 10 s is what the contract gives."""
+        """Wait until the tenant's signature verifies, or no longer verifies; the contract promises 10 s."""
         probe = json.dumps({"tenant_id": tenant.id, "ticket_id": 0}).encode()
         deadline = time.monotonic() + within
         while (self.post(probe, tenant.headers(probe)).status_code == 422) != known:
@@ -233,7 +233,7 @@ def running_worker(env: dict[str, str], log: Path) -> Iterator[Worker]:
 
 @contextlib.contextmanager
 def _running(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one of our processes; it ends with the block, and where pytest is killed, with pytest."""
+    """Run one of our processes; it ends with the block, or with pytest if that is killed."""
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, *arguments], env=env, stderr=stderr, preexec_fn=end_with_parent(signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""What looks at ticket-inbox is right: alerts, dashboard, Collector and compose name only what there is.
+"""Alerts, dashboard, Collector and compose are right: they name only metrics, labels and services that exist.
 
-Rules and queries are read by promtool where it is installed; the rest needs nothing.
+If promtool is installed, it checks rules and queries; the other tests need no program.
 """
 
 import json
@@ -27,14 +27,14 @@ OTEL = ROOT / "otel"
 YAML = sorted(OTEL.rglob("*.yaml"))
 RUNBOOK = (ROOT / "docs/operations.md").read_text()
 
-# Prometheus' own, and what prometheus_client tells of a process on Linux alone.
+# Prometheus' own metrics, and those that prometheus_client has for a process on Linux only.
 ELSEWHERE = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 PARTS = {"counter": [""], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
-SCRAPED = {"job", "instance", "le"}  # labels that every metric, or every histogram, has
+SCRAPED = {"job", "instance", "le"}  # labels of every metric or every histogram
 WORDS = {"and", "by", "offset", "on", "or", "unless"}
 
 
-def read(name: str) -> Any:  # noqa: ANN401  (a file of somebody else's format)
+def read(name: str) -> Any:  # noqa: ANN401  (other programs define the format)
     """Read a file in `otel/`."""
     return msgspec.yaml.decode((OTEL / name).read_bytes())
 
@@ -48,14 +48,14 @@ each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"
 
 
 def metrics_in(expression: str) -> set[str]:
-    """Give the metrics of a PromQL expression: its words, without labels, ranges, functions and operators."""
+    """Return the metrics of a PromQL expression: its words, without labels, ranges, functions and operators."""
     bare = re.sub(r'"[^"]*"', "", expression)
     bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\b(?:by|on)\s*\([^)]*\)", " ", bare)
     return set(re.findall(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()", bare)) - WORDS
 
 
 def labels_in(expression: str) -> Iterator[tuple[str, str]]:
-    """Give each label that a PromQL expression selects or groups by, with a metric that must have it."""
+    """Yield each label that a PromQL expression selects or groups by, with a metric that must have it."""
     for metric, selected in re.findall(r"(\w+)\{([^}]*)\}", expression):
         yield from ((metric, label) for label in re.findall(r'(\w+)\s*(?:=~?|!=|!~)\s*"', selected))
     for labels, metric in re.findall(r"\bby\s*\(([^)]*)\)\s*\((?:\w+\()?(\w+)", expression):
@@ -63,7 +63,7 @@ def labels_in(expression: str) -> Iterator[tuple[str, str]]:
 
 
 def labels_of(metric: str) -> set[str]:
-    """Give the labels of a metric of ours; prometheus_client has no public word for them."""
+    """Return the labels of a metric of ours, from a private attribute: prometheus_client has no public one."""
     family = re.sub(r"_(total|bucket|sum|count)$", "", metric)
     every = [vars(each) for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
     ours = {each["_name"]: each["_labelnames"] for each in every} | {"ticket_inbox_rows": ["status"]}
@@ -72,15 +72,15 @@ def labels_of(metric: str) -> set[str]:
 
 @pytest.fixture
 def exposed() -> set[str]:
-    """The names in what a scrape gets, once the inbox has been read."""
+    """The names in a scrape, once the server has read the inbox."""
     names = ["pending", "failed", "rejected", "oldest_pending_seconds", "workers_alive"]
     metrics.inbox_gauges.set(dict.fromkeys(names, 0))
     families = re.findall(r"^# TYPE (\w+) (\w+)$", metrics.exposition("")[0].decode(), re.MULTILINE)
     return {name + part for name, kind in families for part in PARTS.get(kind, [])}
 
 
-def test_what_is_found_in_an_expression() -> None:
-    """Those who read PromQL here see what they are there to see."""
+def test_metrics_and_labels_are_found_in_an_expression() -> None:
+    """The two functions above find what they should in PromQL."""
     expression = 'sum by (le, x) (rate(a_bucket{b=~"c|d", e!=""}[5m])) / f > 0.1 and on () absent(g offset 10m) == 1'
     assert metrics_in(expression) == {"a_bucket", "f", "g"}
     assert set(labels_in(expression)) == {("a_bucket", label) for label in ("le", "x", "b", "e")}
@@ -116,7 +116,7 @@ def test_every_outcome_exists(expression: str) -> None:
 
 @each_rule
 def test_an_alert_says_how_bad_it_is_and_what_to_type(rule: dict[str, Any]) -> None:
-    """What is to be typed stands in the runbook, and so does the heading that it names."""
+    """The runbook has the command that the alert gives, and the heading that it names."""
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"]["summary"]
     description = rule["annotations"]["description"]
@@ -136,7 +136,7 @@ def test_an_alert_is_tested_on_both_sides(rule: dict[str, Any]) -> None:
 
 
 def promtool(*arguments: str | Path) -> None:
-    """Have promtool look at something, and be satisfied."""
+    """Run promtool, and assert that it finds no fault."""
     if not shutil.which("promtool"):
         pytest.skip("promtool is not installed; Debian: apt-get install --no-install-recommends prometheus")
     done = subprocess.run(["promtool", *arguments], cwd=OTEL, capture_output=True, text=True, timeout=60, check=False)
@@ -153,7 +153,7 @@ def test_promtool_sees_each_alert_fire_when_it_should() -> None:
 
 
 def test_promtool_takes_every_query_of_the_dashboard(tmp_path: Path) -> None:
-    """As the expressions of rules, which nobody keeps."""
+    """The test writes the queries into a temporary file of rules, which promtool can check."""
     queries = [query.replace("$__rate_interval", "5m") for query in QUERIES]
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     (tmp_path / "queries.yaml").write_bytes(msgspec.yaml.encode({"groups": [{"name": "queries", "rules": rules}]}))
@@ -165,7 +165,7 @@ def test_yaml_is_yaml(path: Path) -> None:
     assert msgspec.yaml.decode(path.read_bytes(), type=dict)
 
 
-def test_the_dashboard_belongs_to_no_installation() -> None:
+def test_the_dashboard_names_no_installation() -> None:
     dashboard = json.loads((OTEL / "grafana/dashboard.json").read_text())
     assert dashboard["uid"] == "ticket-inbox"
     assert "id" not in dashboard
@@ -182,8 +182,8 @@ def test_exemplars_lead_to_jaeger() -> None:
     assert "--enable-feature=exemplar-storage" in read("compose.yaml")["services"]["prometheus"]["command"]
 
 
-def test_the_collectors_pipelines_are_of_what_is_defined() -> None:
-    """All of it, too: what no pipeline names does nothing."""
+def test_the_collectors_pipelines_name_exactly_what_is_defined() -> None:
+    """A part that no pipeline names would do nothing."""
     collector = read("collector.yaml")
     pipelines = collector["service"]["pipelines"].values()
     for kind in ("receivers", "processors", "exporters"):
@@ -197,11 +197,11 @@ def test_the_collector_keeps_what_it_should() -> None:
     assert policies["status_code"]["status_code"] == {"status_codes": ["ERROR"]}
     assert policies["latency"]["latency"] == {"threshold_ms": 1000}
     assert policies["numeric_attribute"]["numeric_attribute"]["key"] == "http.response.status_code"
-    assert all(policy[kind] for kind, policy in policies.items()), "each has the settings of its type"
+    assert all(policy[kind] for kind, policy in policies.items()), "each policy has the settings of its type"
 
 
-def test_whoever_is_asked_is_there() -> None:
-    """The hosts and ports in these files are services of the stack, and where they listen."""
+def test_hosts_and_ports_in_the_files_are_services_that_listen_there() -> None:
+    """Every host is a service of the stack, and listens on the port that the file names."""
     prometheus, sources = read("prometheus.yaml"), read("grafana/provisioning/datasources/datasources.yaml")
     said = json.dumps([read("compose.yaml")["services"], read("collector.yaml")["exporters"], prometheus, sources])
     found = {(host, int(port)) for host, port in re.findall(r"\b([a-z]+):(\d{4,5})\b", said)}
@@ -220,8 +220,8 @@ def test_whoever_is_asked_is_there() -> None:
     assert all(port in listening[host] for host, port in found), found
 
 
-def test_compose_is_of_one_piece() -> None:
-    """Dependencies, volumes and mounted files exist; images have a version; ports are open to this machine alone."""
+def test_compose_is_consistent() -> None:
+    """Dependencies, volumes and mounted files exist; images have a version; ports are open to this machine only."""
     compose = read("compose.yaml")
     for name, service in compose["services"].items():
         assert set(service.get("depends_on", {})) <= set(compose["services"]), name
@@ -241,7 +241,7 @@ def test_compose_asks_for_the_key_and_says_how_to_make_it() -> None:
     assert f"python -c '{making}'" in key
 
 
-def test_the_image_has_all_it_needs_and_runs_as_nobody_special() -> None:
+def test_the_image_has_all_it_needs_and_does_not_run_as_root() -> None:
     dockerfile = (OTEL / "Dockerfile").read_text()
     copied = re.findall(r"^COPY (?!--)(.*) \S+$", dockerfile, re.MULTILINE)
     sources = {source for line in copied for source in line.split()}

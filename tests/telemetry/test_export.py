@@ -1,4 +1,4 @@
-"""An exporter that is away, slow or lying delays nothing; nothing configured is nothing paid; wrong names are one line."""
+"""An exporter that is away, slow or failing delays nothing; without one, none is loaded; wrong names are one line."""
 
 import json
 import re
@@ -24,25 +24,25 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """An address that takes connections and never answers."""
+    """An address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def nobody() -> str:
-    """An address where nobody listens."""
+def refusing() -> str:
+    """Return an address where no process listens."""
     return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-@pytest.mark.parametrize("fault", ["nobody", "silent", "500"])
+@pytest.mark.parametrize("fault", ["refusing", "silent", "500"])
 def test_a_faulty_exporter_delays_no_webhook_and_no_end(  # noqa: PLR0913, PLR0917
     database: Database, secrets_key: str, start_server: StartServer, start_worker: StartWorker, silent: str,
     fault: str, protocol: str,
 ) -> None:  # fmt: skip
-    """It is said once, in one line, and both processes end when they are told to."""
+    """Each process logs it once, in one line, and ends on SIGTERM."""
     with receiving_http(answer=500) as lying:
-        endpoint = {"nobody": nobody(), "silent": silent, "500": lying.endpoint}[fault]
+        endpoint = {"refusing": refusing(), "silent": silent, "500": lying.endpoint}[fault]
         telemetry = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_METRIC_EXPORT_INTERVAL": "100", "OTEL_LOGS_EXPORTER": "otlp",
@@ -74,17 +74,17 @@ def test_a_full_queue_drops_and_counts_and_holds_its_length(
     server = start_server(OTEL_EXPORTER_OTLP_ENDPOINT=silent, **limits)
     for _ in range(40):
         assert server.send(tenant).status_code == 202
-    told = server.client.get("/metrics").text
-    [dropped] = [line for line in told.splitlines() if line.startswith("ticket_inbox_telemetry_dropped_total")]
-    # Each webhook has three spans here; eight are on their way, sixteen wait.
+    metrics = server.client.get("/metrics").text
+    [dropped] = [line for line in metrics.splitlines() if line.startswith("ticket_inbox_telemetry_dropped_total")]
+    # Each webhook has three spans here; eight are being exported, sixteen wait.
     assert float(dropped.split()[1]) >= 40 * 3 - 8 - 16 - 8
 
 
 @pytest.mark.parametrize("receiving", [receiving_http, receiving_grpc], ids=["http", "grpc"])
-def test_log_lines_go_out_where_they_are_asked_for(
+def test_log_lines_are_exported_if_a_setting_asks_for_it(
     database: Database, secrets_key: str, start_server: StartServer, receiving: Callable[..., Any]
 ) -> None:
-    """With the ids of the trace as OpenTelemetry has them, and all else as attributes."""
+    """They carry the trace's ids in OpenTelemetry's fields, and everything else as attributes."""
     tenant = database.add_tenant(secrets_key)
     with receiving() as receiver:
         server = start_server(**receiver.environment, OTEL_LOGS_EXPORTER="otlp", OTEL_BLRP_SCHEDULE_DELAY="100")
@@ -93,13 +93,13 @@ def test_log_lines_go_out_where_they_are_asked_for(
         [record] = [one for one in receiver.log_records() if one.body.string_value == "webhook_answered"]
     [line] = server.wait_for_line("webhook_answered")
     assert (record.trace_id.hex(), record.span_id.hex()) == (line["trace_id"], line["span_id"])
-    told = attributes(record.attributes)
-    assert (told["correlation_id"], told["tenant_id"], told["status"]) == (correlation_id, tenant.id, 202)
+    logged = attributes(record.attributes)
+    assert (logged["correlation_id"], logged["tenant_id"], logged["status"]) == (correlation_id, tenant.id, 202)
     assert record.severity_text == "INFO"
 
 
 def test_nothing_configured_loads_no_exporter(environment: dict[str, str]) -> None:
-    """Nor starts a thread of one."""
+    """It starts no thread of one either."""
     program = """
 import json, sys, threading
 from otel import export
@@ -134,7 +134,7 @@ stop()
 def test_a_wrong_name_stops_the_start_with_one_line(
     environment: dict[str, str], command: str, name: str, value: str
 ) -> None:
-    done = run([command], {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": nobody(), name: value})
+    done = run([command], {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": refusing(), name: value})
     assert done.returncode == 1
     assert done.stderr.startswith(f"Error: {name} is wrong: it must be "), done.stderr
     assert done.stderr.count("\n") == 1
@@ -152,8 +152,8 @@ def test_a_wrong_name_stops_the_start_with_one_line(
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://me:x@hunter2@collector:4318"),
     ],
 )
-def test_a_token_that_cannot_be_read_is_not_told(name: str, value: str) -> None:
-    """The exporters would log it, with all that it holds."""
+def test_a_token_that_cannot_be_read_is_not_shown(name: str, value: str) -> None:
+    """The exporters would log the whole value."""
     with pytest.raises(export.WrongTelemetryError) as wrong:
         export.check({name: value})
     assert re.fullmatch(rf"{name} is wrong: it must be .+", str(wrong.value))
@@ -171,5 +171,5 @@ def test_a_token_that_cannot_be_read_is_not_told(name: str, value: str) -> None:
         {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"},
     ],
 )
-def test_addresses_as_the_exporters_take_them_are_taken(environ: dict[str, str]) -> None:
+def test_addresses_that_the_exporters_accept_are_accepted(environ: dict[str, str]) -> None:
     assert export.check({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", **environ})

@@ -1,4 +1,4 @@
-"""Log lines: whole, whoever else writes to the same pipe, and no reason to fail when nobody reads them."""
+"""Log lines stay whole if two processes write to one pipe, and a process does not fail if none reads its log."""
 
 import json
 import os
@@ -41,7 +41,7 @@ print(time.process_time())
 
 
 def test_lines_of_two_processes_on_one_pipe_are_whole() -> None:
-    """A pipe takes no more than a page in one piece."""
+    """A pipe keeps a write together only up to one page."""
     reading, writing = os.pipe()
     running = [subprocess.Popen([sys.executable, "-c", BURSTS, name], stderr=writing) for name in ("a", "b")]
     os.close(writing)
@@ -52,7 +52,7 @@ def test_lines_of_two_processes_on_one_pipe_are_whole() -> None:
         assert [line["number"] for line in lines if line["who"] == name] == [*range(40)] * 100
 
 
-def test_nobody_reads_and_nothing_fails() -> None:
-    """Standard error is closed: lines are lost, and neither an exception nor a busy loop comes of it."""
+def test_a_closed_standard_error_fails_nothing() -> None:
+    """The lines are lost, without an exception or a busy loop."""
     done = subprocess.run([sys.executable, "-c", CLOSED], stdout=subprocess.PIPE, text=True, check=True, timeout=30)
     assert float(done.stdout) < 1

@@ -1,4 +1,4 @@
-"""What is counted, at /metrics of both processes and by OTLP, and that a scrape reads no table."""
+"""The metrics of both processes, at /metrics and by OTLP; a scrape reads no table."""
 
 import re
 import socket
@@ -27,7 +27,7 @@ def scraped(server: Server) -> Values:
 def test_webhooks_are_counted_by_outcome_and_verified_ones_by_tenant(
     database: Database, secrets_key: str, start_server: StartServer
 ) -> None:
-    """A tenant that is only claimed makes no label."""
+    """A tenant id in an unverified webhook becomes no label."""
     tenant = database.add_tenant(secrets_key, "acme")
     server = start_server()
     for _ in range(3):
@@ -55,7 +55,7 @@ def test_tenants_are_capped() -> None:
 
 
 def test_exemplars_lead_to_the_trace(database: Database, secrets_key: str, start_server: StartServer) -> None:
-    """In OpenMetrics, which allows them, and of sampled webhooks alone."""
+    """Only in OpenMetrics, which allows them, and only for sampled webhooks."""
     tenant = database.add_tenant(secrets_key)
     with receiving_http() as receiver:
         server = start_server(**receiver.environment)
@@ -68,10 +68,10 @@ def test_exemplars_lead_to_the_trace(database: Database, secrets_key: str, start
     assert "trace_id" not in server.client.get("/metrics").text
 
 
-def test_the_inbox_is_told_from_the_last_reading(
+def test_a_scrape_shows_the_inbox_as_it_was_last_read(
     database: Database, secrets_key: str, start_server: StartServer
 ) -> None:
-    """Counted every five seconds whatever the number of scrapes, to 100,000 and no further."""
+    """The server counts rows every five seconds, however many scrapes come, and no further than 100,000."""
     tenant = database.add_tenant(secrets_key)
     database.query(
         "INSERT INTO inbox (tenant_id, correlation_id, payload, signature, status, received_at) "
@@ -101,12 +101,12 @@ def test_a_worker_has_metrics_of_its_own(database: Database, start_worker: Start
     database.query("UPDATE inbox SET status = 'pending', payload = 'x' WHERE id = %s", damaged)
     database.wait_for("SELECT count(*) FROM inbox WHERE status = 'pending'", 0, within=10)
     found = values(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
-    told = {
+    rows = {
         labels: value
         for (name, labels), value in found.items()
         if name.startswith("ticket_inbox_") and name.endswith("rows_total")
     }
-    assert sum(told.values()) == 2
+    assert sum(rows.values()) == 2
     assert found["ticket_inbox_promoted_rows_total", (("action", "inserted"),)] >= 1
     assert found["ticket_inbox_promotion_lag_seconds_count", ()] >= 1
     assert good < damaged
@@ -142,7 +142,7 @@ def test_metrics_go_out_by_otlp_with_the_same_values(
 
 
 def test_the_content_type_names_its_charset_once(server: Server) -> None:
-    """Said twice, it is malformed, and Prometheus 3 takes no metrics of it."""
+    """With two of them it is malformed, and Prometheus 3 rejects the scrape."""
     assert server.client.get("/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     assert server.client.get("/metrics", headers=accept).headers["content-type"].count("charset") == 1

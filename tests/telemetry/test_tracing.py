@@ -44,10 +44,10 @@ def tenant(database: Database, secrets_key: str) -> Tenant:
 @pytest.fixture(scope="module")
 def traced(
     module_environment: dict[str, str],
-    tenants: Iterator[Tenant],  # noqa: ARG001  (they are there before it starts)
+    tenants: Iterator[Tenant],  # noqa: ARG001  (the tenants exist before the server starts)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Receiver, Server]]:
-    """A receiver, and a server that exports to it, for the tests that only send."""
+    """A receiver, and a server that exports to it, for tests that only send."""
     with receiving_http() as receiving:
         env = {**module_environment, **receiving.environment}
         with running_server(env, tmp_path_factory.mktemp("traced") / "log") as running:
@@ -55,7 +55,7 @@ def traced(
 
 
 def whole(receiver: Receiver, correlation_id: str, spans: int = 3) -> list[Span]:
-    """Wait for a webhook's trace, and see that it is one, and whole."""
+    """Wait for a webhook's spans, and assert that they are one whole trace."""
     found = receiver.wait_for_spans(spans, correlation_id=correlation_id)
     assert len(found) == spans
     [trace_id] = {span.trace_id for span in found}
@@ -71,7 +71,7 @@ def whole(receiver: Receiver, correlation_id: str, spans: int = 3) -> list[Span]
 def test_a_webhook_is_one_trace(
     each_receiver: Receiver, database: Database, tenant: Tenant, start_server: StartServer, start_worker: StartWorker
 ) -> None:
-    """By both protocols, with every name where the semantic conventions have one."""
+    """By both protocols, with the names of the semantic conventions wherever they have one."""
     server, worker = start_server(**each_receiver.environment), start_worker(**each_receiver.environment)
     answer = server.send(tenant, ticket_id="155000")
     correlation_id = answer.json()["correlation_id"]
@@ -115,12 +115,12 @@ def test_a_webhook_is_one_trace(
 def test_five_hundred_in_a_burst_are_five_hundred_traces(
     receiver: Receiver, database: Database, tenant: Tenant, start_server: StartServer, start_worker: StartWorker
 ) -> None:
-    """Promoted in batches, and nothing of what was exported holds ticket text, a secret or a signature."""
+    """Workers promote in batches, and the exports hold no ticket text, secret or signature."""
     server = start_server(**receiver.environment)
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda _: server.send(tenant, description="hush-hush"), range(500)))
     assert {answer.status_code for answer in answers} == {202}
-    # One job for all of them, as if the worker had been away.
+    # One job for all rows, as if the worker had been away.
     database.query("UPDATE procrastinate_jobs SET status = 'cancelled' WHERE task_name = 'promote'")
     ids = [row["id"] for row in database.query("SELECT id FROM inbox ORDER BY id")]
     database.defer("promote", inbox_ids=ids)
@@ -181,7 +181,7 @@ def test_the_sampler_decides_at_the_request_and_the_worker_follows(  # noqa: PLR
     receiver: Receiver, database: Database, tenant: Tenant, start_server: StartServer, start_worker: StartWorker,
     sampler: dict[str, str], header: str | None, sampled: bool,  # noqa: FBT001
 ) -> None:  # fmt: skip
-    """A trace is whole or absent; the worker's own sampler has no say."""
+    """A trace is whole or absent; the worker's own sampler does not count."""
     server = start_server(**receiver.environment, **sampler)
     own = {name: value for name, value in sampler.items() if not name.startswith("OTEL_TRACES_SAMPLER")}
     start_worker(**receiver.environment, OTEL_TRACES_SAMPLER="always_on" if not sampled else "always_off", **own)
@@ -210,7 +210,7 @@ def test_a_rejected_webhook_is_traced_up_to_its_rejection(
 
 
 def test_refusals_are_traced(receiver: Receiver, database: Database, tenant: Tenant, start_server: StartServer) -> None:
-    """A wrong signature is a span with its kind; Postgres in the way is an error with a reason."""
+    """For a wrong signature the span has the problem's kind; if Postgres is the cause, the span is an error."""
     server = start_server(**receiver.environment, APPEND_TIMEOUT_SECONDS="0.5")
     body = tenant.body()
     refused = server.post(body, {**tenant.headers(body), "X-ServiceDesk-Signature": "0" * 64})
@@ -231,7 +231,7 @@ def test_refusals_are_traced(receiver: Receiver, database: Database, tenant: Ten
 def test_each_attempt_after_a_database_fault_is_visible(
     receiver: Receiver, database: Database, tenant: Tenant, start_server: StartServer, start_worker: StartWorker
 ) -> None:
-    """Its session is killed while it waits for a lock; the next attempt stores it."""
+    """The test kills the worker's session while it waits for a lock; the next attempt stores the row."""
     server = start_server(**receiver.environment)
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
@@ -273,7 +273,7 @@ def test_a_killed_workers_row_is_in_its_trace_once_it_is_swept(
 def test_a_reprocess_adds_to_the_trace_and_links_to_its_job(
     receiver: Receiver, database: Database, tenant: Tenant, start_server: StartServer, start_worker: StartWorker
 ) -> None:
-    """Also of a row that was rejected, and is not any more."""
+    """Also for a row that was rejected before."""
     server = start_server(**receiver.environment)
     start_worker(**receiver.environment).wait_for_line("worker_started", within=30)
     accepted, rejected = server.send(tenant), server.send(tenant, priority=7)
@@ -302,7 +302,7 @@ def test_a_row_that_fails_is_an_error_with_its_reason(
 
 
 def test_spans_are_written_as_the_library_writes_them() -> None:
-    """Byte for byte the same message, for everything that a span of ours may hold."""
+    """Both write the same bytes, for everything that a span of ours may hold."""
     kept: list[ReadableSpan] = []
 
     class Keeping(SimpleSpanProcessor):

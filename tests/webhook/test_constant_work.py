@@ -1,4 +1,4 @@
-"""Every webhook costs the same HMAC work, whoever claims to send it: `python -m tests.bench.timing` measures the rest."""
+"""Every 401 costs the same HMAC work, whatever tenant it names; `python -m tests.bench.timing` measures the time."""
 
 import asyncio
 import collections
@@ -32,7 +32,7 @@ HEADERS = (b"", b"sha256=zz", b"0" * 64, b"sha256=" + b"0" * 64, b"\xff", b"A" *
 
 
 def work(dependencies: Dependencies, tenant_id: str, headers: dict[bytes, bytes]) -> collections.Counter[str]:
-    """Count the digests that are made, and the comparisons, while a signature is verified that is wrong."""
+    """Count the digests and the comparisons that verifying a wrong signature costs."""
     done: collections.Counter[str] = collections.Counter()
 
     def count(frame: FrameType, event: str, called: Any) -> None:  # noqa: ANN401
@@ -56,7 +56,7 @@ def work(dependencies: Dependencies, tenant_id: str, headers: dict[bytes, bytes]
 def test_every_refusal_costs_two_digests_and_two_comparisons(
     database: Database, secrets_key: str, tolerance: int
 ) -> None:
-    """A tenant with one secret, with two, disabled or unknown; whatever the headers hold."""
+    """Whether the tenant has one secret or two, is disabled or unknown, and whatever the headers hold."""
     one, two, disabled = (database.add_tenant(secrets_key) for _ in range(3))
     database.query(
         "UPDATE tenant_configs SET previous_secret = secret, previous_secret_ends_at = now() + '1 h' WHERE tenant_id = %s",
@@ -72,7 +72,7 @@ def test_every_refusal_costs_two_digests_and_two_comparisons(
 
 
 async def made(database: Database, secrets_key: str, tolerance: int) -> Dependencies:
-    """Make what the webhook verifies with, its tenants read from the database."""
+    """Return the webhook's dependencies, with a keyring that has read the tenants."""
     engine = engines.create_engine(database.url, "test", 1, 30.0)
     keyring = Keyring(engine, Secrets(secrets_key))
     await keyring.refresh()

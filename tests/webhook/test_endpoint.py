@@ -1,4 +1,4 @@
-"""Every row of the contract's table of answers, from a real server on a socket."""
+"""A real server on a socket gives every answer of the contract's table."""
 
 import base64
 import json
@@ -22,14 +22,14 @@ MIB = 1024 * 1024
 
 
 def problem(response: httpx.Response, status: int) -> dict[str, Any]:
-    """Check that `response` is a problem with `status`, and give its members."""
+    """Check that `response` is a problem with `status`, and return its members."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    told: dict[str, Any] = response.json()
-    assert set(told) - {"errors"} == {"type", "title", "status", "detail", "correlation_id"}
-    assert told["status"] == status
-    assert told["correlation_id"] == response.headers["x-correlation-id"]
-    return told
+    found: dict[str, Any] = response.json()
+    assert set(found) - {"errors"} == {"type", "title", "status", "detail", "correlation_id"}
+    assert found["status"] == status
+    assert found["correlation_id"] == response.headers["x-correlation-id"]
+    return found
 
 
 def rows(database: Database, tenant: Tenant) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def rows(database: Database, tenant: Tenant) -> list[dict[str, Any]]:
 
 
 def test_202_when_event_and_job_are_committed(server: Server, tenant: Tenant, module_database: Database) -> None:
-    """The row holds the exact bytes and the signature; its job names it."""
+    """The row holds the exact bytes and the signature, and a job names the row."""
     body = b" \n" + tenant.body(ticket_id="42", subject="Größe \U0001f5a8", more=[1.0, {}])
     signed = tenant.headers(body)
     response = server.post(body, signed)
@@ -131,21 +131,21 @@ def test_400_for_what_is_no_json_object(server: Server, tenant: Tenant, body: by
 def test_422_without_a_tenant_keeps_nothing(
     server: Server, tenant: Tenant, module_database: Database, tenant_id: object
 ) -> None:
-    """There is nothing to verify with, and so nothing to keep."""
+    """Without a tenant the server cannot verify the signature, so it keeps nothing."""
     before = module_database.value("SELECT count(*) FROM inbox")
-    told = problem(server.send(tenant, tenant_id=tenant_id), 422)
-    assert told["errors"] == [{"field": "tenant_id", "message": "must be a string of 1 to 100 characters"}]
+    found = problem(server.send(tenant, tenant_id=tenant_id), 422)
+    assert found["errors"] == [{"field": "tenant_id", "message": "must be a string of 1 to 100 characters"}]
     assert module_database.value("SELECT count(*) FROM inbox") == before
 
 
 def test_401_is_the_same_whatever_is_wrong(
     server: Server, tenant: Tenant, tenants: Iterator[Tenant], module_database: Database
 ) -> None:
-    """Absent, malformed or wrong; unknown or disabled: the same bytes, the correlation id aside. Nothing is kept."""
+    """Signature absent or wrong, tenant unknown or disabled: only the correlation id differs, and nothing is kept."""
     disabled = next(tenants)
     module_database.query("UPDATE tenant_configs SET enabled = false WHERE tenant_id = %s", disabled.id)
     server.wait_until_known(disabled, known=False)
-    module_database.query("DELETE FROM inbox WHERE tenant_id = %s", disabled.id)  # what asking left behind
+    module_database.query("DELETE FROM inbox WHERE tenant_id = %s", disabled.id)  # the rows of wait_until_known
     body = tenant.body()
     unknown, long, nul = Tenant("unknown", "s"), Tenant("x" * 101, "s"), Tenant("a\0", "s")
     answers = [
@@ -158,8 +158,8 @@ def test_401_is_the_same_whatever_is_wrong(
         *(server.send(other) for other in (unknown, disabled, long, nul, Tenant("", "s"))),
         server.send(Tenant(tenant.id, "wrong"), subject=None),
     ]
-    told = [problem(answer, 401) for answer in answers]
-    texts = {answer.text.replace(members["correlation_id"], "") for answer, members in zip(answers, told, strict=True)}
+    found = [problem(answer, 401) for answer in answers]
+    texts = {answer.text.replace(members["correlation_id"], "") for answer, members in zip(answers, found, strict=True)}
     assert len(texts) == 1
     expected = tenant.headers(body)[HEADER].removeprefix("sha256=")
     assert not [text for text in texts if tenant.secret in text or expected in text]
@@ -188,12 +188,12 @@ def test_422_keeps_the_event_and_says_all_that_is_wrong(
     server: Server, tenant: Tenant, module_database: Database
 ) -> None:
     body = tenant.body(ticket_id="77", resolved_date="31.01.2026", priority=None, subject="nul \0")
-    told = problem(server.post(body, tenant.headers(body)), 422)
-    assert [error["field"] for error in told["errors"]] == ["subject", "resolved_date", "priority"]
-    assert "31.01.2026" not in json.dumps(told)
+    found = problem(server.post(body, tenant.headers(body)), 422)
+    assert [error["field"] for error in found["errors"]] == ["subject", "resolved_date", "priority"]
+    assert "31.01.2026" not in json.dumps(found)
     [row] = rows(module_database, tenant)
     assert bytes(row["payload"]) == body
-    assert (row["status"], row["ticket_id"], row["correlation_id"]) == ("rejected", "77", told["correlation_id"])
+    assert (row["status"], row["ticket_id"], row["correlation_id"]) == ("rejected", "77", found["correlation_id"])
     assert "resolved_date must be" in row["error"]
     assert "priority must be a string" in row["error"]
     assert not module_database.query(
@@ -205,21 +205,21 @@ def test_422_keeps_the_event_and_says_all_that_is_wrong(
 def test_422_without_a_ticket_id_is_kept_without_one(
     server: Server, tenant: Tenant, module_database: Database, ticket_id: object
 ) -> None:
-    told = problem(server.send(tenant, ticket_id=ticket_id), 422)
-    assert [error["field"] for error in told["errors"]] == ["ticket_id"]
+    found = problem(server.send(tenant, ticket_id=ticket_id), 422)
+    assert [error["field"] for error in found["errors"]] == ["ticket_id"]
     [row] = rows(module_database, tenant)
     assert (row["status"], row["ticket_id"]) == ("rejected", None)
 
 
 def test_a_description_at_the_limit_passes_and_one_over_does_not(server: Server, tenant: Tenant) -> None:
-    """Characters, not bytes."""
+    """The limit counts characters, not bytes."""
     assert server.send(tenant, description="🖨" * 10_000).status_code == 202
-    told = problem(server.send(tenant, description="x" * 10_001), 422)
-    assert told["errors"] == [{"field": "description", "message": "must be a string of at most 10,000 characters"}]
+    found = problem(server.send(tenant, description="x" * 10_001), 422)
+    assert found["errors"] == [{"field": "description", "message": "must be a string of at most 10,000 characters"}]
 
 
 def test_checks_run_in_the_contracts_order(server: Server, tenant: Tenant) -> None:
-    """415, 413, 400, 422 without a tenant, 401, 422: what is wrong in two ways is answered by the earlier."""
+    """415, 413, 400, 422 without a tenant, 401, 422: a request with two faults gets the earlier answer."""
     huge = b"[" * (MIB + 1)
     assert server.post(huge, {"Content-Type": "text/plain"}).status_code == 415
     assert server.post(huge, JSON).status_code == 413
@@ -290,7 +290,7 @@ def test_each_webhook_leaves_one_line_without_a_secret(server: Server, tenant: T
     for status, body in bodies.items():
         assert server.post(body, tenant.headers(body, **named)).status_code == status
     server.post(bodies[202], {**JSON, **named})
-    # The line is written when the answer is on its way.
+    # The server writes the line after it has begun to send the answer.
     lines = server.wait_for_line("webhook_answered", 3, correlation_id=f"line-{tenant.id}")
     assert [(line["status"], line["level"]) for line in lines] == [(202, "info"), (422, "warning"), (401, "warning")]
     assert all(line["duration_ms"] > 0 and len(line["trace_id"]) == 32 for line in lines)
@@ -307,7 +307,7 @@ def test_a_redelivery_is_another_row(server: Server, tenant: Tenant, module_data
 
 
 def test_a_sender_that_hangs_up_loses_nothing(server: Server, tenant: Tenant, module_database: Database) -> None:
-    """Whole requests whose senders do not wait are kept; half of one is not, and leaves no error behind."""
+    """The server keeps a whole request although its sender does not wait; half of one it drops, without an error."""
     address = urlsplit(server.url)
     body = tenant.body()
     head = "".join(f"{name}: {value}\r\n" for name, value in tenant.headers(body).items())

@@ -1,4 +1,4 @@
-"""Webhooks that arrive together share a commit: none waits for nothing, none suffers for another, and the queue ends."""
+"""Webhooks that arrive together share a commit: none waits without need or fails for another; the queue is bounded."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ def delivery(number: int, status: str = "pending", payload: bytes = b"{}") -> De
 
 
 def run(database: Database, act: Callable[[GroupCommit], Awaitable[None]], **limits: float) -> None:
-    """Run `act` with a shared commit on the test's database."""
+    """Run `act` with a group commit on the test's database."""
 
     async def on_engine() -> None:
         engine = engines.create_engine(database.url, "test", 4, 5.0)
@@ -44,7 +44,7 @@ def run(database: Database, act: Callable[[GroupCommit], Awaitable[None]], **lim
 
 
 def test_a_burst_shares_statements_and_jobs(database: Database) -> None:
-    """Each gets the id of its own row."""
+    """Each webhook gets the id of its own row."""
 
     async def act(commits: GroupCommit) -> None:
         futures = [commits.append(delivery(number), PLACE) for number in range(600)]
@@ -84,8 +84,8 @@ def test_a_full_queue_says_so_at_once_and_empties(database: Database, limits: di
     assert database.value("SELECT count(*) FROM inbox") == 6
 
 
-def test_whose_time_is_up_is_let_go_and_who_came_later_is_not(database: Database) -> None:
-    """Behind a lock: the first are under way and may be kept; one whose time was up while it waited is not."""
+def test_a_webhook_past_its_time_is_let_go_and_a_later_one_is_not(database: Database) -> None:
+    """Behind a lock, two statements are under way and may be kept; the webhook that waits past its time is not kept."""
 
     async def act(commits: GroupCommit) -> None:
         with psycopg.connect(database.url) as holder:
@@ -118,8 +118,8 @@ def test_a_sender_that_hangs_up_stops_nothing(database: Database) -> None:
     assert database.value("SELECT count(*) FROM inbox WHERE ticket_id = '2'") == 1
 
 
-def test_whoever_comes_as_two_statements_end_together_is_served(database: Database) -> None:
-    """A slow loop finds both answers of Postgres in one turn; who arrives in that turn must not wait for nobody."""
+def test_a_webhook_that_comes_as_two_statements_end_together_is_served(database: Database) -> None:
+    """A slow loop reads both of Postgres' answers in one turn; a webhook that comes just then must not be forgotten."""
 
     async def slow_down() -> None:
         while True:
@@ -141,8 +141,8 @@ def test_whoever_comes_as_two_statements_end_together_is_served(database: Databa
     assert database.value("SELECT count(*) FROM inbox") == 60
 
 
-def test_what_nobody_foresaw_reaches_everybody_who_waits(database: Database) -> None:
-    """A fault that is none of Postgres' own kinds, from a connection that cannot be made."""
+def test_an_unforeseen_error_reaches_every_waiting_webhook(database: Database) -> None:
+    """Connecting raises an error that is none of Postgres' own."""
 
     async def act(_: GroupCommit) -> None:
         async def broken() -> object:

@@ -1,4 +1,4 @@
-"""What /schema tells: the webhook with its headers, its body, every answer, and examples that hold."""
+"""/schema describes the webhook: its headers, its body and every answer, with examples that are valid."""
 
 import json
 from typing import Any
@@ -21,8 +21,8 @@ def webhook(server: Server) -> dict[str, Any]:
 
 
 def test_the_headers_are_described(webhook: dict[str, Any]) -> None:
-    told = {parameter["name"]: parameter["required"] for parameter in webhook["parameters"]}
-    assert told == {
+    described = {parameter["name"]: parameter["required"] for parameter in webhook["parameters"]}
+    assert described == {
         "X-ServiceDesk-Signature": True, "X-ServiceDesk-Timestamp": False, "X-Correlation-ID": False, "traceparent": False,
     }  # fmt: skip
     assert all(parameter["in"] == "header" and parameter["description"] for parameter in webhook["parameters"])

@@ -1,4 +1,4 @@
-"""What nobody foresaw: the answer says where to look, the log says what it was."""
+"""Unforeseen errors: the answer has a correlation id to look for, and the log has the error."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.one_postgres
 def test_500_has_no_traceback_and_the_log_has(
     database: Database, secrets_key: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In the real application, one of whose parts is missing; it is a webhook, so it leaves its one line."""
+    """In the real application with a part removed; like every webhook, this one leaves one line."""
     app = main.create_app(Settings(database_url=database.url, secrets_key=secrets_key))
     with TestClient(app, raise_server_exceptions=False) as client:
         app.state.dependencies = None
@@ -49,7 +49,7 @@ def test_serving_on_a_port_that_is_taken_is_one_line(environment: dict[str, str]
     ],
 )
 def test_400_for_what_is_no_http(server: Server, request_head: bytes) -> None:
-    """A problem with a correlation id as every other answer, and the connection is closed."""
+    """The answer is a problem with a correlation id like any other, and the server closes the connection."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
         connection.sendall(request_head)
@@ -66,5 +66,5 @@ def test_400_for_what_is_no_http(server: Server, request_head: bytes) -> None:
 def test_405_says_once_what_is_allowed(server: Server, path: str, allowed: set[str]) -> None:
     answer = server.client.request("DELETE", path)
     assert answer.status_code == 405
-    [told] = answer.headers.get_list("allow")
-    assert {method.strip() for method in told.split(",")} == allowed
+    [allow] = answer.headers.get_list("allow")
+    assert {method.strip() for method in allow.split(",")} == allowed

@@ -1,4 +1,4 @@
-"""Secrets and keys change while webhooks come: none is refused that should not be, and no old secret outlives its grace."""
+"""Secrets and keys change while webhooks come: no good webhook is refused, and no old secret outlives its grace."""
 
 import contextlib
 import signal
@@ -23,7 +23,7 @@ NEW, OLD = (Fernet.generate_key().decode() for _ in range(2))
 
 @contextlib.contextmanager
 def sending(*pairs: tuple[Server, Tenant]) -> Iterator[list[int]]:
-    """Send as each tenant to its server, all the while; give the answers' statuses."""
+    """Send as each tenant to its server until the block ends; yield the list of the answers' statuses."""
     statuses: list[int] = []
     ended = threading.Event()
 
@@ -52,7 +52,7 @@ def refused_within(server: Server, body: bytes, headers: dict[str, str], seconds
 def test_a_replay_is_taken_in_the_grace_and_refused_after_it_also_without_postgres(
     own_postgres: EmbeddedPostgres, secrets_key: str, start_server: StartServer
 ) -> None:
-    """The grace ends by the server's own clock while Postgres cannot say so, and stays ended when it is back."""
+    """While Postgres is away the grace ends by the server's own clock, and stays ended when Postgres is back."""
     database = Database(own_postgres.url())
     old = database.add_tenant(secrets_key, "acme")
     server = start_server(DATABASE_URL=database.url, APPEND_TIMEOUT_SECONDS="1")
@@ -67,7 +67,7 @@ def test_a_replay_is_taken_in_the_grace_and_refused_after_it_also_without_postgr
         assert server.post(*replay).status_code == 202, "within its grace"
     own_postgres.stop(signal.SIGQUIT)
     refused_within(server, *replay, seconds=16)
-    assert server.send(new).status_code == 503, "the newest does verify, but there is nowhere to keep it"
+    assert server.send(new).status_code == 503, "the newest secret verifies, but Postgres is away"
     own_postgres.start()
     deadline = time.monotonic() + 15
     while (status := server.send(new).status_code) != 202:
@@ -79,7 +79,7 @@ def test_a_replay_is_taken_in_the_grace_and_refused_after_it_also_without_postgr
 def test_keys_are_rotated_while_webhooks_come(
     environment: Environment, database: Database, start_server: StartServer
 ) -> None:
-    """As docs/settings.md has it: both keys, reencrypt, the new key alone. Every webhook is a 202."""
+    """As docs/settings.md says: both keys, reencrypt, the new key alone. Every webhook is answered 202."""
     previous, unused = database.add_tenant(OLD, "acme"), database.add_tenant(OLD, "globex")
     tenant_command({**environment, "SECRETS_KEY": OLD}, "disable", "globex")
     newest = Tenant("acme", tenant_command({**environment, "SECRETS_KEY": OLD}, "rotate", "acme"))
@@ -94,14 +94,14 @@ def test_keys_are_rotated_while_webhooks_come(
         assert tenant_command(env, "reencrypt") == "0 secrets encrypted with the first key."
         alone = start_server(SECRETS_KEY=NEW)
         assert [alone.send(tenant).status_code for tenant in (newest, previous)] == [202, 202]
-        time.sleep(1.5)  # the servers have read the new texts
+        time.sleep(1.5)  # until the servers have read the new texts
     assert set(statuses) == {202}, "reencrypt, and the old key dropped"
     tenant_command({**environment, "SECRETS_KEY": NEW}, "enable", "globex")
     alone.wait_until_known(unused)
 
 
 def test_reencrypt_does_not_undo_a_rotation(environment: Environment, database: Database) -> None:
-    """It has read the old text, and waits for the row that a rotation holds: it must then find the secret's new place."""
+    """It has read the old text, and waits for a row that a rotation has locked; then it must reencrypt the new row."""
     before = database.add_tenant(OLD, "acme")
     rotated = Fernet(OLD).encrypt(b"the newest, long enough").decode()
     with psycopg.connect(database.url) as rotating, ThreadPoolExecutor(1) as pool:
@@ -119,7 +119,7 @@ def test_reencrypt_does_not_undo_a_rotation(environment: Environment, database: 
     assert Fernet(NEW).decrypt(row["previous_secret"]).decode() == before.secret
 
 
-def test_reencrypt_names_whom_no_key_reads_and_forgets_what_is_past(
+def test_reencrypt_names_a_tenant_that_no_key_reads_and_forgets_an_ended_secret(
     environment: Environment, database: Database
 ) -> None:
     lost, fine = database.add_tenant(Fernet.generate_key().decode(), "lost"), database.add_tenant(OLD, "fine")
@@ -137,7 +137,7 @@ def test_reencrypt_names_whom_no_key_reads_and_forgets_what_is_past(
 def test_a_key_dropped_too_early_spares_the_newest_secret(
     environment: Environment, database: Database, start_server: StartServer
 ) -> None:
-    """The one before it cannot be read: who signs with that must send again (503), not change its secret (401)."""
+    """No key reads the previous secret: a sender that uses it must send again (503), not change its secret (401)."""
     previous = database.add_tenant(OLD, "acme")
     newest = Tenant("acme", tenant_command({**environment, "SECRETS_KEY": f"{NEW},{OLD}"}, "rotate", "acme"))
     server = start_server(SECRETS_KEY=NEW)

@@ -1,4 +1,4 @@
-"""Every spelling of a signature that the contract takes, and none besides."""
+"""Every spelling of a signature that the contract allows verifies, and no other does."""
 
 import base64
 import hashlib
@@ -57,7 +57,7 @@ def test_nothing_else_verifies(header: str | None) -> None:
 
 @pytest.mark.parametrize("spelling", [DIGEST.hex(), base64.b64encode(DIGEST).decode()])
 def test_every_character_counts(spelling: str) -> None:
-    """No second spelling of a digest verifies, not even one that differs in bits that no byte holds."""
+    """No second spelling of a digest verifies, not even one that differs only in base64's unused bits."""
     for place, character in enumerate(spelling.rstrip("=")):
         for other in "0123456789abcdefABCDEFghXYZ+/":
             if other != character and (other.lower() != character or len(spelling) == len("base64") + 38):

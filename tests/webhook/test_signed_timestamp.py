@@ -1,4 +1,4 @@
-"""SIGNED_TIMESTAMP_SECONDS: the sender's time is signed with the body, and too old a one is refused like all else."""
+"""SIGNED_TIMESTAMP_SECONDS: the sender signs its time with the body; a wrong time is refused like a wrong signature."""
 
 import time
 from collections.abc import Callable
@@ -35,8 +35,8 @@ def test_a_signed_timestamp_is_asked_for_and_checked(
     unknown = Tenant("nobody", "a secret of nobody")
     wrong = [
         tenant.headers(body),  # signed without a time
-        {**tenant.headers(body), NAME: str(now)},  # that no signature covers
-        {**timed(tenant, body, str(now)), NAME: str(now - 1)},  # another than was signed
+        {**tenant.headers(body), NAME: str(now)},  # the signature does not cover it
+        {**timed(tenant, body, str(now)), NAME: str(now - 1)},  # not the one that was signed
         *(timed(tenant, body, text) for text in (str(now - 400), str(now + 400), "", "now", f"{now}.0", f"-{now}", "9" * 40, f"+{now}")),
         timed(tenant, body, "1e9"),
         timed(unknown, body, str(now)),
@@ -48,8 +48,8 @@ def test_a_signed_timestamp_is_asked_for_and_checked(
     assert NAME in texts.pop()
     assert [row["signature"][:13] for row in database.query("SELECT signature FROM inbox ORDER BY id")] == [
         f"t={moment}," for moment in (now, now - 200, now + 200)
-    ], "with the payload, what it takes to verify it again"
-    # The reference sender, with the secret where no list of processes shows it.
+    ], "the row keeps what is needed to verify it again"
+    # The reference sender reads the secret from the environment, which no list of processes shows.
     arguments = ["send", "--url", server.url, "--tenant", tenant.id]
     env = {"TICKET_INBOX_SECRET": tenant.secret}
     assert invoke(env, *arguments, "--timestamp").exit_code == 0

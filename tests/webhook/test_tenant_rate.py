@@ -1,4 +1,4 @@
-"""A tenant that sends more than it may is told when to come back, and nobody else notices."""
+"""A tenant that sends more than it may gets 429 with Retry-After, and other tenants notice nothing."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.one_postgres
 RATE = 0.5
 
 
-def test_429_says_when_to_come_back_and_spends_nobody_elses(
+def test_429_says_when_to_come_back_and_spends_no_other_tenants_rate(
     start_server: Callable[..., Server], database: Database, secrets_key: str
 ) -> None:
     noisy, quiet, probed = (database.add_tenant(secrets_key) for _ in range(3))
@@ -37,7 +37,7 @@ def test_429_says_when_to_come_back_and_spends_nobody_elses(
 
 
 @pytest.mark.parametrize("rate", [0.01, 1, 7, 1000])
-def test_whoever_comes_when_told_is_taken_and_whoever_comes_sooner_is_not(rate: float) -> None:
+def test_a_webhook_after_the_wait_is_taken_and_one_before_it_is_not(rate: float) -> None:
     limit = TenantRate(rate)
     taken = 0
     while not (wait := limit.spend("a", 100.0)):

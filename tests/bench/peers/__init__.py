@@ -1,1 +1,1 @@
-"""What a user would pick instead: small programs, written as their documentation shows, with our HMAC check and schema."""
+"""Programs that a user would write instead, as their libraries' documentation shows, with our HMAC check and schema."""

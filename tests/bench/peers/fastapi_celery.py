@@ -21,7 +21,7 @@ engine = sa.create_engine(URL.replace("postgresql://", "postgresql+psycopg://"))
 
 @app.post(PATH, status_code=202)
 async def take_in(body: Annotated[bytes, Depends(verified)]) -> dict[str, str]:
-    """Check, validate, hand to Celery, answer."""
+    """Check the signature, validate, hand the payload to Celery, answer."""
     store.delay(Payload.model_validate_json(body).model_dump(mode="json"))
     return {"status": "accepted"}
 

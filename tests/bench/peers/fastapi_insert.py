@@ -16,7 +16,7 @@ sessions = async_sessionmaker(
 
 @app.post(PATH, status_code=202)
 async def take_in(body: Annotated[bytes, Depends(verified)]) -> dict[str, str]:
-    """Check, validate, insert, answer."""
+    """Check the signature, validate, insert, answer."""
     payload = Payload.model_validate_json(body)
     async with sessions() as session:
         session: AsyncSession

@@ -1,4 +1,4 @@
-"""What the peers share: the payload as a Pydantic model, the check of the signature, and the table."""
+"""Code that the peers share: the payload as a Pydantic model, the check of the signature, and the tables."""
 
 import hashlib
 import hmac
@@ -34,7 +34,7 @@ class Base(DeclarativeBase):
 
 
 class Event(Base):
-    """What came in."""
+    """A webhook as it arrived."""
 
     __tablename__ = "peer_event"
     id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
@@ -45,7 +45,7 @@ class Event(Base):
 
 
 class Ticket(Base):
-    """What it became: the same columns, constraint and full-text index as ticket_history."""
+    """A stored ticket, with the same columns, constraint and full-text index as ticket_history."""
 
     __tablename__ = "peer_ticket"
     id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
@@ -63,7 +63,7 @@ class Ticket(Base):
 
 
 async def verified(request: Request) -> bytes:
-    """Give the body, which the header must sign."""
+    """Return the body, if the header's signature verifies."""
     body = await request.body()
     expected = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
     given = request.headers.get("x-servicedesk-signature", "").removeprefix("sha256=")
