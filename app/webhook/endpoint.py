@@ -61,31 +61,31 @@ def route(kind: Kind) -> ASGIRouteHandler:
     """Return the handler that takes in webhooks of a kind."""
 
     @asgi(kind.path, copy_scope=False)
-    async def take_in(scope: HTTPScope, receive: Receive, send: Send) -> None:
-        await answer(kind, scope, receive, send)
+    async def answer(scope: HTTPScope, receive: Receive, send: Send) -> None:
+        headers = request_record.first_of_each(scope["headers"])
+        record = request_record.begin(kind.path, headers)
+        dependencies: Dependencies = scope["litestar_app"].state.dependencies
+        try:
+            await accept(kind, Request(scope, receive, headers), dependencies, record)
+        except Refusal as refusal:
+            await refuse(refusal, record, send)
+        except Exception as error:  # noqa: BLE001  (whatever it is: the log has it, and the answer never)
+            await refuse(problems.unforeseen(error), record, send)
+        else:
+            await confirm(record, send)
 
-    return take_in
+    return answer
 
 
-async def answer(kind: Kind, scope: HTTPScope, receive: Receive, send: Send) -> None:
-    """Answer one webhook."""
-    headers = request_record.first_of_each(scope["headers"])
-    record = request_record.begin(kind.path, headers)
-    dependencies: Dependencies = scope["litestar_app"].state.dependencies
-    try:
-        await accept(kind, Request(scope, receive, headers), dependencies, record)
-    except Refusal as refusal:
-        await refuse(refusal, record, send)
-    except Exception as error:  # noqa: BLE001  (whatever it is: the log has it, and the answer never)
-        await refuse(problems.unforeseen(error), record, send)
-    else:
-        body = _encode(Accepted(correlation_id=record.origin.correlation_id))
-        sent = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (correlation.HEADER_BYTES, record.origin.correlation_id.encode()),
-        ]
-        await respond(202, sent, body, record, send)
+async def confirm(record: RequestRecord, send: Send) -> None:
+    """Answer a webhook that is committed."""
+    body = _encode(Accepted(correlation_id=record.origin.correlation_id))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (correlation.HEADER_BYTES, record.origin.correlation_id.encode()),
+    ]
+    await respond(202, headers, body, record, send)
 
 
 async def refuse(refusal: Refusal, record: RequestRecord, send: Send) -> None:

@@ -40,7 +40,7 @@ def begin(path: str, headers: dict[bytes, bytes]) -> RequestRecord:
     """Begin the record of a webhook to `path`: it has a correlation id and a position in a trace from now on."""
     traceparent = headers.get(b"traceparent")
     given = traceparent.decode("latin-1") if traceparent else None
-    position = tracing.position_of_request(given, f"POST {path}", _attributes(path))
+    position = tracing.position_of_request(given, _span_name(path), _attributes(path))
     origin = Origin(correlation.kept_or_new(headers.get(correlation.HEADER_BYTES)), position)
     return RequestRecord(path, origin, time.perf_counter(), time.time_ns())
 
@@ -53,6 +53,11 @@ def end(record: RequestRecord, status: int) -> None:
     tenant_id = record.tenant_id if record.is_verified else None
     metrics.webhook_answered(record.path, status, record.kind, seconds, tenant_id or "", record.origin.position)
     _log(record, status, seconds)
+
+
+@functools.cache
+def _span_name(path: str) -> str:
+    return f"POST {path}"
 
 
 @functools.cache
@@ -71,7 +76,7 @@ def _record_span(record: RequestRecord, status: int) -> None:
         attributes["error.type"] = record.kind
         attributes["error.message"] = _described(record.error)
     error = _described(record.error) if status >= 500 else None  # noqa: PLR2004
-    name = f"POST {record.path}"
+    name = _span_name(record.path)
     tracing.record(record.origin.position, name, SpanKind.SERVER, record.since, attributes, error=error)
 
 
