@@ -107,8 +107,8 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnPr
             config = await _config(connection, tenant_id)
             if not await sdp.try_lock(connection, tenant_id, plan.source):
                 raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
-            begin = await _begin(connection, config, plan, memory)
             async with _client(_account(config, settings), settings) as client:
+                begin = await _begin(connection, config, plan, memory)
                 run = TenantRun(connection, client, Rules.of(settings), config, plan)
                 return await _complete(run, begin, on_progress, functools.partial(_save, connection, config, plan, run))
     finally:
