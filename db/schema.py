@@ -25,7 +25,7 @@ def upgrade(url: str) -> None:
     from alembic import command  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
-    config = alembic_config()
+    config = _alembic_config()
     config.attributes["url"] = url
     try:
         command.upgrade(config, "head")
@@ -46,7 +46,7 @@ async def current(connection: AsyncConnection) -> str | None:
     return str(revision) if revision else None
 
 
-def alembic_config() -> "Config":
+def _alembic_config() -> "Config":
     """Return Alembic's configuration; it needs no file beside the migrations."""
     from alembic.config import Config  # noqa: PLC0415
 

@@ -165,21 +165,13 @@ class Process:
 class Worker(Process):
     """`ticket-inbox worker`."""
 
-    def wait_until_started(self) -> None:
-        """Wait until it works, waits for Postgres or has ended: its imports are no part of what a test times."""
-        deadline = time.monotonic() + 30
-        while self.process.poll() is None and time.monotonic() < deadline:
-            if any(line in self.text() for line in ("worker_started", "worker_waits")):
-                return
-            time.sleep(0.02)
-
 
 class Server(Process):
     """`ticket-inbox serve`, and an HTTP client for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         super().__init__(process, log)
-        [line] = self.wait_for_line("listening", within=30)  # a start takes as long as its imports
+        [line] = self.wait_for_line("listening")
         self.url = f"http://127.0.0.1:{line['port']}"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # Threads share the client: with a limit, httpcore may close an idle connection while another thread takes it.
@@ -226,9 +218,7 @@ def running_server(env: dict[str, str], log: Path, processes: int = 1) -> Iterat
 @contextlib.contextmanager
 def running_worker(env: dict[str, str], log: Path) -> Iterator[Worker]:
     with _running(["-m", "app", "worker"], env, log) as process:
-        worker = Worker(process, log)
-        worker.wait_until_started()
-        yield worker
+        yield Worker(process, log)
 
 
 @contextlib.contextmanager
