@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.webhook import openapi
 from app.webhook.problems import Refusal
 from db import engine as database
-from db import schema
+from db import failures, schema
 from otel.metrics import exposition
 
 
@@ -45,5 +45,5 @@ async def _revision(engine: AsyncEngine) -> str | None:
     try:
         async with database.connection(engine) as connection:
             return await schema.current(connection)
-    except database.DatabaseError as error:
-        raise Refusal(503, f"Postgres does not answer: {database.reason(error)}.") from error
+    except failures.DatabaseError as error:
+        raise Refusal(503, f"Postgres does not answer: {failures.reason(error)}.") from error

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from db import rights, schema
-from db.engine import CONNECT_TIMEOUT, conninfo
+from db.sessions import CONNECT_TIMEOUT, conninfo
 
 LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
 

@@ -10,7 +10,7 @@ from procrastinate import App, PsycopgConnector
 
 from app import settings as environment
 from db import engine as database
-from db import workers
+from db import sessions, workers
 from jobs.job_recovery import JobsInHand
 from jobs.middleware import abort_when_asked, refuse_wrong_arguments
 
@@ -22,7 +22,7 @@ STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fa
 # Seconds that the worker waits for a connection; then it is started again, on a new pool. workers.SILENT_AFTER is more.
 POOL_TIMEOUT = 3.0
 
-conninfo = database.conninfo(settings.database_url, "ticket-inbox worker")
+conninfo = sessions.conninfo(settings.database_url, "ticket-inbox worker")
 
 # Concurrency is at least 2: a worker with one slot can sleep through a wake-up until its next poll
 # (docs/decisions/0006). The poll also finds a job whose wake-up was lost with its connection.

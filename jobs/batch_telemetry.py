@@ -10,8 +10,7 @@ from typing import Self
 import msgspec
 from opentelemetry.trace import SpanContext, SpanKind
 
-from db import engine as database
-from db import queue
+from db import failures, queue
 from db.inbox import ClaimedRow, Outcome
 from otel import logs, metrics, tracing
 from otel.tracing import SpanPosition
@@ -49,7 +48,7 @@ class Batch:
         if error is None:
             self._ended()
         else:
-            self._failed(database.reason(error) if isinstance(error, database.DatabaseError) else type(error).__name__)
+            self._failed(failures.reason(error) if isinstance(error, failures.DatabaseError) else type(error).__name__)
 
     def _ended(self) -> None:
         """Log, trace and count the outcome of every row."""

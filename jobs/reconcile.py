@@ -10,7 +10,7 @@ from msgspec import Meta
 from app.sdp import reconcile as runs
 from app.sdp.summary import Summary
 from db import engine as database
-from db import queue, sdp
+from db import failures, queue, sdp
 from jobs import app, arguments, engine, settings
 from jobs.retry import Backoff
 from otel import logs, metrics
@@ -70,8 +70,8 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
             return  # the other run logs its outcome
         except runs.NotReconciledError as error:
             _failed(tenant_id, str(error))
-        except database.DatabaseError as error:
-            _failed(tenant_id, database.reason(error))
+        except failures.DatabaseError as error:
+            _failed(tenant_id, failures.reason(error))
         except Exception as error:  # noqa: BLE001  (whatever it is, the other tenants go on)
             _failed(tenant_id, error)
         else:

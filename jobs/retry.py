@@ -27,10 +27,10 @@ class Backoff(BaseRetryStrategy):
             return None
         if isinstance(exception, GoesOnError):
             return RetryDecision(retry_in={"seconds": 0})
-        from db import engine as database  # noqa: PLC0415
+        from db import failures  # noqa: PLC0415
 
-        foreseen = isinstance(exception, (*database.DatabaseError, asyncio.CancelledError))
-        error = database.reason(exception) if foreseen else exception  # with its traceback
+        foreseen = isinstance(exception, (*failures.DatabaseError, asyncio.CancelledError))
+        error = failures.reason(exception) if foreseen else exception  # with its traceback
         logs.log(_logger, logging.WARNING, "job_retried", job_id=job.id, task=job.task_name, error=error)
         if not isinstance(exception, asyncio.CancelledError):  # which means that a shutdown interrupted it
             metrics.JOB_RETRIES.labels(job.task_name).inc()

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import engine as database
-from db import ticket_history
+from db import failures, ticket_history
 from db.inbox import Outcome
 from jobs import actions, merge
 from jobs.decode import ClaimedEvent
@@ -27,14 +26,14 @@ async def store(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> 
             async with connection.begin_nested():
                 outcomes += await _upsert(connection, part)
         except DBAPIError as error:
-            if not database.is_fault_of_a_value(error):
+            if not failures.is_fault_of_a_value(error):
                 raise
             if len(part) > 1:
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
                 continue
             [one] = part
-            refused = f"Postgres refuses it: {database.reason(error)}"
+            refused = f"Postgres refuses it: {failures.reason(error)}"
             outcomes.append(Outcome(id=one.row.id, status="failed", ticket_id=one.ticket.ticket_id, error=refused))
     return outcomes
 

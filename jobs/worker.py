@@ -15,8 +15,7 @@ import psycopg
 from procrastinate import App, exceptions
 
 from app.background import running
-from db import engine as database
-from db import queue
+from db import failures, queue
 from jobs import jobs_in_hand
 from otel import logs
 
@@ -47,7 +46,7 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
             logged = ""
             await _work(app, stop)
         except FAULTS as error:
-            why = database.reason(error.__cause__ or error)
+            why = failures.reason(error.__cause__ or error)
             if why != logged:
                 logged = why
                 logs.log(_logger, logging.WARNING, "worker_waits", error=WAITS.format(why))
@@ -92,7 +91,7 @@ def _shorten(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, FAULTS):
         record.msg, record.args, record.exc_info = "postgres_failed", (), None
-        record.fields = {"error": database.reason(error.__cause__ or error)}
+        record.fields = {"error": failures.reason(error.__cause__ or error)}
     return True
 
 
@@ -100,5 +99,5 @@ def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
     """Log what a task raised that nothing awaits, such as the task of a job whose end could not be written."""
     error = context.get("exception")
     if isinstance(error, FAULTS):
-        error = database.reason(error.__cause__ or error)
+        error = failures.reason(error.__cause__ or error)
     logs.log(_logger, logging.WARNING, "task_failed", error=error or context["message"])

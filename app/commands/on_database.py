@@ -11,10 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import settings as environment
 from app.settings import Settings
 from db import engine as database
-from db import schema
-
-UNDEFINED_TABLE = "42P01"
-INSUFFICIENT_PRIVILEGE = "42501"
+from db import failures, schema
 
 Returned = TypeVar("Returned")
 
@@ -45,16 +42,5 @@ def errors_in_one_line() -> Iterator[None]:
         yield
     except schema.MigrationError as error:
         raise click.ClickException(f"the schema cannot be migrated: {error}") from None
-    except database.DatabaseError as error:
-        raise click.ClickException(in_words(error)) from None
-
-
-def in_words(error: BaseException) -> str:
-    """Return in one line what is wrong with Postgres, and what to do."""
-    if database.sqlstate(error) == UNDEFINED_TABLE:
-        return "the database has no schema yet: run `ticket-inbox migrate`"
-    if database.sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-        return f"Postgres says no: {database.reason(error)}. Let DATABASE_URL name the role that owns the tables"
-    if database.sqlstate(error):
-        return f"Postgres says no: {database.reason(error)}"
-    return f"Postgres cannot be reached: {database.reason(error)}. Start it, or set DATABASE_URL to where it is"
+    except failures.DatabaseError as error:
+        raise click.ClickException(failures.explain(error)) from None

@@ -23,8 +23,7 @@ from app.webhook.kinds import Kind
 from app.webhook.problems import Refusal
 from app.webhook.request_record import RequestRecord
 from app.webhook.tenant_rate import TenantRate
-from db import engine as database
-from db import inbox
+from db import failures, inbox
 
 _JSON = re.compile(rb'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.ASCII | re.IGNORECASE)
 NOT_SIGNED = (
@@ -204,6 +203,6 @@ async def append(commits: GroupCommit, delivery: inbox.Delivery, origin: deliver
         raise Refusal(503, problems.FULL) from None
     except TimeoutError:
         raise Refusal(503, "Postgres is slow to answer; send it again.") from None
-    except database.DatabaseError as error:
-        cause = database.reason(error)
+    except failures.DatabaseError as error:
+        cause = failures.reason(error)
         raise Refusal(503, "Postgres cannot take the event now; send it again.", cause=cause) from error

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.webhook.admission import Admission
 from app.webhook.fair_share import FairShare
 from db import engine as database
-from db import inbox, queue
+from db import failures, inbox, queue
 from otel import metrics, tracing
 from otel.tracing import SpanPosition
 
@@ -119,8 +119,8 @@ class GroupCommit:
         try:
             ids = await self._append(batch)
         except Exception as error:  # noqa: BLE001  (whatever it is: each sender gets an answer)
-            statement.end(database.reason(error))
-            if len(batch) > 1 and database.is_fault_of_a_value(error):
+            statement.end(failures.reason(error))
+            if len(batch) > 1 and failures.is_fault_of_a_value(error):
                 for one in batch:
                     await self._commit([one])
             else:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import background
 from db import engine as database
-from db import inspection
+from db import failures, inspection
 from otel import logs
 from otel.metrics import inbox_gauges
 
@@ -36,6 +36,6 @@ async def _read_forever(engine: AsyncEngine, on_gauges: Callable[[dict[str, floa
             on_gauges(gauges)
         except Exception as error:  # noqa: BLE001  (whatever it is: the next reading may succeed)
             # That Postgres is away the keyring logs, which reads more often.
-            if database.sqlstate(error) or not isinstance(error, database.DatabaseError):
-                logs.log(_logger, logging.WARNING, "inbox_not_read", error=database.reason(error))
+            if failures.sqlstate(error) or not isinstance(error, failures.DatabaseError):
+                logs.log(_logger, logging.WARNING, "inbox_not_read", error=failures.reason(error))
         await asyncio.sleep(POLL_SECONDS)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import background
 from db import engine as database
-from db import tenants
+from db import failures, tenants
 from otel import logs
 
 POLL_SECONDS = 1.0  # a change is in force within 10 s, also when two reads in a row run into their time limit
@@ -55,7 +55,7 @@ class Keyring:
                     await self.refresh()
                 self._log_change(None)
             except Exception as error:  # noqa: BLE001  (whatever it is: a reader that stops keeps old secrets for ever)
-                self._log_change(database.reason(error))
+                self._log_change(failures.reason(error))
             first.set()
             await asyncio.sleep(POLL_SECONDS)
 

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app import settings
 from app.settings import Settings, WrongSettingError
-from db import engine
+from db import sessions
 from tests import ROOT
 from tests.conftest import clean_environment
 from tests.support.commands_in_process import run_here
@@ -169,7 +169,7 @@ def test_the_drivers_urls_are_derived() -> None:
     url = (
         "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&channel_binding=require&connect_timeout=3&sslmode=require"
     )
-    assert engine.asyncpg_url(url) == "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&sslmode=require"
+    assert sessions.asyncpg_url(url) == "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&sslmode=require"
 
 
 def test_help_is_instant_and_complete() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.dev.embedded_postgres import EmbeddedPostgres
-from db import engine as engines
+from db import sessions
 from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
 from tests.support.system import Database, Server, Worker
@@ -54,4 +54,4 @@ def test_the_first_host_does_not_answer(
     ],
 )
 def test_hosts_are_read_as_libpq_reads_them(url: str, hosts: list[tuple[str | None, int | None]]) -> None:
-    assert engines.hosts_of(url) == hosts
+    assert sessions.hosts_of(url) == hosts

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from db import engine as engines
+from db import failures
 from db.inbox import Selection
 from jobs import promote, reprocess
 from jobs.reprocess import Progress
@@ -114,7 +115,7 @@ class Inbox(RuleBasedStateMachine):
         self.kill_in = statements
         try:
             self._promote(self._ids(picks))
-        except engines.DatabaseError:
+        except failures.DatabaseError:
             assert self.kill_in == 0
         finally:
             self.kill_in = None

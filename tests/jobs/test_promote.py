@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from db import engine as engines
+from db import failures
 from db.inbox import Outcome
 from jobs.promote import promote_batch
 from tests.support.system import Database, Tenant
@@ -289,7 +290,7 @@ def test_a_fault_of_postgres_fails_no_row(database: Database) -> None:
 
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(engines.DatabaseError):
+        with pytest.raises(failures.DatabaseError):
             asyncio.run(impatient())
     [row] = database.query("SELECT status, attempts, error FROM inbox")
     assert tuple(row.values()) == ("pending", 0, None)

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from db import engine as engines
-from db import queue
+from db import failures, queue
 from jobs import promote
 from jobs.batch_telemetry import Job
 from tests.support.system import Database, Tenant
@@ -105,7 +105,7 @@ def test_jobs_taken_over_are_back_after_a_failure(database: Database) -> None:
     database.deliver(ACME.payload())
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(engines.DatabaseError):
+        with pytest.raises(failures.DatabaseError):
             promote_first(database, first)
     assert database.value(WAITING) == 1
     assert database.value("SELECT count(*) FROM inbox WHERE status = 'pending' AND attempts = 0") == 2

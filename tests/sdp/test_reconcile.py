@@ -21,7 +21,7 @@ from app.sdp import reconcile as runs
 from app.sdp.client import Patience
 from app.sdp.summary import Summary
 from app.sdp.tenant_run import MOST_FAILING
-from db.engine import DatabaseError
+from db.failures import DatabaseError
 from db.tenants import Secrets
 from tests.support.fake_sdp import Asked, FakeSdp, running_sdp
 from tests.support.free_ports import free_port

@@ -12,6 +12,7 @@ from app.webhook.admission import Admission
 from app.webhook.fair_share import FairShare
 from app.webhook.group_commit import GroupCommit, QueueFullError
 from db import engine as engines
+from db import failures
 from db.inbox import Delivery
 from otel import tracing
 from tests.support.system import Database
@@ -64,7 +65,7 @@ def test_one_bad_row_does_not_fail_the_others(database: Database) -> None:
         futures = [commits.append(delivery(number, status), PLACE) for number, status in enumerate(statuses)]
         found = await asyncio.gather(*futures, return_exceptions=True)
         assert [isinstance(one, int) for one in found] == [True, True, False, True]
-        assert isinstance(found[2], engines.DatabaseError)
+        assert isinstance(found[2], failures.DatabaseError)
 
     run(database, act)
     assert database.value("SELECT count(*) FROM inbox") == 3

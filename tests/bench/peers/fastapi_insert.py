@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from db import engine
+from db import sessions
 from tests.bench.peers.payload import PATH, URL, Event, Payload, verified
 
 app = FastAPI()
 sessions = async_sessionmaker(
-    create_async_engine(engine.asyncpg_url(URL).replace("postgresql://", "postgresql+asyncpg://"), pool_size=20)
+    create_async_engine(sessions.asyncpg_url(URL).replace("postgresql://", "postgresql+asyncpg://"), pool_size=20)
 )
 
 
