@@ -19,9 +19,12 @@ def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@get("/health/ready", responses={503: openapi.refusal(503, "Postgres does not answer, or its schema is not at head.")})
+@get(
+    "/health/ready",
+    responses={503: openapi.refusal(503, "Postgres does not answer or takes no writes, or its schema is not at head.")},
+)
 async def ready(state: State) -> dict[str, str]:
-    """Answer 200 when Postgres answers and the schema is at head, else 503 and why."""
+    """Answer 200 when Postgres answers, takes writes, and the schema is at head; else 503 and why."""
     found = await _revision(state.engine)
     if found != state.schema_head:
         raise Refusal(
@@ -42,8 +45,10 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 async def _revision(engine: AsyncEngine) -> str | None:
+    """Return the schema's revision. Raises Refusal where Postgres cannot take a webhook."""
     try:
         async with database.connection(engine) as connection:
+            await database.require_writes(connection)
             return await schema.current(connection)
     except failures.DatabaseError as error:
-        raise Refusal(503, f"Postgres does not answer: {failures.reason(error)}.") from error
+        raise Refusal(503, f"{failures.explain(error)}.") from error

@@ -2,22 +2,24 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from db.failures import ENDED, DatabaseError, sqlstate
+from db.failures import DatabaseError, ReadOnlyError
+from db.renewal import KEY, LONGEST_LIFE, Renewal, Session
 from db.sessions import Connector
+
+TAKES_WRITES = sa.text("SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'")
 
 
 def create_engine(url: str, name: str, connections: int, timeout: float) -> AsyncEngine:
     """Return a pool of at most `connections` to the database at `url`, which it opens when they are needed.
 
     pg_stat_activity shows `name`. `timeout` (seconds) bounds the wait for a free connection, and each
-    statement. Each statement commits by itself, except in `engine.begin()`.
+    statement. Each statement commits by itself, except in `transaction`.
     """
+    renewal = Renewal()
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=Connector(url, name, timeout).connect,
@@ -25,16 +27,18 @@ def create_engine(url: str, name: str, connections: int, timeout: float) -> Asyn
         max_overflow=0,
         pool_timeout=timeout,
         pool_use_lifo=True,
+        pool_recycle=LONGEST_LIFE,
         hide_parameters=True,  # they contain ticket text
+        execution_options={"renewal": renewal},
     )
-    sa.event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    renewal.watch(engine.sync_engine)
     return engine
 
 
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:  # noqa: ANN401
-    """Make the pool replace a connection that Postgres closed while it was idle; costs no round trip."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError
+def renew(engine: AsyncEngine) -> None:
+    """End every idle session of `engine` now, and every other one when its statement has ended."""
+    renewal: Renewal = engine.get_execution_options()["renewal"]
+    renewal.renew()
 
 
 @asynccontextmanager
@@ -49,16 +53,30 @@ async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> Asyn
     """Yield a connection on which each statement commits by itself, unless `isolation` says otherwise.
 
     A connection whose statement was interrupted is closed and does not return to the pool: it may still hold
-    its locks (https://github.com/sqlalchemy/sqlalchemy/issues/12077).
+    its locks (https://github.com/sqlalchemy/sqlalchemy/issues/12077). Nor does one that an error shows to be no good,
+    such as one of a standby: see db/renewal.py.
     """
     async with engine.connect() as connected:
+        session: Session = connected.info[KEY]
         await connected.execution_options(isolation_level=isolation)
         try:
             yield connected
         except DatabaseError as error:
-            if not isinstance(error, DBAPIError) or (sqlstate(error) or ENDED[0]).startswith(ENDED):
-                await connected.invalidate()
+            if session.is_to_end(error):
+                await _end(connected, session)
             raise
         except BaseException:
             await connected.invalidate()
             raise
+
+
+async def require_writes(connection: AsyncConnection) -> None:
+    """Raise ReadOnlyError where the connection's Postgres takes no writes, as a standby doesn't."""
+    if not await connection.scalar(TAKES_WRITES):
+        raise ReadOnlyError
+
+
+async def _end(connected: AsyncConnection, session: Session) -> None:
+    """End a session without waiting for Postgres, which may never answer on it."""
+    session.driver.terminate()
+    await connected.invalidate()

@@ -1,16 +1,29 @@
 """What went wrong with Postgres: of which kind is an error, and what is it called in one line?"""
 
+import socket
+import ssl
+
 import asyncpg
 import psycopg
+import sqlalchemy.exc
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from db import failure_kinds as kinds
+from db.failure_kinds import Kind
+
+
+class ReadOnlyError(psycopg.errors.ReadOnlySqlTransaction):
+    """Postgres takes no writes, as a standby doesn't."""
+
+    def __init__(self) -> None:
+        super().__init__("its sessions are read-only")
+
 
 # Everything that a driver or the pool raises when Postgres is unreachable or refuses. OSError covers time-outs.
 DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError)
 
-ENDED = ("08", "57P")  # SQLSTATE prefixes of errors that end the session: connection exception, shutdown
-
-UNDEFINED_TABLE = "42P01"
-INSUFFICIENT_PRIVILEGE = "42501"
+# SQLSTATE prefixes of errors after which a session is closed: connection exception, shutdown, a time limit of it.
+ENDED = ("08", "57P", "25P03", "25P04")
 
 # SQLSTATE prefixes of errors in a value: data exception, integrity violation, program limit exceeded.
 FAULTS_OF_A_VALUE = ("22", "23", "54")
@@ -27,24 +40,61 @@ def is_fault_of_a_value(error: BaseException) -> bool:
     return (sqlstate(error) or "").startswith(FAULTS_OF_A_VALUE)
 
 
+def is_read_only(error: BaseException) -> bool:
+    """Return True if `error` shows that the session's Postgres takes no writes; a new one may reach one that does."""
+    return kind(error) is kinds.READ_ONLY
+
+
+def ends_session(error: BaseException) -> bool:
+    """Return True if `error` shows that its session is no good for another statement, or may not be.
+
+    Not every error from Postgres has a SQLSTATE: without one, the driver lost the connection, or nothing answered.
+    """
+    return (sqlstate(error) or ENDED[0]).startswith(ENDED) or is_read_only(error)
+
+
 def reason(error: BaseException) -> str:
     """Return `error` as one line of at most 300 characters, without the row's values (Postgres' DETAIL has them)."""
     cause = _driver_error(error)
     if isinstance(cause, TimeoutError):
         return "no answer in time"
+    if isinstance(cause, OSError) and cause.filename:
+        return f"{cause.filename}: {cause.strerror}"
     words = str(cause.args[0] if isinstance(cause, asyncpg.PostgresError) else cause)
     return words.splitlines()[0][:300] if words else type(cause).__name__
 
 
 def explain(error: BaseException) -> str:
     """Return in one line what is wrong with Postgres, and what to do."""
-    if sqlstate(error) == UNDEFINED_TABLE:
-        return "the database has no schema yet: run `ticket-inbox migrate`"
-    if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-        return f"Postgres says no: {reason(error)}. Let DATABASE_URL name the role that owns the tables"
-    if sqlstate(error):
-        return f"Postgres says no: {reason(error)}"
-    return f"Postgres cannot be reached: {reason(error)}. Start it, or set DATABASE_URL to where it is"
+    found, why = kind(error), reason(error)
+    return f"{found.what} ({why}): {found.cure}"
+
+
+def kind(error: BaseException) -> Kind:
+    """Return the kind of `error`: by its SQLSTATE, without one by its words, else by its type."""
+    cause, code = _driver_error(error), sqlstate(error)
+    words = str(cause).lower()
+    if code is None:
+        return next((found for part, found in kinds.BY_WORDS if part in words), None) or _by_type(cause)
+    for prefix, part, found in kinds.BY_BOTH:
+        if code.startswith(prefix) and part in words:
+            return found
+    prefixes = [code[:length] for length in (5, 3, 2)]
+    return next((kinds.BY_SQLSTATE[one] for one in prefixes if one in kinds.BY_SQLSTATE), kinds.OTHER)
+
+
+def _by_type(error: BaseException) -> Kind:
+    """Return the kind of an error that Postgres did not send."""
+    table: list[tuple[type[BaseException] | tuple[type[BaseException], ...], Kind]] = [
+        (sqlalchemy.exc.TimeoutError, kinds.POOL_USED_UP),
+        (TimeoutError, kinds.SILENT),
+        (socket.gaierror, kinds.UNKNOWN_HOST),
+        (ssl.SSLError, kinds.TLS),
+        ((ConnectionResetError, BrokenPipeError, asyncpg.InterfaceError), kinds.CUT),
+    ]
+    if isinstance(error, OSError) and error.filename:
+        return kinds.NO_FILE
+    return next((found for types, found in table if isinstance(error, types)), kinds.AWAY)
 
 
 def _driver_error(error: BaseException) -> BaseException:

@@ -67,13 +67,18 @@ async def findings(
     connection: "AsyncConnection", settings: Settings, tenant_id: str, url: str | None
 ) -> AsyncIterator[Finding]:
     """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
-    from db import inspection, schema  # noqa: PLC0415
+    from db import engine as database  # noqa: PLC0415
+    from db import failures, inspection, schema  # noqa: PLC0415
 
     found, head = await schema.current(connection), schema.head()
     if found != head:
         yield wrong(f"the schema is at {found or 'nothing'} and not at {head}: run `ticket-inbox migrate`")
         return
     yield ok(f"Postgres answers, and its schema is at {head}")
+    try:
+        await database.require_writes(connection)
+    except failures.ReadOnlyError as error:
+        yield wrong(failures.explain(error))
     yield await of_tenant(connection, settings, tenant_id)
     for one in of_work(await inspection.read_status(connection)):
         yield one

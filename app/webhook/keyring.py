@@ -55,7 +55,7 @@ class Keyring:
                     await self.refresh()
                 self._log_change(None)
             except Exception as error:  # noqa: BLE001  (whatever it is: a reader that stops keeps old secrets for ever)
-                self._log_change(failures.reason(error))
+                self._log_change(failures.explain(error))
             first.set()
             await asyncio.sleep(POLL_SECONDS)
 

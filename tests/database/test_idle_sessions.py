@@ -1,0 +1,38 @@
+"""Sessions that a firewall forgot while they were idle: they never answer, and nothing says so."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.database.test_durability import backends, frozen
+from tests.support.system import Database, Server
+
+SETTINGS = {"SERVER_CONNECTIONS": "11"}
+
+
+IDLE = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'ticket-inbox server' AND state_change < now() - interval '6 s'
+"""
+
+
+def open_all(server: Server, database: Database) -> None:
+    """Have a server open all of its sessions."""
+    with ThreadPoolExecutor(40) as pool:
+        while len(backends(database)) < int(SETTINGS["SERVER_CONNECTIONS"]):
+            list(pool.map(lambda _: server.client.get("/health/ready"), range(40)))
+
+
+def test_a_dumb_idle_session_costs_no_webhook_and_no_probe(
+    start_server: Callable[..., Server], database: Database, secrets_key: str
+) -> None:
+    tenant = database.add_tenant(secrets_key)
+    server = start_server(**SETTINGS)
+    server.wait_until_known(tenant)
+    open_all(server, database)
+    database.wait_for(f"SELECT least(count(*), 9) FROM ({IDLE}) AS idle", 9, within=20)
+    idle = [row["pid"] for row in database.query(IDLE)]
+    with frozen(idle), ThreadPoolExecutor(20) as pool:
+        probes = [pool.submit(server.client.get, "/health/ready") for _ in range(10)]
+        webhooks = [pool.submit(server.send, tenant) for _ in range(100)]
+        assert {probe.result().status_code for probe in probes} == {200}
+        assert {webhook.result().status_code for webhook in webhooks} == {202}
