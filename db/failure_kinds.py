@@ -14,75 +14,75 @@ class Kind(msgspec.Struct, frozen=True):
     cure: str
 
 
-AWAY = Kind("away", "Postgres cannot be reached", "start it, or set DATABASE_URL to where it is")
+AWAY = Kind("away", "Postgres cannot be reached", "Start it, or set DATABASE_URL to where it is")
 SILENT = Kind(
-    "silent", "Postgres does not answer in time", "look at the network between us, and at what Postgres waits for"
+    "silent", "Postgres does not answer in time", "Look at the network between us, and at what Postgres waits for"
 )
-CUT = Kind("cut", "the connection to Postgres broke", "try again; if it goes on, look at Postgres' log")
-RESTARTING = Kind("restarting", "Postgres is starting or stopping", "wait until it is up")
+CUT = Kind("cut", "the connection to Postgres broke", "Try again; if it goes on, look at Postgres' log")
+RESTARTING = Kind("restarting", "Postgres is starting or stopping", "Wait until it is up")
 READ_ONLY = Kind(
     "read-only",
     "Postgres takes no writes now",
-    "let DATABASE_URL lead to the primary; if it does, see whether Postgres is out of disk or was set read-only",
+    "Let DATABASE_URL lead to the primary; if it does, see whether Postgres is out of disk or was set read-only",
 )
-UNKNOWN_HOST = Kind("unknown-host", "the host of DATABASE_URL has no address", "correct its name, or the name service")
-NO_DATABASE = Kind("no-database", "the database does not exist", "create it, or name another in DATABASE_URL")
+UNKNOWN_HOST = Kind("unknown-host", "the host of DATABASE_URL has no address", "Correct its name, or the name service")
+NO_DATABASE = Kind("no-database", "the database does not exist", "Create it, or name another in DATABASE_URL")
 PASSWORD = Kind(
     "password",
     "Postgres refuses the password",
-    "correct it in DATABASE_URL or in the passfile; each new connection reads the passfile again",
+    "Correct it in DATABASE_URL or in the passfile; each new connection reads the passfile again",
 )
-NOT_ADMITTED = Kind("not-admitted", "Postgres does not let this role in", "see pg_hba.conf, the role and its limits")
+NOT_ADMITTED = Kind("not-admitted", "Postgres does not let this role in", "See pg_hba.conf, the role and its limits")
 TLS = Kind(
-    "tls", "the encrypted connection to Postgres fails", "see sslmode and sslrootcert in docs/managed-postgres.md"
+    "tls", "the encrypted connection to Postgres fails", "See sslmode and sslrootcert in docs/managed-postgres.md"
 )
-NO_FILE = Kind("no-file", "a file that DATABASE_URL needs cannot be read", "correct its path, or who may read it")
-URL = Kind("url", "DATABASE_URL cannot be used", "see docs/managed-postgres.md for what it may hold")
-SESSION = Kind("session", "the database or role is not set up as we need it", "see docs/managed-postgres.md")
+NO_FILE = Kind("no-file", "a file that DATABASE_URL needs cannot be read", "Correct its path, or who may read it")
+URL = Kind("url", "DATABASE_URL cannot be used", "See docs/managed-postgres.md for what it may hold")
+SESSION = Kind("session", "the database or role is not set up as we need it", "See docs/managed-postgres.md")
 NO_SCHEMA = Kind(
     "no-schema",
     "the database has no schema yet, or not where the role's search_path leads",
-    "run `ticket-inbox migrate`",
+    "Run `ticket-inbox migrate`",
 )
 SCHEMA_RIGHT = Kind(
     "schema-right",
     "the role may not use or create anything in the schema",
-    "its owner grants it: GRANT USAGE, CREATE ON SCHEMA … TO …; or let DATABASE_URL name the schema's owner",
+    "Its owner grants it: GRANT USAGE, CREATE ON SCHEMA … TO …; or let DATABASE_URL name the schema's owner",
 )
 DATABASE_RIGHT = Kind(
     "database-right",
     "the role may not do that in this database",
-    "its owner grants it: GRANT CONNECT, CREATE ON DATABASE … TO …",
+    "Its owner grants it: GRANT CONNECT, CREATE ON DATABASE … TO …",
 )
 RIGHT = Kind(
     "right",
     "the role has no right to do that",
-    "run `ticket-inbox roles make` as the owner of the tables, or let DATABASE_URL name that owner",
+    "Run `ticket-inbox roles make` as the owner of the tables, or let DATABASE_URL name that owner",
 )
-DISK_FULL = Kind("disk-full", "Postgres has no disk left", "give it more, or delete what it can do without")
+DISK_FULL = Kind("disk-full", "Postgres has no disk left", "Give it more, or delete what it can do without")
 TOO_MANY = Kind(
     "too-many",
     "Postgres has no connection left",
-    "raise its max_connections or the role's limit, or lower SERVER_CONNECTIONS, WORKER_CONCURRENCY or the processes",
+    "Raise its max_connections or the role's limit, or lower SERVER_CONNECTIONS, WORKER_CONCURRENCY or the processes",
 )
 POOL_USED_UP = Kind(
     "pool-used-up",
     "all connections of this process are in use",
-    "see what Postgres waits for, or raise SERVER_CONNECTIONS",
+    "See what Postgres waits for, or raise SERVER_CONNECTIONS",
 )
-RESOURCES = Kind("resources", "Postgres is out of memory or another resource", "see its log")
-SERIALIZATION = Kind("serialization", "Postgres gave way to another transaction", "try again")
+RESOURCES = Kind("resources", "Postgres is out of memory or another resource", "See its log")
+SERIALIZATION = Kind("serialization", "Postgres gave way to another transaction", "Try again")
 LOCKED = Kind("locked", "another session holds a lock", "`ticket-inbox status` names it; wait for it, or end it")
 CANCELLED = Kind(
-    "cancelled", "Postgres cancelled the statement", "see what it waited for, and the role's statement_timeout"
+    "cancelled", "Postgres cancelled the statement", "See what it waited for, and the role's statement_timeout"
 )
 POOLER = Kind(
-    "pooler", "a pooler between us and Postgres does not pass this on", "see PgBouncer in docs/managed-postgres.md"
+    "pooler", "a pooler between us and Postgres does not pass this on", "See PgBouncer in docs/managed-postgres.md"
 )
-ENCODING = Kind("encoding", "Postgres cannot store this text", "use a database whose encoding is UTF8")
-VALUE = Kind("value", "Postgres refuses a value", "see the reason")
-FILES = Kind("storage", "Postgres cannot read or write its files", "see its log, and its disk, before anything else")
-OTHER = Kind("other", "Postgres reports an error", "see Postgres' log")
+ENCODING = Kind("encoding", "Postgres cannot store this text", "Use a database whose encoding is UTF8")
+VALUE = Kind("value", "Postgres refuses a value", "See the reason")
+FILES = Kind("storage", "Postgres cannot read or write its files", "See its log, and its disk, before anything else")
+OTHER = Kind("other", "Postgres reports an error", "See Postgres' log")
 
 # By SQLSTATE: the longest prefix that fits counts.
 BY_SQLSTATE = {
@@ -169,6 +169,8 @@ BY_WORDS = [
     ("connection was closed", CUT),
     ("connection is closed", CUT),
     ("the connection is lost", CUT),
+    ('fatal:  database "', NO_DATABASE),
+    ('fatal:  role "', NOT_ADMITTED),
     ("invalid connection option", URL),
     ("invalid dsn", URL),
 ]

@@ -67,7 +67,7 @@ def reason(error: BaseException) -> str:
 def explain(error: BaseException) -> str:
     """Return in one line what is wrong with Postgres, and what to do."""
     found, why = kind(error), reason(error)
-    return f"{found.what} ({why}): {found.cure}"
+    return f"{found.what}: {why}. {found.cure}"
 
 
 def kind(error: BaseException) -> Kind:

@@ -441,7 +441,7 @@ def test_naming_a_reader_does_not_wait_long_for_a_lock(place: Installation, monk
 def test_wrong_use_is_one_line(place: Installation) -> None:
     for arguments, by, words in [
         (("roles", "make"), "app_login", f"the tables belong to {place.name}_owner"),
-        (("roles", "make"), "worker_login", "Let DATABASE_URL name the role that owns the tables"),
+        (("roles", "make"), "worker_login", "let DATABASE_URL name that owner"),
         (("roles", "reader", "nobody", "x"), "owner", "there is no tenant 'nobody'"),
     ]:
         done = place.run(*arguments, by=by)

@@ -50,7 +50,7 @@ def test_what_a_command_cannot_do_it_says_in_one_line(environment: Environment) 
 
 def test_without_a_database_or_a_schema_it_says_what_to_do(environment: Environment, empty_database: Database) -> None:
     for url, words in (
-        (empty_database.url, "the database has no schema yet: run `ticket-inbox migrate`"),
+        (empty_database.url, "Run `ticket-inbox migrate`"),
         ("postgresql://127.0.0.1:1/x", "Postgres cannot be reached"),
     ):
         done = invoke({**environment, "DATABASE_URL": url}, "tenant", "list")

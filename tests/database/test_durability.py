@@ -295,7 +295,7 @@ def test_a_server_comes_back_after_postgres_did(
     assert server.client.get("/health/live").status_code == 200
     ready = server.client.get("/health/ready")
     assert ready.status_code == 503
-    assert "Postgres does not answer" in ready.json()["detail"]
+    assert "Postgres cannot be reached" in ready.json()["detail"]
 
     for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         own_postgres.start()

@@ -119,7 +119,7 @@ def test_commands_say_that_postgres_takes_no_writes(database: Database, environm
     with read_only(database):
         added = run(["tenant", "add", "acme"], environment)
     assert added.returncode == 1
-    assert added.stderr.startswith("Error: Postgres takes no writes now (")
+    assert added.stderr.startswith("Error: Postgres takes no writes now: ")
     assert len(added.stderr.splitlines()) == 1
 
 
