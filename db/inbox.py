@@ -1,7 +1,7 @@
 """Which deliveries came in, and what was the outcome of each? Table `inbox`: one row per verified delivery."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -107,6 +107,8 @@ APPEND_SUMMARY = "INSERT inbox"  # the statement's name in spans and metrics
 
 COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
 
+NEXT_ID = sa.select(sa.func.min(inbox.c.id)).where(inbox.c.id > sa.bindparam("after_id"))
+
 HOLDS = (
     sa.select(inbox.c.id)
     .where(*(inbox.c[name] == sa.bindparam(name) for name in ("source", "tenant_id", "ticket_id", "payload")))
@@ -134,17 +136,6 @@ MARK = sa.text(
     WHERE inbox.id = outcome.id
     """
 )
-
-DELETE_OLD = sa.text(
-    """
-    DELETE FROM inbox
-    WHERE id IN (
-      SELECT id FROM inbox
-      WHERE id > :after_id AND id <= :until_id AND status = 'promoted' AND received_at < now() - :age
-      FOR UPDATE SKIP LOCKED
-    )
-    """
-).bindparams(sa.bindparam("age", type_=sa.Interval))
 
 
 async def append(
@@ -217,10 +208,10 @@ async def mark(connection: AsyncConnection, outcomes: Sequence[Outcome], job_id:
     await connection.execute(MARK, {**_columns(outcomes, Outcome), "job_id": job_id, "tries": tries})
 
 
-async def delete_old(connection: AsyncConnection, age: timedelta, after_id: int, until_id: int) -> int:
-    """Delete the promoted rows after `after_id`, up to `until_id`, received over `age` ago; return how many."""
-    within = {"age": age, "after_id": after_id, "until_id": until_id}
-    return (await connection.execute(DELETE_OLD, within)).rowcount
+async def next_id(connection: AsyncConnection, after_id: int) -> int | None:
+    """Return the lowest id above `after_id`; None if there is none."""
+    found: int | None = await connection.scalar(NEXT_ID, {"after_id": after_id})
+    return found
 
 
 def _conditions(selection: Selection, after_id: int, until_id: int) -> list[sa.ColumnElement[bool]]:

@@ -51,13 +51,17 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant's webhooks among the inbox's last rows, and its rejected and failed rows among all."""
+    """A tenant's webhooks among the inbox's last rows, and its rejected and failed rows among all.
+
+    Each reason is the newest of that status; None if there is no such row.
+    """
 
     webhooks: int
     newest_webhook_seconds: float | None
     rejected: int
     failed: int
-    newest_reason: str | None
+    rejected_reason: str | None
+    failed_reason: str | None
 
 
 # inbox_open_idx holds every row that is not promoted; the number of promoted rows is the rest.
@@ -130,7 +134,26 @@ RECENT = sa.text(
            (SELECT extract(epoch FROM now() - max(received_at)) FROM recent) AS newest_webhook_seconds,
            (SELECT count(*) FROM refused WHERE status = 'rejected') AS rejected,
            (SELECT count(*) FROM refused WHERE status = 'failed') AS failed,
-           (SELECT error FROM refused ORDER BY id DESC LIMIT 1) AS newest_reason
+           (SELECT error FROM refused WHERE status = 'rejected' ORDER BY id DESC LIMIT 1) AS rejected_reason,
+           (SELECT error FROM refused WHERE status = 'failed' ORDER BY id DESC LIMIT 1) AS failed_reason
+    """
+)
+
+# Row-level security shows these roles no row and refuses them nothing. A superuser, a role with BYPASSRLS and a member
+# of the owner see every row; a worker, or a reader with a tenant, has a policy.
+BLIND_ROLES = sa.text(
+    """
+    SELECT CAST(role.rolname AS text) AS role
+    FROM pg_roles AS role, pg_class AS history
+    WHERE history.oid = CAST('ticket_history' AS regclass) AND history.relrowsecurity
+      AND role.rolcanlogin AND NOT role.rolsuper AND NOT role.rolbypassrls
+      AND has_database_privilege(role.oid, current_database(), 'CONNECT')
+      AND has_any_column_privilege(role.oid, history.oid, 'SELECT')
+      AND NOT pg_has_role(role.oid, history.relowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_policy, unnest(polroles) AS given
+                      WHERE polrelid = history.oid AND polcmd IN ('r', '*')
+                        AND (given = 0 OR pg_has_role(role.oid, NULLIF(given, 0), 'USAGE')))
+    ORDER BY role
     """
 )
 
@@ -140,6 +163,11 @@ async def read_recent(connection: AsyncConnection, tenant_id: str) -> Recent:
     row = (await connection.execute(RECENT, {"tenant_id": tenant_id, "most": MOST})).mappings().one()
     seconds = row["newest_webhook_seconds"]
     return Recent(**{**row, "newest_webhook_seconds": None if seconds is None else float(seconds)})
+
+
+async def read_blind_roles(connection: AsyncConnection) -> list[str]:
+    """Return the roles that may log in here and read ticket_history, and see none of its rows, by name."""
+    return [row.role for row in await connection.execute(BLIND_ROLES)]
 
 
 async def read_gauges(connection: AsyncConnection) -> dict[str, float]:

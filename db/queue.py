@@ -3,8 +3,6 @@
 The tables are versioned but internal, so Procrastinate is pinned, and tests run these statements on its real schema.
 """
 
-from datetime import timedelta
-
 import msgspec
 import psycopg
 import sqlalchemy as sa
@@ -127,9 +125,16 @@ RAISE_WAITING = sa.text(
 
 # For a job that makes room for others, or is to be retried: if an operator cancelled it meanwhile, Procrastinate would
 # mark it failed; this aborts it. The row is locked first, so that the cancellation comes either before or after this.
+# Where another job waits under its queueing lock, that one is the retry: two may not wait, and Postgres would refuse.
 RETRY_UNLESS_CANCELLED = """
-SELECT CASE WHEN (SELECT abort_requested FROM procrastinate_jobs WHERE id = %(job_id)s AND status = 'doing' FOR UPDATE)
-            THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', false)
+WITH job AS MATERIALIZED (
+  SELECT id, abort_requested, queueing_lock FROM procrastinate_jobs
+  WHERE id = %(job_id)s AND status = 'doing' FOR UPDATE
+)
+SELECT CASE WHEN (SELECT abort_requested FROM job) THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', false)
+            WHEN EXISTS (SELECT FROM job JOIN procrastinate_jobs AS other USING (queueing_lock)
+                         WHERE other.status = 'todo')
+            THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', true)
             ELSE procrastinate_retry_job_v2(%(job_id)s, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) END
 """
 
@@ -140,17 +145,6 @@ NOTE = sa.text(
     "UPDATE procrastinate_jobs SET args = args || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb)) "
     "WHERE id = :job_id"
 )
-
-JOB_BOUNDS = sa.text("SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM procrastinate_jobs")
-
-# Procrastinate writes an event for every change of a job, so the last event says when the job finished.
-DELETE_FINISHED = sa.text(
-    """
-    DELETE FROM procrastinate_jobs AS job
-    WHERE id > :after_id AND id <= :until_id AND status IN ('succeeded', 'failed', 'cancelled', 'aborted')
-      AND NOT EXISTS (SELECT FROM procrastinate_events AS event WHERE event.job_id = job.id AND event.at > now() - :age)
-    """
-).bindparams(sa.bindparam("age", type_=sa.Interval))
 
 
 async def probe(conninfo: str) -> None:
@@ -193,15 +187,3 @@ async def try_sweep_lock(connection: AsyncConnection) -> bool:
 async def note(connection: AsyncConnection, job_id: int | None, name: str, value: str) -> None:
     """Write the JSON `value` into a job's arguments as `name`, for its next try and for operators who list jobs."""
     await connection.execute(NOTE, {"job_id": job_id, "name": name, "value": value})
-
-
-async def job_bounds(connection: AsyncConnection) -> tuple[int, int]:
-    """Return the lowest and the highest job id; 0 and 0 if there is none."""
-    lowest, highest = (await connection.execute(JOB_BOUNDS)).one()
-    return lowest, highest
-
-
-async def delete_finished(connection: AsyncConnection, age: timedelta, after_id: int, until_id: int) -> int:
-    """Delete the jobs after `after_id`, up to `until_id`, that finished over `age` ago; return how many."""
-    within = {"age": age, "after_id": after_id, "until_id": until_id}
-    return (await connection.execute(DELETE_FINISHED, within)).rowcount

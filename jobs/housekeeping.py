@@ -10,27 +10,43 @@ from procrastinate import JobContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import engine as database
-from db import inbox, queue
-from jobs import app, engine, jobs_in_hand, settings
+from db import queue, retention
+from jobs import app, arguments, engine, jobs_in_hand, settings
+from jobs.retry import Backoff
 from otel import logs
 
 SWEEP_ROWS = 10_000  # pending rows that one statement looks at, the oldest first
-WINDOW = 2_000  # ids in one commit of `prune`
+SWEEP_RETRIED_WITHIN = 5  # seconds; the next one is due after 20, and waits while this one does
+WINDOW = 2_000  # rows in one commit of `prune`
 BREATH = 3  # times a commit's duration is the pause after it, so that webhooks have the disk most of the time
+NextWindow = Callable[[AsyncConnection, timedelta, int, int], Awaitable[retention.Window | None]]
+Delete = Callable[[AsyncConnection, timedelta, int, int], Awaitable[int]]
 _logger = logging.getLogger("ticket_inbox.housekeeping")
+
+
+class NoArguments(arguments.Arguments, frozen=True, kw_only=True):
+    """What `sweep` and `prune` take."""
+
+    takes = "no argument"
 
 
 # Every 20 seconds, so that a row that nothing else found is stored within a minute. No lock: a sweep whose
 # worker died would hold it for ever (https://github.com/procrastinate-org/procrastinate/issues/1408).
 @app.periodic(cron="* * * * * */20")
 @app.task(
-    name=queue.SWEEP, queue=queue.SWEEP, queueing_lock=queue.SWEEP, priority=queue.SWEEP_PRIORITY, pass_context=True
+    name=queue.SWEEP,
+    queue=queue.SWEEP,
+    queueing_lock=queue.SWEEP,
+    priority=queue.SWEEP_PRIORITY,
+    retry=Backoff(longest=SWEEP_RETRIED_WITHIN),
+    pass_context=True,
 )
-async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
+async def sweep(context: JobContext, /, timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (when it was due)
     """Requeue the jobs of dead workers and the pending rows that no job attends to.
 
     Also raises the priority of some jobs of tenants over their share, so that none waits for ever. Safe at any time.
     """
+    arguments.read(NoArguments, given)
     async with database.transaction(engine()) as connection:
         if not await queue.try_sweep_lock(connection):
             return
@@ -44,30 +60,32 @@ async def sweep(context: JobContext, timestamp: int = 0) -> None:  # noqa: ARG00
 
 
 @app.periodic(cron="17 3 * * *")
-@app.task(name=queue.PRUNE, queue=queue.PRUNE, queueing_lock=queue.PRUNE, priority=queue.PRUNE_PRIORITY)
-async def prune(timestamp: int = 0) -> None:  # noqa: ARG001  (when it was due)
+@app.task(
+    name=queue.PRUNE, queue=queue.PRUNE, queueing_lock=queue.PRUNE, priority=queue.PRUNE_PRIORITY, retry=Backoff()
+)
+async def prune(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (when it was due)
     """Delete promoted inbox rows older than RETENTION_DAYS and finished jobs older than JOB_RETENTION_DAYS.
 
     Never deletes a row that is pending, failed or rejected; 0 days keep for ever. Pauses after each small commit.
     """
-    rows = await _prune(settings.retention_days, inbox.bounds, inbox.delete_old)
-    jobs = await _prune(settings.job_retention_days, queue.job_bounds, queue.delete_finished)
+    arguments.read(NoArguments, given)
+    rows = await prune_old(settings.retention_days, retention.next_rows, retention.delete_rows)
+    jobs = await prune_old(settings.job_retention_days, retention.next_jobs, retention.delete_jobs)
     logs.log(_logger, logging.INFO, "pruned", rows=rows, jobs=jobs)
 
 
-async def _prune(
-    days: int,
-    bounds: Callable[[AsyncConnection], Awaitable[tuple[int, int]]],
-    delete: Callable[[AsyncConnection, timedelta, int, int], Awaitable[int]],
-) -> int:
-    """Delete what is older than `days`, one window of ids after the other, and return how many rows that was."""
+async def prune_old(days: int, next_window: NextWindow, delete: Delete) -> int:
+    """Delete what is older than `days`, window by window up to the first that is recent; return how many rows that was.
+
+    So the cost follows what there is to delete, and not what there is to keep.
+    """
     if not days:
         return 0
-    deleted = 0
+    age, deleted, after_id = timedelta(days=days), 0, 0
     async with database.connection(engine()) as connection:
-        lowest, highest = await bounds(connection)
-        for after_id in range(lowest - 1, highest, WINDOW):
+        while (window := await next_window(connection, age, after_id, WINDOW)) and not window.is_recent:
             started = time.monotonic()
-            deleted += await delete(connection, timedelta(days=days), after_id, after_id + WINDOW)
+            deleted += await delete(connection, age, after_id, window.until_id)
+            after_id = window.until_id
             await asyncio.sleep(BREATH * (time.monotonic() - started))
     return deleted

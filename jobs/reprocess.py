@@ -116,7 +116,7 @@ async def promote_chunk(
 ) -> Progress:
     """Promote the next chunk of the selected rows, and write the job's progress in the same commit; return it."""
     job = Job(job_id, task=queue.REPROCESS)
-    until_id = _window(selection, progress)
+    until_id = await _window(engine, selection, progress)
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
             batch.rows = rows = await inbox.claim_selected(
@@ -136,7 +136,7 @@ async def count_chunk(
     engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
     """Count the selected rows of the next window, and write the job's progress; return it."""
-    until_id = _window(selection, progress)
+    until_id = await _window(engine, selection, progress)
     async with database.connection(engine) as connection:
         count = await inbox.count_selected(connection, selection, progress.after_id, until_id)
         progress = Progress(until_id, progress.last_id, progress.rows + count)
@@ -148,9 +148,11 @@ async def _save(connection: AsyncConnection, job_id: int | None, progress: Progr
     await queue.note(connection, job_id, "progress", msgspec.json.encode(progress).decode())
 
 
-def _window(selection: Selection, progress: Progress) -> int:
-    """Return the last id that the next statement looks at."""
+async def _window(engine: AsyncEngine, selection: Selection, progress: Progress) -> int:
+    """Return the last id that the next statement looks at: WINDOW ids, from the next that exists, or a job's given."""
     if selection.inbox_ids is None:
-        return min(progress.after_id + WINDOW, progress.last_id)
+        async with database.connection(engine) as connection:
+            first = await inbox.next_id(connection, progress.after_id)
+        return progress.last_id if first is None else min(first - 1 + WINDOW, progress.last_id)
     left = [inbox_id for inbox_id in selection.inbox_ids if inbox_id > progress.after_id][: queue.JOB_ROWS]
     return min(left[-1], progress.last_id)

@@ -5,6 +5,7 @@ import logging
 import random
 
 from procrastinate import BaseRetryStrategy, RetryDecision
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from jobs.arguments import WrongArgumentsError
@@ -19,7 +20,10 @@ class GoesOnError(Exception):
 
 
 class Backoff(BaseRetryStrategy):
-    """Retries for ever, 1 to 60 seconds later: what fails a whole batch is no fault of its rows."""
+    """Retries for ever, 1 to `longest` seconds later: what fails a whole batch is no fault of its rows."""
+
+    def __init__(self, longest: int = LONGEST_WAIT) -> None:
+        self._longest = longest
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Return a random time, so that jobs that failed together are retried apart; None where arguments are wrong."""
@@ -29,10 +33,12 @@ class Backoff(BaseRetryStrategy):
             return RetryDecision(retry_in={"seconds": 0})
         from db import failures  # noqa: PLC0415
 
-        foreseen = isinstance(exception, (*failures.DatabaseError, asyncio.CancelledError))
+        if isinstance(exception, ConnectorException) and exception.__cause__:
+            exception = exception.__cause__  # what psycopg raised; a sweep works by Procrastinate's connection too
+        foreseen = isinstance(exception, (*failures.DatabaseError, ConnectorException, asyncio.CancelledError))
         error = failures.reason(exception) if foreseen else exception  # with its traceback
         logs.log(_logger, logging.WARNING, "job_retried", job_id=job.id, task=job.task_name, error=error)
         if not isinstance(exception, asyncio.CancelledError):  # which means that a shutdown interrupted it
             metrics.JOB_RETRIES.labels(job.task_name).inc()
-        longest = min(2 ** min(job.attempts, 10), LONGEST_WAIT)
+        longest = min(2 ** min(job.attempts, 10), self._longest)
         return RetryDecision(retry_in={"seconds": random.randint(1, max(longest, 1))})  # noqa: S311  (jitter)

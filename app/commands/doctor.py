@@ -1,7 +1,7 @@
 """ticket-inbox doctor: what is missing or wrong on a tenant's way from ServiceDesk Plus to ticket_history?"""
 
 import ipaddress
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0  # seconds
 GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
 RUNBOOK = "docs/operations.md"
+BACKUP = "docs/backup.md"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -86,6 +87,8 @@ async def findings(
     for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
         yield one
     yield await of_api(connection, settings, tenant_id)
+    for one in of_roles(await inspection.read_blind_roles(connection)):
+        yield one
 
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
@@ -139,11 +142,23 @@ def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
         yield wrong(f"no webhook of it is among the inbox's last rows: see {GUIDE}, and try `ticket-inbox send`")
     else:
         yield ok(f"recent webhooks: {recent.webhooks}, the newest {duration(recent.newest_webhook_seconds)} ago")
-    reason = f"; the newest says: {recent.newest_reason!r}" if recent.newest_reason else ""
-    for status, count in (("rejected", recent.rejected), ("failed", recent.failed)):
+    for status, count, newest in (
+        ("rejected", recent.rejected, recent.rejected_reason),
+        ("failed", recent.failed, recent.failed_reason),
+    ):
         if count:
+            reason = f"; the newest says: {newest!r}" if newest else ""
             mend = f"mend the sender, or the setting, then defer reprocess '{_selection(status, tenant_id)}'"
             yield wrong(f"{count} rows are {status}{reason}. {mend}")
+
+
+def of_roles(blind: Sequence[str]) -> Iterator[Finding]:
+    """Note the roles that read an empty ticket_history without an error, as a backup's role must not."""
+    for role in blind:
+        yield note(
+            f"role {role} may read ticket_history, but row-level security shows it 0 rows, without an error, and its "
+            f"pg_dump fails: a backup needs BYPASSRLS, a reader `ticket-inbox roles reader`; see {BACKUP}"
+        )
 
 
 async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:

@@ -41,13 +41,16 @@ class Memory:
     def __init__(self) -> None:
         self._looked_at: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
 
-    def since(self, begin: datetime, config: sdp.Config, plan: Plan) -> dict[str, int]:
-        """Return a tenant's tickets that were dealt with, in a dict that the run adds to; forget those before `begin`.
+    def since(self, cursor: datetime, config: sdp.Config, plan: Plan) -> dict[str, int]:
+        """Return a tenant's tickets that were dealt with, in a dict that the run adds to; forget those of long before.
 
-        Without it, a ticket that was edited after it was resolved looks new to every run that lists it.
+        Without it, a ticket that was edited after it was resolved looks new to every run that lists it. Forgets all of
+        them if one is past the cursor: an older state of the database was restored, which may lack any of them.
         """
         looked_at = self._looked_at[config.tenant_id, config.base_url, plan.source]
-        first = epoch.milliseconds(begin)
+        if any(updated > epoch.milliseconds(cursor) for updated in looked_at.values()):
+            looked_at.clear()
+        first = epoch.milliseconds(cursor - OVERLAP)
         for ticket_id in [ticket_id for ticket_id, updated in looked_at.items() if updated < first]:
             del looked_at[ticket_id]
         return looked_at
@@ -142,7 +145,7 @@ async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan, me
         found = {cursor.source: cursor.position for cursor in await sdp.cursors(connection, config.tenant_id)}
         return Begin(plan.since or found.get(plan.source, since))
     cursor = await sdp.begin(connection, config.tenant_id, plan.source, since)
-    return Begin(cursor.position, cursor.failing, memory.since(cursor.position - OVERLAP, config, plan))
+    return Begin(cursor.position, cursor.failing, memory.since(cursor.position, config, plan))
 
 
 async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:

@@ -70,6 +70,20 @@ def test_rejected_rows_are_shown_with_the_reason_and_the_command_that_mends_them
     assert f"""reprocess '{{"status":"rejected","tenant_id":"{tenant.id}"}}'""" in printed
 
 
+def test_rejected_and_failed_rows_each_have_a_reason_of_their_own(
+    database: Database, environment: dict[str, str], acme: Tenant
+) -> None:
+    for status, error in (("failed", "an older fault"), ("failed", "the fault"), ("rejected", "the rule")):
+        database.query(
+            "INSERT INTO inbox (tenant_id, correlation_id, payload, signature, status, error) "
+            "VALUES (%s, 'c', '', 's', %s, %s)",
+            acme.id, status, error,
+        )  # fmt: skip
+    printed = looked(environment, acme.id)[1]
+    assert "wrong 1 rows are rejected; the newest says: 'the rule'" in printed
+    assert "wrong 2 rows are failed; the newest says: 'the fault'" in printed
+
+
 def test_a_tenant_that_is_unknown_disabled_or_unreadable_is_named_as_such(
     database: Database, environment: dict[str, str], acme: Tenant
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db import imports, inbox, queue, ticket_history
+from db import imports, inbox, queue, retention, ticket_history
 from tests.support.query_plans import plan
 from tests.support.system import Database
 
@@ -19,6 +19,11 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "standing": ticket_history.STANDING,
     "is known": imports.IS_KNOWN,
     "imported": imports.IMPORTED,
+    "next id": inbox.NEXT_ID,
+    "next window": retention.NEXT_ROWS,
+    "delete old": retention.DELETE_ROWS,
+    "next window of jobs": retention.NEXT_JOBS,
+    "delete finished": retention.DELETE_JOBS,
 }
 
 

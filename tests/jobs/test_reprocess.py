@@ -1,5 +1,6 @@
 """An operator reprocesses any part of the inbox, and gets a clear answer if the selection is wrong."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from db import engine as engines
+from db.inbox import Selection
 from jobs import reprocess
 from tests import ROOT
 from tests.conftest import clean_environment
@@ -188,6 +191,27 @@ def test_many_go_in_chunks_and_a_cancelled_job_goes_no_further(clean: Database) 
     assert ended(clean, clean.defer("reprocess", status="rejected"), within=60) is None
     assert clean.value(promoted) == 30_000
     assert clean.value("SELECT max(attempts) FROM inbox") == 1
+
+
+@pytest.mark.parametrize("step", [reprocess.promote_chunk, reprocess.count_chunk])
+def test_a_gap_of_100_million_ids_is_stepped_over(database: Database, step: Callable[..., Any]) -> None:
+    """Each chunk begins at the next id that exists, so two are enough."""
+    [first] = database.deliver(ACME.payload())
+    database.query("SELECT setval(pg_get_serial_sequence('inbox', 'id'), %s)", first + 100_000_000)
+    [last] = database.deliver(ACME.payload())
+    job_id = database.defer("reprocess", tenant_id="acme")
+
+    async def two_steps() -> reprocess.Progress:
+        engine = engines.create_engine(database.url, "test", 1, 30.0)
+        try:
+            progress = reprocess.Progress(0, last)
+            for _ in range(2):
+                progress = await step(engine, Selection(tenant_id="acme"), progress, job_id)
+            return progress
+        finally:
+            await engine.dispose()
+
+    assert asyncio.run(two_steps()) == reprocess.Progress(last, last, rows=2)
 
 
 def test_a_job_that_is_cancelled_as_it_makes_room_is_aborted(clean: Database) -> None:

@@ -353,6 +353,19 @@ def test_many_tickets_that_were_edited_after_they_were_resolved_do_not_take_all_
     assert place.appended() == [new]
 
 
+def test_a_worker_that_lives_on_while_a_backup_is_restored_fetches_again_what_the_backup_lacks(place: Place) -> None:
+    """Its memory of what it has dealt with belongs to the database as it was."""
+    place.sdp.add_resolved(2)
+    assert place.counts() == {"seen": 2, "appended": 2}
+    [cursor] = place.database.query("SELECT position FROM sdp_cursors")
+    place.sdp.add_resolved(3, at=place.sdp.now() + 60_000)
+    assert place.counts() == {"seen": 5, "already_there": 2, "appended": 3}
+    place.database.query("DELETE FROM inbox WHERE id > 2")
+    place.database.query("UPDATE sdp_cursors SET position = %s", cursor["position"])
+    assert place.counts()["appended"] == 3
+    assert len(place.appended()) == 5
+
+
 def test_a_ticket_that_was_deleted_or_opened_again_is_passed(place: Place) -> None:
     ids = place.sdp.add_resolved(3)
 
