@@ -80,7 +80,7 @@ def test_202_for_base64(server: Server, tenant: Tenant, prefix: str) -> None:
         "application/json; charset=utf8",
         'application/json;charset="UTF8"',
         "application/json;",
-        "application/json ; ",
+        "application/json ;",
     ],
 )
 def test_202_for_json_however_it_is_spelled(server: Server, tenant: Tenant, content_type: str) -> None:
