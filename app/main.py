@@ -9,7 +9,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import correlation, health
+from app import correlation, health, probes
 from app import settings as environment
 from app.server import deadlines, shedding
 from app.settings import Settings
@@ -33,7 +33,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         export.check()
     except export.WrongTelemetryError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
-    others = Router("/", route_handlers=[*OTHERS, openapi.schema], middleware=[correlation.on_each_answer])
+    read = map(probes.by_head_too, [*OTHERS, openapi.schema])
+    others = Router("/", route_handlers=[*read, probes.root], middleware=[correlation.on_each_answer])
     return Litestar(
         [*map(endpoint.route, KINDS), others],
         lifespan=[lambda app: _lifespan(app, settings)],

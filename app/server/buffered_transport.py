@@ -12,6 +12,7 @@ class BufferedTransport:
         self._buffer: list[bytes] = []
         self._is_half_closed = False
         self.peer_sends = False  # more of a request that it has begun
+        self.peer_has_ended = False  # its side of the connection: it sends no more
 
     def write(self, data: bytes) -> None:
         if not self._buffer:
@@ -21,7 +22,7 @@ class BufferedTransport:
     def close(self) -> None:
         """Close; while the peer sends, only our side: unread bytes would make the kernel reset, and lose our answer."""
         self._flush()
-        if not self.peer_sends:
+        if not self.peer_sends or self.peer_has_ended or not self._transport.can_write_eof():
             self._transport.close()
         elif not self.is_closing():
             self._is_half_closed = True

@@ -2,7 +2,6 @@
 
 import asyncio
 import enum
-import logging
 import math
 from typing import Any, ClassVar
 
@@ -10,19 +9,17 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from app import correlation
+from app.server import last_answer, request_head
 from app.server.buffered_transport import BufferedTransport
 from app.server.plain_http import PlainHttp
 from app.settings import Settings
 from app.webhook import problems
 from app.webhook.problems import Refusal
-from otel import logs
 
 LINGER_SECONDS = 5.0  # after its last answer, for which a peer may send on without being read
 READ = 256 * 1024  # bytes: at most so many come at once
 CHUNKED = 8  # times: a body in chunks of one byte each is six times as long on its way
 NEVER = math.inf
-_logger = logging.getLogger("ticket_inbox.server")
 
 
 class State(enum.Enum):
@@ -66,6 +63,7 @@ class Connection(PlainHttp):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.transport: Any
+        self.url = b""  # of the newest request, as far as it came
         self.state = State.IDLE
         self.read_by = self.write_by = NEVER  # by the loop's clock
         self._gathered = 0  # bytes of the request that is being read, and of those that it came together with
@@ -92,7 +90,7 @@ class Connection(PlainHttp):
         try:
             self.feed(data)
         except httptools.HttpParserError as error:
-            self._refuse_unread(error)
+            self.refuse(last_answer.of_unread(error))
         if self._refusal or self.scope is None:  # so far, there may be nothing but line ends
             return
         if self._is_partial():
@@ -100,13 +98,32 @@ class Connection(PlainHttp):
         elif self.state is State.READING or self.scope is not before:
             self._on_whole()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer what came although the peer sends no more, then close; TLS closes both ways at once."""
+        self.transport.peer_has_ended = True
+        if self.state is State.READING and not self.transport.is_closing():
+            self.refuse(Refusal(400, "The request ended before it was whole: send it again."))
+        is_due = self.state in (State.ANSWERING, State.REFUSING) and not self.transport.is_closing()
+        if not is_due or self.scheme == "https":
+            self.transport.close()
+            return False
+        if self.state is State.ANSWERING:
+            self.cycle.keep_alive = False  # the newest one's answer is the last
+        return True
+
     def on_headers_complete(self) -> None:
+        """Refuse a request by its head, or let it in."""
         if self._gathered > self.settings.max_header_bytes:
-            self._check_head()
+            request_head.check_length(self.url, self.headers, self.settings.max_header_bytes)
+        self.url = request_head.target_of(self.parser, self.url, self.headers)
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             self.expect_100_continue = (
                 False  # such a sender would take "100 Continue" for its answer (RFC 9110, 10.1.1)
             )
+        self.let_in()
+
+    def let_in(self) -> None:
+        """Hand a request to the application."""
         super().on_headers_complete()
         self.headers = []  # for fields that follow the body: they are no headers, and must not sign it
 
@@ -188,20 +205,6 @@ class Connection(PlainHttp):
         cycle = self.cycle
         return cycle is None or cycle.scope is not self.scope or cycle.more_body
 
-    def _refuse_unread(self, error: httptools.HttpParserError) -> None:
-        """Refuse what the parser cannot read."""
-        known = error.__context__ if isinstance(error.__context__, Refusal) else None
-        # An error of a callback of ours, of which the target is the only cause that we know.
-        words = "its target is no path" if isinstance(error, httptools.HttpParserCallbackError) else error
-        cause = f"{error}: {error.__context__!r:.200}"
-        self.refuse(known or Refusal(400, f"The request cannot be read: {words}.", cause=cause))
-
-    def _check_head(self) -> None:
-        """Raise the refusal of a head over the limit; the parser hands it on."""
-        most = self.settings.max_header_bytes
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > most:
-            raise _head_too_long(most)
-
     def _on_partial(self, *, is_new: bool) -> None:
         """Wait for the rest of a request, unless it is too long already; a new one has its time from now on."""
         read_by = self.loop.time() + self.settings.request_timeout_seconds if is_new else self.read_by
@@ -210,7 +213,7 @@ class Connection(PlainHttp):
         cycle, most = self.cycle, self.settings.max_header_bytes
         if cycle is None or cycle.scope is not self.scope:
             if self._gathered > most + READ:
-                self.refuse(_head_too_long(most))
+                self.refuse(request_head.too_long(most))
             return
         # If it is answered before it is whole, the connection ends: nobody knows where the next request would begin.
         self._stays_open = self._stays_open or cycle.keep_alive
@@ -237,13 +240,6 @@ class Connection(PlainHttp):
 
     def _send_refusal(self, refusal: Refusal) -> None:
         """Send the last answer of this connection, to a request that never reached a route, and log it."""
-        correlation_id = correlation.of_headers(self.headers or [])
-        fields = {"correlation_id": correlation_id, "status": refusal.status, "error": refusal.cause}
-        logs.log(_logger, logging.WARNING, "request_refused", **fields)
-        self.transport.write(problems.on_wire(problems.answer(refusal, correlation_id), stays=False))
-        self.transport.close()
+        has_body = not request_head.is_head(self.parser, self.url)
+        last_answer.send(self.transport, refusal, self.headers or [], has_body=has_body)
         self.state, self.read_by = State.LINGERING, self.loop.time() + LINGER_SECONDS
-
-
-def _head_too_long(most: int) -> Refusal:
-    return Refusal(431, f"The request's line and headers are longer than {most:,} bytes (MAX_HEADER_BYTES).")

@@ -31,12 +31,12 @@ class SheddingProtocol(Connection):
 
     _held: bytearray | None = None  # body of the request that is held back
 
-    def on_headers_complete(self) -> None:
-        """Let a request in, or hold it back."""
+    def let_in(self) -> None:
+        """Hand a request to the application, or hold it back."""
         if self.admission.is_crowded and self._can_be_held():
             self._held = bytearray()
         else:
-            self._let_in()
+            self._release()
 
     def on_body(self, body: bytes) -> None:
         """Add to the body that is held back; a long one is let in, because its memory is not counted here."""
@@ -45,7 +45,7 @@ class SheddingProtocol(Connection):
             return
         self._held += body
         if len(self._held) > HIGH_WATER_LIMIT:
-            self._let_in()
+            self._release()
 
     def on_message_complete(self) -> None:
         """Refuse a request that is held back where there is no room for its tenant, else let it in."""
@@ -55,8 +55,20 @@ class SheddingProtocol(Connection):
                 self._held = None
                 self._shed(tenant_id)
                 return
-            self._let_in()
+            self._release()
         super().on_message_complete()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Have the application answer a request that is held back and will never be whole, and record it."""
+        if self._held is not None:
+            self._release()
+        super().refuse(refusal)
+
+    def expire(self) -> None:
+        """Let a request in that is held back: its head is whole, so that it is answered 408."""
+        if self._held is not None:
+            self._release()
+        super().expire()
 
     def _can_be_held(self) -> bool:
         """Return whether it is a webhook, and its sender waits neither for us nor for the answer before it.
@@ -69,10 +81,10 @@ class SheddingProtocol(Connection):
             return False
         return all(name != b"transfer-encoding" for name, _ in self.headers)
 
-    def _let_in(self) -> None:
+    def _release(self) -> None:
         held, self._held = self._held, None
         self.admission.expect()
-        super().on_headers_complete()
+        super().let_in()
         if held:
             super().on_body(bytes(held))
 

@@ -25,7 +25,9 @@ from app.webhook.request_record import RequestRecord
 from app.webhook.tenant_rate import TenantRate
 from db import failures, inbox
 
-_JSON = re.compile(rb'application/json[ \t]*(;[ \t]*charset=("utf-8"|utf-8)[ \t]*)?', re.ASCII | re.IGNORECASE)
+_UTF8 = rb'charset=("utf-?8"|utf-?8)[ \t]*'
+_JSON = re.compile(rb"application/json[ \t]*(;[ \t]*(" + _UTF8 + rb")?)?", re.ASCII | re.IGNORECASE)
+ALLOWED = "OPTIONS, POST"
 NOT_SIGNED = (
     f"The signature in the header {signature.HEADER} does not verify: it must be the HMAC-SHA256 "
     "of {}, keyed by the secret of the tenant that the body names."
@@ -33,6 +35,10 @@ NOT_SIGNED = (
 SIGNED = (
     "the exact bytes of the body",
     f"the header {signature.TIMESTAMP_HEADER} (seconds since 1970, now), a full stop, and the exact bytes of the body",
+)
+JSON = (
+    "application/json, with or without ; charset=utf-8 "
+    "(ServiceDesk Plus' invokeurl sends text as text/plain unless its headers name another type)"
 )
 _encode = msgspec.json.Encoder().encode
 
@@ -61,6 +67,9 @@ def route(kind: Kind) -> ASGIRouteHandler:
 
     @asgi(kind.path, copy_scope=False)
     async def answer(scope: HTTPScope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            await describe(scope, send)
+            return
         headers = request_record.first_of_each(scope["headers"])
         record = request_record.begin(kind.path, headers)
         dependencies: Dependencies = scope["litestar_app"].state.dependencies
@@ -74,6 +83,14 @@ def route(kind: Kind) -> ASGIRouteHandler:
             await confirm(record, send)
 
     return answer
+
+
+async def describe(scope: HTTPScope, send: Send) -> None:
+    """Answer which methods are allowed here: that is no webhook, and leaves no record."""
+    correlation_id = correlation.of_headers(scope["headers"]).encode()
+    headers = [(b"allow", ALLOWED.encode()), (correlation.HEADER_BYTES, correlation_id)]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def confirm(record: RequestRecord, send: Send) -> None:
@@ -125,17 +142,25 @@ async def accept(kind: Kind, request: Request, dependencies: Dependencies, recor
 def require_post(method: str) -> None:
     """Refuse every other method."""
     if method != "POST":
-        raise Refusal(405, "Only POST is allowed here.", headers={"Allow": "POST"})
+        raise Refusal(405, "Only POST is allowed here.", headers={"Allow": ALLOWED})
 
 
 def require_json(content_type: bytes) -> None:
     """Refuse what does not call itself JSON in UTF-8."""
     if content_type != b"application/json" and not _JSON.fullmatch(content_type):
-        raise Refusal(
-            415,
-            "Set the header Content-Type to application/json "
-            "(ServiceDesk Plus' invokeurl sends text as text/plain unless told).",
-        )
+        raise Refusal(415, f"{why_not_json(content_type)} Set the header Content-Type to {JSON}.")
+
+
+def why_not_json(content_type: bytes) -> str:
+    """Return what is wrong with a content type."""
+    media_type, _, parameters = content_type.strip().lower().partition(b";")
+    if not media_type:
+        return "The request has no Content-Type."
+    if media_type.strip() != b"application/json":
+        return "The request's Content-Type is not application/json."
+    if parameters.strip().startswith(b"charset="):
+        return "The request's Content-Type, application/json, names another charset than utf-8, or more than a charset."
+    return "The request's Content-Type, application/json, has a parameter that is not a charset."
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -32,11 +32,11 @@ from app.webhook.kinds import KINDS, Form, Kind
 _ERRORS = (BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
 _TEXT = Schema(type=OpenAPIType.STRING)
 _WHEN = {
-    400: "The body is not JSON, not UTF-8, or not an object.",
+    400: "The body is not JSON, not UTF-8, or not an object; or the request is not HTTP, such as one with two Hosts.",
     401: "The signature is absent, malformed or wrong, or the tenant is unknown or disabled; all answer alike.",
     408: "The request did not arrive within REQUEST_TIMEOUT_SECONDS. The connection is closed.",
     413: "The body is longer than MAX_BODY_BYTES.",
-    415: "The content type is not application/json.",
+    415: "The content type is not application/json, alone or with charset=utf-8.",
     422: "A member is missing or breaks its rule. A verified event is kept in the inbox as `rejected`.",
     429: "The tenant sends more than TENANT_RATE allows it. Send it again later; it was not kept.",
     431: "The request's line and headers are longer than MAX_HEADER_BYTES. The connection is closed.",

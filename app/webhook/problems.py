@@ -22,7 +22,7 @@ RETRY_AFTER = 5  # seconds: longer than a Postgres restart takes, shorter than a
 _logger = logging.getLogger("ticket_inbox.server")
 
 KINDS = {
-    400: ("malformed-body", "The body is not a JSON object"),
+    400: ("malformed-body", "The request, or the JSON object that is its body, cannot be read"),
     401: ("signature", "The signature does not verify"),
     404: ("not-found", "There is nothing here"),
     405: ("method-not-allowed", "The method is not allowed here"),

@@ -34,6 +34,7 @@ WORDS = [
     b"Content-Length: 0\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n",
     b"Connection: close\r\n", b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
     b"X-Correlation-ID: \xff\r\n", b"traceparent: 00-0-0-0\r\n", b"Content-Encoding: gzip\r\n", b"Trailer: X\r\n",
+    b"Host: y\r\n", b"Host: \r\n", b"Host: u@x:0\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
     b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"CONNECT ", b"OPTIONS ", b"HEAD ", b"PUT ",
     b"\\u0000", b"\\ud800", b"1e999", b"{", b"[" * 2000, b'"', b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"null", b"x" * 70_000,
 ]  # fmt: skip

@@ -285,7 +285,7 @@ def test_expect(server: Server, tenant: Tenant) -> None:
         (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /%00%ff%zz HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 204),
         (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"BREW /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"PURGE /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 405),

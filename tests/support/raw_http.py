@@ -40,9 +40,9 @@ class Wire:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def answer(self) -> Answer:
-        """Read one answer. Raises HTTPException or OSError if none comes."""
-        response = HTTPResponse(cast("socket.socket", self))  # it calls only makefile()
+    def answer(self, method: str = "GET") -> Answer:
+        """Read one answer; that to a HEAD has no body. Raises HTTPException or OSError if none comes."""
+        response = HTTPResponse(cast("socket.socket", self), method=method)  # it calls only makefile()
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())

@@ -77,6 +77,10 @@ def test_202_for_base64(server: Server, tenant: Tenant, prefix: str) -> None:
         "application/json; charset=utf-8",
         "Application/JSON;charset=UTF-8",
         'application/json; charset="utf-8"',
+        "application/json; charset=utf8",
+        'application/json;charset="UTF8"',
+        "application/json;",
+        "application/json ;",
     ],
 )
 def test_202_for_json_however_it_is_spelled(server: Server, tenant: Tenant, content_type: str) -> None:
@@ -85,18 +89,27 @@ def test_202_for_json_however_it_is_spelled(server: Server, tenant: Tenant, cont
 
 
 @pytest.mark.parametrize(
-    "content_type",
-    [None, "", "text/plain", "text/plain; charset=utf-8", "application/x-www-form-urlencoded", "application/jsonx",
-     "application/json; charset=latin-1", "application/json; charset", "application/json; charset=utf-8; version=1",
-     "application/problem+json", "multipart/form-data", "application/json, text/plain"],
+    ("content_type", "why"),
+    [(None, "no Content-Type"), ("", "no Content-Type"), ("text/plain", "not application/json"),
+     ("text/plain; charset=utf-8", "not application/json"), ("application/x-www-form-urlencoded", "not application/json"),
+     ("application/jsonx", "not application/json"), ("application/problem+json", "not application/json"),
+     ("multipart/form-data", "not application/json"), ("application/json, text/plain", "not application/json"),
+     ("application/json; charset=latin-1", "another charset"), ("application/json; charset=utf-8; version=1", "more than"),
+     ("application/json; charset=utf-8;", "more than"), ("application/json; charset=utf88", "another charset"),
+     ("application/json; charset", "a parameter"), ("application/json; version=1", "a parameter"),
+     ("application/json;;", "a parameter")],
 )  # fmt: skip
-def test_415_for_any_other_content_type(server: Server, tenant: Tenant, content_type: str | None) -> None:
+def test_415_for_any_other_content_type_says_why(
+    server: Server, tenant: Tenant, content_type: str | None, why: str
+) -> None:
     body = tenant.body()
     headers = tenant.headers(body)
     headers.pop("Content-Type")
     if content_type is not None:
         headers["Content-Type"] = content_type
-    assert "Content-Type to application/json" in problem(server.post(body, headers), 415)["detail"]
+    detail = problem(server.post(body, headers), 415)["detail"]
+    assert "Content-Type to application/json" in detail
+    assert why in detail
 
 
 def test_413_for_a_body_that_declares_its_length(server: Server, tenant: Tenant) -> None:

@@ -62,7 +62,9 @@ def test_400_for_what_is_no_http(server: Server, request_head: bytes) -> None:
     assert problem["status"] == 400
 
 
-@pytest.mark.parametrize(("path", "allowed"), [("/health/live", {"GET", "OPTIONS"}), (PATH, {"POST"})])
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/health/live", {"GET", "HEAD", "OPTIONS"}), (PATH, {"OPTIONS", "POST"})]
+)
 def test_405_says_once_what_is_allowed(server: Server, path: str, allowed: set[str]) -> None:
     answer = server.client.request("DELETE", path)
     assert answer.status_code == 405
