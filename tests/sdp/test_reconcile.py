@@ -571,7 +571,8 @@ import asyncio
 from otel import logs
 from jobs import reconcile
 logs.configure("info", "json")
-asyncio.run(reconcile.reconcile.func())
+for due in (300, 600):
+    asyncio.run(reconcile.reconcile.func(due))
 """
 
 
