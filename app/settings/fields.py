@@ -183,7 +183,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "json"
     dev_dir: Annotated[
         str,
-        _meta("Where `dev` keeps its database and its key.", "a directory's path, without quotes or blanks around it"),
+        _meta(
+            "Where `dev` keeps its database and its key.", "a directory's path, without quotes or line breaks around it"
+        ),
     ] = ".ticket-inbox"
 
     def __repr__(self) -> str:

@@ -85,6 +85,11 @@ def _is_host(text: str) -> bool:
     return bool(ipaddress.IPv6Address(text))
 
 
+def _is_path(text: str) -> bool:
+    """Return False for what nobody means: a blank before a path, a line break after it, quotes around it."""
+    return not (text[0].isspace() or text[0] in MARKS or text[-1] in "\r\n" or QUOTES.get(text[0]) == text[-1])
+
+
 def _is_status(text: str) -> bool:
     return bare(text) == text.strip() and not re.search(r"[\r\n]", text.strip())
 
@@ -100,5 +105,5 @@ _RULES: Mapping[str, Callable[[str], bool]] = {
     "jaeger_url": lambda url: re.fullmatch(r"https?://\S*", url) is not None,
     "secrets_key": lambda keys: all(len(_key(one)) == KEY_BYTES for one in keys.split(",")),
     "resolved_statuses": lambda names: all(map(_is_status, names.split(","))),
-    "dev_dir": lambda path: path == bare(path),
+    "dev_dir": _is_path,
 }

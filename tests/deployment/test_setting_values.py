@@ -53,6 +53,7 @@ KUBERNETES = {
         ("RESOLVED_STATUSES", '"Resolved, On hold"\n', "Resolved, On hold"),
         ("RESOLVED_STATUSES", "Resolved,The customers'", "Resolved,The customers'"),
         ("DEV_DIR", "/tmp/a directory's name", "/tmp/a directory's name"),
+        ("DEV_DIR", "a blank and a quote' ", "a blank and a quote' "),
         ("DEV_DIR", "\n", ".ticket-inbox"),
     ],
 )
