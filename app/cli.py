@@ -15,18 +15,25 @@ from app.commands.inspect import status, trace
 from app.commands.roles import roles
 from app.commands.sdp import reconcile, sdp
 from app.commands.tenant import tenant
+from app.settings import uses
 
 VARIABLE = "TICKET_INBOX_SECRET"
+LOGGING = ("serve", "worker")  # each logs the remarks on its settings itself
+ON_PORTS = {"dev": uses.ADDRESS, "doctor": uses.ADDRESS}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="ticket-inbox")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Takes in "this ticket is resolved" from ServiceDesk Plus and never loses it.
 
     Start with `ticket-inbox dev`: it needs nothing but this package. Every setting is an environment
     variable; docs/settings.md lists them.
     """
+    if context.invoked_subcommand not in LOGGING:
+        for remark in environment.remarks(ON_PORTS.get(context.invoked_subcommand or "", ())):
+            click.echo(f"Warning: {remark}", err=True)
 
 
 tenant.add_command(sdp)
@@ -46,7 +53,7 @@ def dev(*, once: bool) -> None:
     from app.dev import run as development  # noqa: PLC0415
 
     try:
-        development.run(environment.load_or_exit(), once=once)
+        development.run(environment.load_or_exit(uses.DEV, may_lack_key=True), once=once)
     except development.DevError as error:
         raise click.ClickException(str(error)) from None
 
@@ -64,10 +71,13 @@ def dev(*, once: bool) -> None:
 )
 def serve(*, count: int) -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(uses.SERVE)
     _check_telemetry()
     from app.server import ports, processes, run  # noqa: PLC0415
+    from otel import logs  # noqa: PLC0415
 
+    logs.configure(settings.log_level, settings.log_format)
+    environment.log_remarks(uses.SERVE)
     try:
         if count > 1:
             processes.serve(settings, count)
@@ -82,7 +92,7 @@ def serve(*, count: int) -> None:
 @main.command()
 def worker() -> None:
     """Promote inbox rows into ticket_history until SIGTERM, then finish the jobs in hand."""
-    environment.load_or_exit(secrets_key=True)
+    environment.load_or_exit(uses.WORKER, may_lack_key=True)
     _check_telemetry()
     # This process becomes the worker, because this package never imports jobs.
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
@@ -100,7 +110,7 @@ def _check_telemetry() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database's schema to what this version needs; the same as `alembic upgrade head`."""
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(uses.DATABASE)
     from app.commands.on_database import errors_in_one_line  # noqa: PLC0415
     from db import schema  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from app import correlation, health, probes
 from app import settings as environment
 from app.server import deadlines, shedding
-from app.settings import Settings
+from app.settings import Settings, uses
 from app.webhook import dependencies, endpoint, openapi, problems
 from app.webhook.kinds import KINDS
 from db import engine as database
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     It starts without Postgres and answers 503 until Postgres is there.
     """
-    settings = settings or environment.load_or_exit(secrets_key=True)
+    settings = settings or environment.load_or_exit(uses.SERVER)
     logs.configure(settings.log_level, settings.log_format)
     try:
         export.check()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from procrastinate import App, PsycopgConnector
 
 from app import settings as environment
+from app.settings import uses
 from db import engine as database
 from db import sessions, workers
 from jobs.job_recovery import JobsInHand
@@ -17,7 +18,7 @@ from jobs.middleware import abort_when_asked, refuse_wrong_arguments
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-settings = environment.load_or_exit()
+settings = environment.load_or_exit(uses.JOBS, may_lack_key=True)
 STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is retried
 # Seconds that the worker waits for a connection; then it is started again, on a new pool. workers.SILENT_AFTER is more.
 POOL_TIMEOUT = 3.0

@@ -3,22 +3,24 @@
 import asyncio as runner
 import contextlib
 
+from app import settings as environment
+from app.server import ports
+from app.settings import uses
 from jobs import app, conninfo, settings, worker
 from otel import export, logs, metrics
 
 with contextlib.suppress(ImportError):  # there is no uvloop for Windows
     import uvloop as runner  # type: ignore[no-redef]
 
-logs.configure(settings.log_level, settings.log_format)
+own = environment.load_or_exit(uses.LOGS | {"worker_metrics_port"})
+logs.configure(own.log_level, own.log_format)
+environment.log_remarks(uses.WORKER)
 try:
     stop_exporting = export.configure("ticket-inbox-worker")
-    metrics.serve(settings.host, settings.worker_metrics_port)
-except export.WrongTelemetryError as wrong:
-    raise SystemExit(f"Error: {wrong}") from None
-except OSError as error:
-    address = f"{settings.host}:{settings.worker_metrics_port}"
-    raise SystemExit(
-        f"Error: cannot listen on {address} ({error.strerror}): free it, or set WORKER_METRICS_PORT"
-    ) from None
+    if port := own.worker_metrics_port:
+        host = environment.load_or_exit({"host"}).host
+        metrics.serve(ports.listen(host, port, "WORKER_METRICS_PORT"))
+except (export.WrongTelemetryError, ports.ListenError) as error:
+    raise SystemExit(f"Error: {error}") from None
 runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
 stop_exporting()

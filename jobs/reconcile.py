@@ -1,6 +1,7 @@
 """Which tickets did no webhook bring? Every five minutes a worker asks each tenant's ServiceDesk Plus."""
 
 import asyncio
+import functools
 import logging
 from datetime import datetime
 from typing import Annotated
@@ -17,7 +18,10 @@ from otel import logs, metrics
 
 SECONDS = 60.0  # of one tenant's run; the next run goes on from there
 AT_ONCE = 8  # tenants; a run mostly waits for answers
-NO_KEY = "SECRETS_KEY is not set in this worker's environment, and the credentials are encrypted with it"
+NO_KEY = (
+    "SECRETS_KEY is not set in this worker's environment: no tenant's ServiceDesk Plus can be asked, because the "
+    "credentials are encrypted with it; everything else goes on"
+)
 _logger = logging.getLogger("ticket_inbox.sdp")
 _memory = runs.Memory()  # of all runs of this worker
 
@@ -38,11 +42,12 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
     priority=queue.OVER_SHARE_PRIORITY,  # after webhooks, before the rows of an import
     retry=Backoff(),
 )
-async def reconcile(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (when it was due)
+async def reconcile(timestamp: int = 0, **given: object) -> None:
     """Append to the inbox the tickets that ServiceDesk Plus has and we lack, of every enabled tenant or `tenant_id`.
 
     With `since`, from then on and however long it takes. Where a tenant's ServiceDesk Plus cannot be asked, one line
-    is logged.
+    is logged. A `timestamp` (when it was due) is given to the periodic job, and to none that an operator deferred:
+    without SECRETS_KEY the first logs so once in a process, the second fails.
     """
     wanted = arguments.read(Arguments, given)
     since = arguments.moment("since", wanted.since)
@@ -52,10 +57,18 @@ async def reconcile(timestamp: int = 0, **given: object) -> None:  # noqa: ARG00
     if wanted.tenant_id and not tenant_ids:
         raise arguments.WrongArgumentsError(f"no ServiceDesk Plus is known of an enabled tenant {wanted.tenant_id!r}")
     if tenant_ids and not settings.secrets_key:
-        logs.log(_logger, logging.ERROR, "reconcile_failed", error=NO_KEY)
+        if not timestamp:
+            raise arguments.WrongArgumentsError(NO_KEY)
+        _log_missing_key()
         return
     room = asyncio.Semaphore(AT_ONCE)
     await asyncio.gather(*(_run(tenant_id, since, room) for tenant_id in tenant_ids))
+
+
+@functools.cache
+def _log_missing_key() -> None:
+    """Log it once in a process, not every five minutes."""
+    logs.log(_logger, logging.ERROR, "reconcile_failed", error=NO_KEY)
 
 
 async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) -> None:

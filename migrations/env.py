@@ -10,6 +10,7 @@ from sqlalchemy.pool import NullPool
 
 import db
 from app import settings
+from app.settings import uses
 from db import metadata, schema
 
 for module in pkgutil.iter_modules(db.__path__):
@@ -18,7 +19,7 @@ for module in pkgutil.iter_modules(db.__path__):
 
 def main() -> None:
     """Run the migrations that Alembic asks for, on the database or as a script."""
-    url = context.config.attributes.get("url") or settings.load_or_exit().database_url
+    url = context.config.attributes.get("url") or settings.load_or_exit(uses.DATABASE).database_url
     if context.is_offline_mode():
         context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata)
         with context.begin_transaction():

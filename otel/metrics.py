@@ -7,14 +7,17 @@ exemplars at `/metrics`. `otel/export.py` sends the same values by OTLP (docs/de
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from otel.tracing import SpanPosition
@@ -175,10 +178,20 @@ def remove_shared() -> None:
     shutil.rmtree(os.environ[SHARED_IN], ignore_errors=True)
 
 
-def serve(host: str, port: int) -> None:
-    """Serve /metrics on `port`, from a thread of its own; not at all if it is 0. Raises OSError."""
-    if port:
-        start_http_server(port, host)
+def serve(listening: socket.socket) -> None:
+    """Serve /metrics on a socket that listens, from a thread of its own."""
+    server = ThreadingWSGIServer(listening.getsockname(), _SilentHandler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listening
+    server.server_name, server.server_port = listening.getsockname()[:2]
+    server.setup_environ()
+    server.set_app(make_wsgi_app(REGISTRY))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Log nothing: not each look at the metrics is worth a line."""
 
 
 def _of_all_processes() -> CollectorRegistry:

@@ -176,7 +176,11 @@ def clean_environment(**changes: str) -> dict[str, str]:
     Nor does it keep the processes that tests start from saving what they compiled: each would compile all of it again.
     """
     ours = {name.upper() for name in Settings.__struct_fields__} | {"PYTHONDONTWRITEBYTECODE"}
-    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("OTEL_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.removeprefix("TICKET_INBOX_") not in ours and not name.startswith("OTEL_")
+    }
     return kept | changes
 
 

@@ -1,6 +1,5 @@
 """ticket-inbox doctor: what is missing or wrong on a tenant's way from ServiceDesk Plus to ticket_history?"""
 
-import ipaddress
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
@@ -9,7 +8,7 @@ import click
 import msgspec
 
 from app.commands.inspect import BACKLOG, duration
-from app.settings import Settings
+from app.settings import Settings, uses
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -57,7 +56,8 @@ def doctor(tenant_id: str, url: str | None) -> None:
     async def look(connection: "AsyncConnection", settings: Settings) -> list[Finding]:
         return [found async for found in findings(connection, settings, tenant_id, url)]
 
-    found = on_database.run(look, TIMEOUT)
+    used = uses.DATABASE | uses.KEY | uses.SDP_CLIENT | (frozenset() if url else uses.ADDRESS)
+    found = on_database.run(look, TIMEOUT, used)
     for one in found:
         click.echo(f"{one.kind:6}{one.text}")
     if count := sum(one.kind == "wrong" for one in found):
@@ -68,6 +68,7 @@ async def findings(
     connection: "AsyncConnection", settings: Settings, tenant_id: str, url: str | None
 ) -> AsyncIterator[Finding]:
     """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
+    from app.server import ports  # noqa: PLC0415
     from db import engine as database  # noqa: PLC0415
     from db import failures, inspection, schema  # noqa: PLC0415
 
@@ -83,7 +84,7 @@ async def findings(
     yield await of_tenant(connection, settings, tenant_id)
     for one in of_work(await inspection.read_status(connection)):
         yield one
-    yield of_address(url or f"http://{_host(settings.host)}:{settings.port}")
+    yield of_address(url or ports.url(settings.host, settings.port))
     for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
         yield one
     yield await of_api(connection, settings, tenant_id)
@@ -186,14 +187,6 @@ async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: s
 
 def _selection(status: str, tenant_id: str) -> str:
     return msgspec.json.encode({"status": status, "tenant_id": tenant_id}).decode()
-
-
-def _host(host: str) -> str:
-    """Return an address that reaches a server which listens on `host`, also if that means every address."""
-    ip = ipaddress.ip_address(host) if ":" in host or host.replace(".", "").isdigit() else None
-    if ip and ip.is_unspecified:
-        host = "::1" if ip.version == 6 else "127.0.0.1"  # noqa: PLR2004
-    return f"[{host}]" if ":" in host else host
 
 
 def _grace(seconds: float) -> str:

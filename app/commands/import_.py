@@ -14,6 +14,7 @@ import click
 from app import settings as environment
 from app.commands import sdp
 from app.commands.options import CENTURY, Duration
+from app.settings import uses
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -71,7 +72,7 @@ def import_(  # noqa: PLR0913  (one for each option)
         raise click.UsageError("give --file, or --since")
     if not (form := form or ticket_file.format_of(file.name)):
         raise click.UsageError("the file's name does not end in .jsonl, .ndjson or .csv: give --format")
-    settings = environment.load_or_exit(secrets_key=not dry_run)
+    settings = environment.load_or_exit(uses.EVENTS | {"max_body_bytes"} | (frozenset() if dry_run else uses.DATABASE))
     tally = append.Tally(most_skipped=max_errors)
     with _errors_in_one_line(tally):
         where = append.imported_file(tenant_id, None if dry_run else ticket_file.fingerprint(file))

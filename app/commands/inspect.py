@@ -11,6 +11,7 @@ import msgspec
 
 from app import settings as environment
 from app.commands.options import as_json
+from app.settings import uses
 
 if TYPE_CHECKING:
     from db.inspection import Delivery, Status
@@ -49,7 +50,7 @@ def trace(wanted: str, tenant_id: str | None, *, as_json: bool) -> None:
     from app.commands import on_database  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
-    jaeger = environment.load_or_exit().jaeger_url.rstrip("/")
+    jaeger = environment.load_or_exit(uses.DATABASE | {"jaeger_url"}).jaeger_url.rstrip("/")
     found = on_database.run(
         lambda connection, _settings: inspection.read_deliveries(connection, wanted, tenant_id), TIMEOUT
     )

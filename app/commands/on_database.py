@@ -2,26 +2,31 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import settings as environment
-from app.settings import Settings
+from app.settings import Settings, uses
 from db import engine as database
 from db import failures, schema
 
 Returned = TypeVar("Returned")
 
 
-def run(act: Callable[[AsyncConnection, Settings], Awaitable[Returned]], timeout: float = 10.0) -> Returned:
+def run(
+    act: Callable[[AsyncConnection, Settings], Awaitable[Returned]],
+    timeout: float = 10.0,
+    used: Collection[str] = uses.DATABASE,
+) -> Returned:
     """Return what `act` returns; each of its statements commits by itself and may take `timeout` seconds.
 
+    `act` gets the settings with the names in `used`, which must include those of uses.DATABASE.
     Ends the process with one line where a setting is wrong. Raises ClickException where Postgres is away or refuses.
     """
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(used)
 
     async def on_connection() -> Returned:
         engine = database.create_engine(settings.database_url, "ticket-inbox command", 1, timeout)

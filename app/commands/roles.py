@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from app import settings as environment
+from app.settings import uses
 
 MAY = {
     "app": "appends to the inbox, reads tenants: for `serve`",
@@ -45,7 +46,7 @@ def make(prefix: str) -> None:
 
     Any other right that these three roles have on the tables is revoked.
     """
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(uses.DATABASE)
     with _errors_in_one_line():
         from db import roles as database_roles  # noqa: PLC0415
 
@@ -69,7 +70,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
 
     If you run it again with another tenant, ROLE reads that one instead. Locks ticket_history for a moment.
     """
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(uses.DATABASE)
     with _errors_in_one_line():
         from db import roles as database_roles  # noqa: PLC0415
 

@@ -12,6 +12,7 @@ import click
 from app import settings as environment
 from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
 from app.commands.tenant import require_known
+from app.settings import uses
 
 if TYPE_CHECKING:
     from app.sdp.account import Account
@@ -67,7 +68,8 @@ def set_(
     from db import sdp as configs  # noqa: PLC0415
     from db.tenants import Secrets  # noqa: PLC0415
 
-    settings = environment.load_or_exit(secrets_key=True)
+    used = uses.DATABASE | uses.KEY | (uses.SDP_CLIENT if check else frozenset())
+    settings = environment.load_or_exit(used)
     try:
         account = accounts.read(edition, url, _given(credentials_file, credentials))
     except accounts.WrongAccountError as wrong:
@@ -129,7 +131,7 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
 
     Workers do so every five minutes. Exits 1 when it stops early.
     """
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(uses.RECONCILE)
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     begin = datetime.now(UTC) - since if since is not None else None
@@ -140,7 +142,7 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
 
 def import_since(tenant_id: str, since: timedelta) -> None:
     """Append the tickets updated in ServiceDesk Plus within the time `since`, and print how many had which outcome."""
-    settings = environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(uses.RECONCILE)
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     with _errors_in_one_line(), progress() as on_progress:

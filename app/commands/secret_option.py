@@ -23,14 +23,13 @@ def options(what: str, variable: str | None = None) -> Callable[[Command], Comma
 def given(secret: str | None, file: BinaryIO | None) -> str | None:
     """Return the secret, or None if there is none. Raises a usage error for two of them, and for one that is no text.
 
-    The line break that ends a file is not part of it.
+    The line break that ends a file, or a variable that was read from one, is not part of it.
     """
     by_hand = click.get_current_context().get_parameter_source("secret") == ParameterSource.COMMANDLINE
     if file and by_hand:
         raise click.UsageError("give --secret or --secret-file, not both")
     try:
-        if not file:
-            return secret.encode().decode() if secret is not None else None
-        return file.read().decode().removesuffix("\n").removesuffix("\r")
+        text = file.read().decode() if file else secret and secret.encode().decode()
+        return text if text is None or by_hand else text.removesuffix("\n").removesuffix("\r")
     except UnicodeError:
         raise click.UsageError("a secret must be text in UTF-8") from None

@@ -9,6 +9,7 @@ import click
 
 from app.commands import secret_option
 from app.commands.options import Duration, tenant_argument
+from app.settings import uses
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -47,7 +48,7 @@ def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> Non
     from db import tenants  # noqa: PLC0415
 
     secret = _chosen(secret, secret_file)
-    if not _run(lambda connection, keys: tenants.add(connection, tenant_id, keys.encrypt(secret))):
+    if not _run_with_keys(lambda connection, keys: tenants.add(connection, tenant_id, keys.encrypt(secret))):
         raise click.ClickException(
             f"there is a tenant {tenant_id!r} already: `ticket-inbox tenant rotate` gives it a new secret"
         )
@@ -70,7 +71,8 @@ def rotate(tenant_id: str, secret: str | None, secret_file: BinaryIO | None, gra
 
     secret = _chosen(secret, secret_file)
     require_known(
-        tenant_id, _run(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace))
+        tenant_id,
+        _run_with_keys(lambda connection, keys: tenants.rotate(connection, tenant_id, keys.encrypt(secret), grace)),
     )
     _print_secret(f"Tenant {tenant_id} has a new secret, which is not shown again:", secret)
 
@@ -84,7 +86,7 @@ def reencrypt() -> None:
     """
     from db import sdp, tenants  # noqa: PLC0415
 
-    done, of_sdp = _run(tenants.reencrypt), _run(sdp.reencrypt)
+    done, of_sdp = _run_with_keys(tenants.reencrypt), _run_with_keys(sdp.reencrypt)
     count = done.count + of_sdp.count
     click.echo(f"{count} {'secret' if count == 1 else 'secrets'} encrypted with the first key.")
     for found, what, cure in (
@@ -113,9 +115,10 @@ def enable(tenant_id: str) -> None:
 @tenant.command(name="list")
 def list_() -> None:
     """List the tenants; times are UTC."""
+    from app.commands import on_database  # noqa: PLC0415
     from db import tenants  # noqa: PLC0415
 
-    rows = _run(lambda connection, _keys: tenants.read_all(connection))
+    rows = on_database.run(lambda connection, _settings: tenants.read_all(connection))
     width = max([len("TENANT"), *(len(row.tenant_id) for row in rows)])
     click.echo(f"{'TENANT':{width}}  ENABLED  {'ADDED':20}  {'CHANGED':20}  OLD SECRET UNTIL")
     for row in rows:
@@ -125,10 +128,12 @@ def list_() -> None:
 
 
 def _set_enabled(tenant_id: str, *, enabled: bool) -> None:
+    from app.commands import on_database  # noqa: PLC0415
     from db import tenants  # noqa: PLC0415
 
     require_known(
-        tenant_id, _run(lambda connection, _keys: tenants.set_enabled(connection, tenant_id, enabled=enabled))
+        tenant_id,
+        on_database.run(lambda connection, _settings: tenants.set_enabled(connection, tenant_id, enabled=enabled)),
     )
     click.echo(f"Tenant {tenant_id} is {'enabled' if enabled else 'disabled'}.")
 
@@ -144,9 +149,12 @@ def _print_secret(words: str, secret: str) -> None:
     click.echo(secret)
 
 
-def _run(act: Callable[["AsyncConnection", "Secrets"], Awaitable[Given]]) -> Given:
+def _run_with_keys(act: Callable[["AsyncConnection", "Secrets"], Awaitable[Given]]) -> Given:
     """Run `act` on a connection of its own, with the keys that encrypt secrets."""
     from app.commands import on_database  # noqa: PLC0415
     from db import tenants  # noqa: PLC0415
 
-    return on_database.run(lambda connection, settings: act(connection, tenants.Secrets(settings.secrets_key)))
+    return on_database.run(
+        lambda connection, settings: act(connection, tenants.Secrets(settings.secrets_key)),
+        used=uses.DATABASE | uses.KEY,
+    )

@@ -68,12 +68,11 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         key = settings.secrets_key or _kept_key(directory)
         secret = random.token_urlsafe(32)
         await _prepare(url, key, secret)
-        address = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
+        address = ports.url(settings.host, port)
         receiver = None if export.check() else stack.enter_context(waterfall.receiving())
         telemetry = receiver.environment if receiver else {}
-        running = children.environment(
-            DATABASE_URL=url, SECRETS_KEY=key, HOST=settings.host, PORT=str(port), **telemetry
-        )
+        ours = environment.as_variables(database_url=url, secrets_key=key, host=settings.host, port=port)
+        running = children.environment(**ours, **telemetry)
         processes = [stack.enter_context(children.child(name, running)) for name in ("worker", "serve")]
         _say("server", address)
         await _wait_until_ready(address, processes)
@@ -134,7 +133,7 @@ def _kept_key(directory: Path) -> str:
         path.touch(mode=0o600)
         path.write_bytes(Fernet.generate_key())
     try:
-        return environment.load({"SECRETS_KEY": path.read_text().strip()}).secrets_key
+        return environment.load({"SECRETS_KEY": path.read_text()}).secrets_key
     except environment.WrongSettingError:
         raise DevError(f"{path} holds no key: put back the one it held, or delete {directory}") from None
 

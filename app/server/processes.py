@@ -21,7 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app import settings as environment
 from app.server import ports, run
-from app.settings import Settings
+from app.settings import Settings, uses
 from otel import logs
 
 # A process that does not answer for so long is killed; half a second of processor time passes before it can.
@@ -73,7 +73,7 @@ class ChildConfig(uvicorn.Config):
 
     def load(self) -> None:
         """Import and make the application. Where that fails, say why in one line: the next process would fail too."""
-        settings = environment.load_or_exit(secrets_key=True)
+        settings = environment.load_or_exit(uses.LOGS)
         logs.configure(settings.log_level, settings.log_format)
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:

@@ -150,6 +150,17 @@ def test_it_ends_when_a_part_of_it_does(env: dict[str, str], tmp_path: Path) -> 
         wait_until_gone(env)
 
 
+def test_its_processes_get_the_settings_that_it_read(new_env: dict[str, str], empty_database: Database) -> None:
+    """Also where the environment that they inherit has the names of our own, which win, or those of a Service."""
+    names = {"HOST": "x86_64-conda-linux-gnu", "TICKET_INBOX_HOST": "[::1]", "TICKET_INBOX_PORT": "tcp://10.0.0.1:80"}
+    done = run(["dev", "--once"], {**new_env, **names, "TICKET_INBOX_DATABASE_URL": f'"{empty_database.url}"'})
+    assert done.returncode == 0, done.stderr
+    assert f"server         http://[::1]:{new_env['PORT']}\n" in done.stdout
+    assert done.stderr.startswith("Warning: TICKET_INBOX_PORT is an address like tcp://")
+    assert "setting_ignored" not in done.stderr
+    assert empty_database.value("SELECT count(*) FROM ticket_history") == 1
+
+
 def test_it_uses_the_database_that_is_named(new_env: dict[str, str], empty_database: Database) -> None:
     done = run(["dev", "--once"], {**new_env, "DATABASE_URL": empty_database.url, "SIGNED_TIMESTAMP_SECONDS": "60"})
     assert done.returncode == 0, done.stderr

@@ -4,9 +4,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from app.commands import secret_option
 from app.webhook import signature
 from tests.conftest import clean_environment
 from tests.support.commands_in_process import Environment, invoke, tenant_command
@@ -23,6 +27,17 @@ def test_a_file_holds_the_secret_and_its_line_break_does_not_count(
 ) -> None:
     (tmp_path / "secret").write_bytes(content.encode())
     assert tenant_command(environment, "add", "acme", "--secret-file", f"{tmp_path}/secret") == HELD
+
+
+def test_the_line_break_of_a_variable_does_not_count(environment: Environment) -> None:
+    @click.command()
+    @secret_option.options("The secret.", "TICKET_INBOX_SECRET")
+    def command(secret: str | None, secret_file: BinaryIO | None) -> None:
+        click.echo(repr(secret_option.given(secret, secret_file)))
+
+    for text, found in ((HELD, HELD), (f"{HELD}\n", HELD), (f"{HELD}\r\n", HELD), (f" {HELD} ", f" {HELD} ")):
+        done = CliRunner(env={**environment, "TICKET_INBOX_SECRET": text}).invoke(command)
+        assert done.stdout == f"{found!r}\n"
 
 
 @pytest.mark.parametrize(

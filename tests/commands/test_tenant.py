@@ -122,7 +122,16 @@ def test_a_new_server_knows_its_tenants_before_its_first_answer(
     assert start_server().send(tenant).status_code == 202
 
 
-@pytest.mark.parametrize("command", [["serve"], ["worker"], ["migrate"], ["tenant", "list"], ["tenant", "add", "x"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serve"],
+        ["tenant", "rotate", "x"],
+        ["tenant", "add", "x"],
+        ["doctor", "--tenant", "x"],
+        ["reconcile", "--tenant", "x"],
+    ],
+)
 def test_without_a_key_a_command_stops_and_says_how_to_make_one(environment: Environment, command: list[str]) -> None:
     done = run(command, {**environment, "SECRETS_KEY": ""})
     assert done.returncode == 1

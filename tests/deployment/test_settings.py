@@ -124,14 +124,14 @@ def test_a_wrong_value_is_one_line_that_names_it(name: str, value: str) -> None:
 def test_a_wrong_value_stops_every_start(command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, *command],
-        env=clean_environment(PORT="http"),
+        env=clean_environment(DATABASE_URL="mysql://localhost/x"),
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
     assert done.returncode != 0
-    assert "PORT is wrong: it must be a whole number from 0 to 65535" in done.stderr
+    assert "DATABASE_URL is wrong: it must be a URL like postgresql://" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -162,7 +162,7 @@ def test_only_one_module_reads_the_environment() -> None:
         if "os.environ" in path.read_text()
     }
     # Processes that `dev` starts inherit the whole environment; OpenTelemetry and prometheus_client read their own.
-    assert readers == {"app/settings.py", "app/dev/children.py", "otel/export.py", "otel/metrics.py"}
+    assert readers == {"app/settings/__init__.py", "app/dev/children.py", "otel/export.py", "otel/metrics.py"}
 
 
 def test_the_drivers_urls_are_derived() -> None:

@@ -579,12 +579,27 @@ def test_a_worker_without_the_key_says_so_once(place: Place, start_worker: Start
     assert place.appended() == []
 
 
+def test_without_the_key_a_job_that_an_operator_deferred_fails_once(place: Place, start_worker: StartWorker) -> None:
+    worker = start_worker(SECRETS_KEY="")
+    place.database.defer("reconcile", tenant_id=place.tenant.id)
+    [line] = worker.wait_for_line("job_refused", within=30)
+    assert line["error"].startswith("SECRETS_KEY is not set in this worker's environment: no tenant's ServiceDesk Plus")
+    failed = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reconcile' AND status = 'failed'"
+    place.database.wait_for(failed, 1, within=10)
+    assert "Traceback" not in worker.text()
+
+
 WITHOUT_KEY = """
 import asyncio
 from otel import logs
 from jobs import reconcile
 logs.configure("info", "json")
-asyncio.run(reconcile.reconcile.func())
+
+async def twice():
+    for due in (300, 600):
+        await reconcile.reconcile.func(due)
+
+asyncio.run(twice())
 """
 
 

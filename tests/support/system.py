@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from app.dev.embedded_postgres import end_with_parent
 from app.event import flat
+from app.server import ports
 from app.webhook import PATH, signature
 from db import engine as engines
 from db import inbox
@@ -172,7 +173,7 @@ class Server(Process):
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         super().__init__(process, log)
         [line] = self.wait_for_line("listening")
-        self.url = f"http://127.0.0.1:{line['port']}"
+        self.url = ports.url(line["host"], line["port"])
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # Threads share the client: with a limit, httpcore may close an idle connection while another thread takes it.
         self.client = httpx.Client(base_url=self.url, timeout=30, limits=limits, verify=False)

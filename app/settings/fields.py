@@ -1,26 +1,11 @@
-"""Which environment variables does ticket-inbox read, and what may they hold?
+"""Which settings are there, and what may each hold?"""
 
-This is the only module that reads the environment, but for OpenTelemetry's own `OTEL_*` names.
-"""
-
-import base64
-import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from app import database_url
-
 NEW_KEY = 'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
-
-
-class WrongSettingError(ValueError):
-    """{name} {trouble}: it must be {rule}."""
-
-    def __init__(self, name: str, trouble: str, rule: str) -> None:
-        super().__init__(f"{name} {trouble}: it must be {rule}")
 
 
 def _meta(what: str, rule: str, ge: float | None = None, le: float | None = None) -> Meta:
@@ -36,7 +21,10 @@ def _whole(what: str, ge: int, le: int) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every setting. Its environment variable is its name in capitals; an empty one counts as unset."""
+    """Every setting. Its environment variables are its name in capitals, and that after TICKET_INBOX_.
+
+    A command that does not use a setting does not read it: the field is unset, and asking for it raises AttributeError.
+    """
 
     database_url: Annotated[
         str,
@@ -53,7 +41,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             f"32 random bytes in URL-safe base64, made by: {NEW_KEY}",
         ),
     ] = ""
-    host: Annotated[str, _meta("Address the server listens on.", "a host name or an IP address")] = "127.0.0.1"
+    host: Annotated[
+        str,
+        _meta(
+            "Address the server listens on; `::` is every address of IPv6 and of IPv4.",
+            "a host name or an IP address, without a port",
+        ),
+    ] = "127.0.0.1"
     port: Annotated[
         int,
         _whole("Port the server listens on; 0 takes a free one.", 0, 65535),
@@ -91,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Statuses of a native request that count as resolved, comma separated, in any case: they are "
             "free text in ServiceDesk Plus.",
-            extra={"rule": "names, comma separated"},
+            extra={"rule": "names, comma separated, without quotes"},
             pattern=r"[^,\s]",
         ),
     ] = "Resolved,Closed"
@@ -151,6 +145,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _whole("How long a stopping server or worker finishes what it has begun.", 1, 3600),
     ] = 25
+    drain_delay_seconds: Annotated[
+        float,
+        _number(
+            "How long a stopping server answers webhooks while /health/ready says 503, before it closes its port.",
+            0,
+            3600,
+        ),
+    ] = 0.0
     retention_days: Annotated[
         int,
         _whole("Days that promoted inbox rows are kept; 0 keeps them for ever.", 0, 36500),
@@ -181,70 +183,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "json"
     dev_dir: Annotated[
         str,
-        _meta("Where `dev` keeps its database and its key.", "a directory's path"),
+        _meta(
+            "Where `dev` keeps its database and its key.", "a directory's path, without quotes or line breaks around it"
+        ),
     ] = ".ticket-inbox"
 
     def __repr__(self) -> str:
         """Show no value: the database's password and the key are among them."""
         return "Settings(…)"
-
-
-def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings in `environ`.
-
-    Raises WrongSettingError, whose one line names the variable and what would be right.
-    """
-    found: dict[str, Any] = {
-        field.name: _value(field, environ[field.name.upper()])
-        for field in msgspec.structs.fields(Settings)
-        if environ.get(field.name.upper())
-    }
-    return Settings(**found)
-
-
-def load_or_exit(*, secrets_key: bool = False) -> Settings:
-    """Return the settings of this process, or end it with one line that says what is wrong.
-
-    With `secrets_key`, a missing SECRETS_KEY is wrong too.
-    """
-    try:
-        settings = load()
-    except WrongSettingError as wrong:
-        raise SystemExit(f"ticket-inbox: {wrong}") from None
-    if secrets_key and not settings.secrets_key:
-        missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
-        raise SystemExit(f"ticket-inbox: {missing}")
-    return settings
-
-
-def names_database(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return True if DATABASE_URL is set; if not, `dev` brings its own database."""
-    return bool(environ.get("DATABASE_URL"))
-
-
-def _rule(name: str) -> str:
-    return str(Settings.__annotations__[name].__metadata__[0].extra["rule"])
-
-
-def _value(field: msgspec.structs.FieldInfo, text: str) -> object:
-    kind = field.type.__origin__
-    try:
-        value: object = msgspec.convert(text if kind is str else text.lower(), field.type, strict=False)
-        _check(field.name, text)
-    except ValueError:
-        raise WrongSettingError(field.name.upper(), "is wrong", _rule(field.name)) from None
-    return value
-
-
-def _check(name: str, text: str) -> None:
-    """Raise ValueError where a text breaks a rule that its type cannot express."""
-    if name == "database_url" and not database_url.is_one(text):
-        raise ValueError
-    if name == "jaeger_url" and not text.startswith(("http://", "https://")):
-        raise ValueError
-    if name == "secrets_key" and any(len(_key(part)) != 32 for part in text.split(",")):  # noqa: PLR2004
-        raise ValueError
-
-
-def _key(part: str) -> bytes:
-    return base64.b64decode(part.strip(), altchars=b"-_", validate=True)
