@@ -1,109 +1,98 @@
 """In which ways can a process write to standard error without being held up there?
 
 Standard error belongs to other processes too: a shell, a supervisor, its children. So it is never set not to block:
-that flag is one of the open file, and would be theirs as well.
+that flag is one of the open file, and would be theirs as well. Nor does it help to look first whether there is room:
+another process may fill it between the look and the write.
 """
 
-import errno
 import os
 import select
 import signal
 import socket
 import stat
 import threading
-import time
-from queue import SimpleQueue
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Protocol, TextIO
+
+Attempt = Callable[[bytes], int]  # write what there is room for; raise BlockingIOError if there is none
 
 
 class Outlet(Protocol):
-    """One way to write to standard error without being held up."""
+    """One way to write to standard error."""
 
-    def write(self, data: bytes, seconds: float) -> int:
-        """Return how many bytes were taken, 0 if none within `seconds`. Raises OSError if it can take none."""
+    def write(self, data: bytes, seconds: float) -> bool:
+        """Write all of it, and return True; or nothing, if nothing is taken within `seconds`, and return False."""
 
 
 class Descriptor:
-    """A regular file or a device, which always take bytes; or a pipe or a terminal opened anew, not to block."""
+    """Attempts to write without blocking. Where there is no room, a thread writes the rest, and is held up for us.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def write(self, data: bytes, seconds: float) -> int:
-        try:
-            return self._take(data)
-        except BlockingIOError:
-            return self._wait(data, seconds) if seconds else 0
-
-    def _take(self, data: bytes) -> int:
-        return os.write(self._descriptor, data)
-
-    def _wait(self, data: bytes, seconds: float) -> int:
-        room = select.poll()
-        room.register(self._descriptor, select.POLLOUT)
-        ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > 0 and room.poll(left * 1000):
-            try:
-                return self._take(data)
-            except BlockingIOError:  # another process on the same pipe was faster
-                continue
-        return 0
-
-
-class Socket(Descriptor):
-    """A socket, as systemd gives a service. It cannot be opened anew, but each write can ask not to block."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor)
-        self._socket = socket.socket(fileno=os.dup(descriptor))
-
-    def _take(self, data: bytes) -> int:
-        return self._socket.send(data, socket.MSG_DONTWAIT)
-
-
-class Thread:
-    """A pipe or terminal of another user, or of a system without /proc: a thread writes, and is held up for us.
-
-    No look before the write could do: another process on the same pipe may fill it in between.
+    Only a write that blocks stands in the kernel's queue for room: one that asks again and again is overtaken for as
+    long as other processes write to the same pipe.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, attempt: Attempt | None) -> None:
+        self._descriptor, self._attempt = descriptor, attempt
+        self._has_thread = self._is_busy = False
+        # A signal's handler may write in the midst of a write: only these queues of Python's can bear that.
         self._handed: SimpleQueue[bytes] = SimpleQueue()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._error: OSError | None = None
-        threading.Thread(target=self._run, name="standard error", daemon=True).start()
+        self._done: SimpleQueue[None] = SimpleQueue()
 
-    def write(self, data: bytes, seconds: float) -> int:
-        """As the others, but what is taken may still be on its way, if that takes longer than `seconds`."""
-        if not self._idle.wait(seconds):
-            return 0
-        self._idle.clear()
+    def write(self, data: bytes, seconds: float) -> bool:
+        """As above; but what is taken may still be on its way after `seconds`, and nothing more is taken until then."""
+        if self._is_busy and not self._ended(0):
+            return False
+        try:
+            taken = self._attempt(data) if self._attempt else 0
+        except BlockingIOError:
+            taken = 0
+        except OSError:  # closed, its reader gone, its disk full
+            return False
+        return taken == len(data) or self._hand_over(data[taken:], seconds)
+
+    def _hand_over(self, data: bytes, seconds: float) -> bool:
+        try:
+            if not self._has_thread:
+                threading.Thread(target=self._run, name="standard error", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending
+            return False
+        self._has_thread = self._is_busy = True
         self._handed.put(data)
-        self._idle.wait(seconds)
-        error, self._error = self._error, None
-        if error:
-            raise error
-        return len(data)
+        self._ended(seconds)
+        return True
+
+    def _ended(self, seconds: float) -> bool:
+        """Return whether the thread has written what it was handed, or does so within `seconds`."""
+        try:
+            self._done.get(timeout=seconds)
+        except Empty:
+            return False
+        self._is_busy = False
+        return True
 
     def _run(self) -> None:
         obey_no_signal()
-        while True:
-            data = self._handed.get()
-            try:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
-            except OSError as error:
-                self._error = error
-            self._idle.set()
+        while data := self._handed.get():
+            while data:
+                data = data[self._blocking(data) :]
+            self._done.put(None)
+
+    def _blocking(self, data: bytes) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:  # another program has set it not to block
+            select.select([], [self._descriptor], [])
+            return 0
+        except OSError:
+            return len(data)  # it is lost
 
 
 class Closed:
-    """No standard error at all: number 2 may be any file or connection that was opened since."""
+    """No standard error at all: its number may by now be that of any file or connection."""
 
-    def write(self, data: bytes, seconds: float) -> int:  # noqa: ARG002
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    def write(self, data: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return False
 
 
 class Stream:
@@ -112,18 +101,13 @@ class Stream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, data: bytes, seconds: float) -> int:  # noqa: ARG002
+    def write(self, data: bytes, seconds: float) -> bool:  # noqa: ARG002
         try:
             self._stream.write(data.decode(errors="replace"))
             self._stream.flush()
-        except ValueError as closed:
-            raise OSError(errno.EBADF, str(closed)) from None
-        return len(data)
-
-
-def obey_no_signal() -> None:
-    """Leave every signal to the threads that were there before, some of which block one on purpose."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        except (OSError, ValueError):  # it is closed
+            return False
+        return True
 
 
 def to(descriptor: int) -> Outlet:
@@ -132,13 +116,25 @@ def to(descriptor: int) -> Outlet:
         mode = os.fstat(descriptor).st_mode
     except OSError:
         return Closed()
-    if stat.S_ISSOCK(mode):
-        return Socket(descriptor)
+    return Descriptor(descriptor, _attempt(descriptor, mode))
+
+
+def _attempt(descriptor: int, mode: int) -> Attempt | None:
+    """Return what writes there without blocking, or None if there is nothing."""
+    if stat.S_ISSOCK(mode):  # as systemd gives a service; each write can ask not to block
+        own = socket.socket(fileno=os.dup(descriptor))
+        return lambda data: own.send(data, socket.MSG_DONTWAIT)
     if not stat.S_ISFIFO(mode) and not os.isatty(descriptor):
-        return Descriptor(descriptor)
+        return lambda data: os.write(descriptor, data)  # a file or device, which never blocks for want of a reader
     try:
-        # Opened anew on Linux, it is an open file of our own, whose flags are ours. (Of a regular file we would lose
-        # the place where the next line belongs.)
-        return Descriptor(os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
+        # Opened anew on Linux, a pipe or terminal is an open file of our own, whose flags are ours. (Of a regular file
+        # we would lose the place where the next line belongs.)
+        anew = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
-        return Thread(descriptor)
+        return None  # it is another user's, or this is not Linux
+    return lambda data: os.write(anew, data)
+
+
+def obey_no_signal() -> None:
+    """Leave every signal to the threads that were there before, some of which block one on purpose."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

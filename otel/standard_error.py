@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from otel import outlets
 from otel.outlets import Outlet
 
-# Readers were seen to be away for 30 ms on a busy machine: these lose nothing. A probe waits for seconds.
-PATIENCE = 0.05  # seconds since standard error last took something
-# A reader that is always a little too slow would otherwise use up the patience between any two lines.
-SHARE = 0.1  # of the time since lines were last dropped: so much is spent on waiting again, up to PATIENCE
+PATIENCE = 0.1  # seconds: on a busy machine, a reader that reads was away for 60 ms; a probe waits for seconds
+# After lines were dropped, patience is short and grows. A reader that is always a little too slow would otherwise use
+# it up between any two lines.
+LEAST_PATIENCE = 0.005
+GROWTH = 0.1  # of the time since lines were last dropped
 LOOK = 0.2  # seconds between two looks at a standard error that takes nothing, where no line comes that would look
 Describe = Callable[[int, float], str]  # a line about a number of dropped lines, and the time of the first
 
@@ -38,7 +39,6 @@ class PatientWriter:
         self.describe: Describe = "{} lines were dropped since {}\n".format
         self._outlet = outlet
         self._lock = threading.RLock()  # a signal's handler may write while its thread does
-        self._owed = b""  # the end of a line that was begun
         self._untold = self._uncounted = 0  # dropped lines that no line tells of, that no counter has
         self._since: float | None = None  # when the first one was dropped, while lines are dropped
         self._gave_up = float("-inf")
@@ -54,33 +54,17 @@ class PatientWriter:
             if self._since is not None and not self._resumed():
                 self._drop(len(lines))
                 return
-            seconds = min(PATIENCE, (time.monotonic() - self._gave_up) * SHARE)
-            taken = 0
-            for chunk in _chunks(lines):
-                left = self._put(chunk, seconds)
-                taken += len(chunk) - len(left)
-                if left:
-                    self._give_up(lines, taken)
+            for first, chunk in _chunks(lines):
+                if not self._outlet.write(chunk, self._patience()):
+                    self._give_up(len(lines) - first)
                     return
 
-    def _put(self, data: bytes, seconds: float) -> bytes:
-        """Write `data`, and return what was not taken within `seconds` of what was."""
-        try:
-            while data and (taken := self._outlet.write(data, seconds)):
-                data = data[taken:]
-        except OSError:
-            pass  # closed, its reader gone, its disk full: as if it took nothing
-        return data
+    def _patience(self) -> float:
+        return min(PATIENCE, LEAST_PATIENCE + (time.monotonic() - self._gave_up) * GROWTH)
 
-    def _give_up(self, lines: Sequence[bytes], taken: int) -> None:
-        """Drop the lines past the first `taken` bytes. The one that was begun is owed its end: it is not dropped."""
-        number = 0
-        while taken >= len(lines[number]):
-            taken -= len(lines[number])
-            number += 1
-        self._owed = lines[number][taken:] if taken else b""
+    def _give_up(self, count: int) -> None:
         self._since, self._gave_up = time.time(), time.monotonic()
-        self._drop(len(lines) - number - bool(taken))
+        self._drop(count)
         self._watch()
 
     def _drop(self, count: int) -> None:
@@ -88,17 +72,11 @@ class PatientWriter:
         self._uncounted += count
 
     def _resumed(self) -> bool:
-        """Look once whether the outlet takes what is owed: the end of a line, then the line about dropped ones."""
-        if self._owed:
-            self._owed = self._put(self._owed, 0)
-        if not self._owed and self._untold:
-            told = self.describe(self._untold, self._since or 0).encode(self.encoding, self.errors)
-            left = self._put(told, 0)
-            if len(left) < len(told):
-                self._untold, self._owed = 0, left
-        if self._owed or self._untold:
+        """Look once whether the outlet takes bytes again: first of all, the line about those that were dropped."""
+        line = self.describe(self._untold, self._since or 0)
+        if not self._outlet.write(line.encode(self.encoding, self.errors), self._patience()):
             return False
-        self._since = None
+        self._since, self._untold = None, 0
         return True
 
     def _watch(self) -> None:
@@ -161,15 +139,16 @@ def writer() -> PatientWriter:
     return made
 
 
-def _chunks(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """Join whole lines, up to what a pipe takes in one piece: two processes that share it must not mix their lines."""
-    chunk: list[bytes] = []
-    size = 0
-    for line in lines:
-        if chunk and size + len(line) > select.PIPE_BUF:
-            yield b"".join(chunk)
-            chunk, size = [], 0
-        chunk.append(line)
+def _chunks(lines: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Join whole lines, up to what a pipe takes in one piece: two processes that share it must not mix their lines.
+
+    Yield the number of each chunk's first line, and the chunk.
+    """
+    first = size = 0
+    for number, line in enumerate(lines):
+        if number > first and size + len(line) > select.PIPE_BUF:
+            yield first, b"".join(lines[first:number])
+            first, size = number, 0
         size += len(line)
-    if chunk:
-        yield b"".join(chunk)
+    if lines:
+        yield first, b"".join(lines[first:])
