@@ -16,13 +16,14 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TextIO
 
 Attempt = Callable[[bytes], int]  # write what there is room for; raise BlockingIOError if there is none
+Patience = Callable[[], float]  # how many seconds to wait, if there is no room
 
 
 class Outlet(Protocol):
     """One way to write to standard error."""
 
-    def write(self, data: bytes, seconds: float) -> bool:
-        """Write all of it, and return True; or nothing, if nothing is taken within `seconds`, and return False."""
+    def write(self, data: bytes, patience: Patience) -> bool:
+        """Write all of it, and return True; or nothing, if nothing is taken in the meantime, and return False."""
 
 
 class Descriptor:
@@ -39,8 +40,8 @@ class Descriptor:
         self._handed: SimpleQueue[bytes] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
 
-    def write(self, data: bytes, seconds: float) -> bool:
-        """As above; but what is taken may still be on its way after `seconds`, and nothing more is taken until then."""
+    def write(self, data: bytes, patience: Patience) -> bool:
+        """As above; but the end of what is taken may still wait for room. Nothing more is taken until it is written."""
         if self._is_busy and not self._ended(0):
             return False
         try:
@@ -49,7 +50,7 @@ class Descriptor:
             taken = 0
         except OSError:  # closed, its reader gone, its disk full
             return False
-        return taken == len(data) or self._hand_over(data[taken:], seconds)
+        return taken == len(data) or self._hand_over(data[taken:], patience())
 
     def _hand_over(self, data: bytes, seconds: float) -> bool:
         try:
@@ -91,7 +92,7 @@ class Descriptor:
 class Closed:
     """No standard error at all: its number may by now be that of any file or connection."""
 
-    def write(self, data: bytes, seconds: float) -> bool:  # noqa: ARG002
+    def write(self, data: bytes, patience: Patience) -> bool:  # noqa: ARG002
         return False
 
 
@@ -101,7 +102,7 @@ class Stream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, data: bytes, seconds: float) -> bool:  # noqa: ARG002
+    def write(self, data: bytes, patience: Patience) -> bool:  # noqa: ARG002
         try:
             self._stream.write(data.decode(errors="replace"))
             self._stream.flush()

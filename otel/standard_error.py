@@ -55,7 +55,7 @@ class PatientWriter:
                 self._drop(len(lines))
                 return
             for first, chunk in _chunks(lines):
-                if not self._outlet.write(chunk, self._patience()):
+                if not self._outlet.write(chunk, self._patience):
                     self._give_up(len(lines) - first)
                     return
 
@@ -74,7 +74,7 @@ class PatientWriter:
     def _resumed(self) -> bool:
         """Look once whether the outlet takes bytes again: first of all, the line about those that were dropped."""
         line = self.describe(self._untold, self._since or 0)
-        if not self._outlet.write(line.encode(self.encoding, self.errors), self._patience()):
+        if not self._outlet.write(line.encode(self.encoding, self.errors), self._patience):
             return False
         self._since, self._untold = None, 0
         return True
