@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from otel import outlets
 from otel.outlets import Outlet
 
-PATIENCE = 0.1  # seconds: on a busy machine, a reader that reads was away for 60 ms; a probe waits for seconds
+PATIENCE = 0.25  # seconds: on a busy machine, a reader that reads was away for 0.1 s; a probe waits for a second
 # After lines were dropped, patience is short and grows. A reader that is always a little too slow would otherwise use
 # it up between any two lines.
 LEAST_PATIENCE = 0.005
