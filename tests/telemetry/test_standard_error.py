@@ -78,10 +78,13 @@ def running(script: str, ends: Ends) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", script]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=ends[1], text=True)
     os.close(ends[1])
+    overdue = threading.Timer(60, process.kill)  # if it is held up for good
+    overdue.start()
     with process:
         try:
             yield process
         finally:
+            overdue.cancel()
             process.kill()
 
 
