@@ -6,15 +6,16 @@ Every line of either process, ours or a library's, goes through the one handler 
 import asyncio
 import contextlib
 import logging
-import select
-import sys
+import os
 import time
 import traceback
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
+
+from otel import standard_error
+from otel.standard_error import PatientWriter
 
 TELEMETRY = "opentelemetry"  # how the names of OpenTelemetry's loggers begin
 # Libraries that report at INFO what our own lines already say.
@@ -34,7 +35,9 @@ def log(logger: logging.Logger, level: int, event: str, **fields: object) -> Non
 
 def configure(level: str, style: str) -> None:
     """Write every log line of this process to standard error, as `json` or for the `console`."""
-    handler = OnceATurn(sys.stderr)
+    writer = standard_error.writer()
+    handler = OnceATurn(writer)
+    writer.describe = handler.describe
     handler.addFilter(OncePerMinute())
     # No line has the thread, process, task or source line that wrote it: finding these took half of a line's time.
     # Source: https://docs.python.org/3/howto/logging.html#optimization
@@ -47,17 +50,18 @@ def configure(level: str, style: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-class OnceATurn(logging.StreamHandler[TextIO]):
+class OnceATurn(logging.Handler):
     """Writes the lines of one turn of the event loop together: each write is a system call. Without a loop, at once."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
+    def __init__(self, writer: PatientWriter) -> None:
+        super().__init__()
+        self._writer = writer
         self._kept: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # which will flush them
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._kept.append(self.format(record) + self.terminator)
+            self._kept.append(self.format(record) + "\n")
         except Exception:  # noqa: BLE001  (as in logging itself, a line that cannot be formatted fails no caller)
             self.handleError(record)
             return
@@ -69,27 +73,16 @@ class OnceATurn(logging.StreamHandler[TextIO]):
                 self.flush()
 
     def flush(self) -> None:
-        """Write the lines that were kept. If standard error is closed they are lost, and nothing else fails."""
+        """Write the lines that were kept. If standard error takes none they are lost, and nothing else fails."""
         with self.lock or contextlib.nullcontext():
             kept, self._kept, self._loop = self._kept, [], None
-            with contextlib.suppress(OSError, ValueError):
-                for chunk in _chunks(kept):
-                    self.stream.write(chunk)
-                    self.stream.flush()
+            self._writer.write_text(kept)
 
-
-def _chunks(lines: list[str]) -> Iterator[str]:
-    """Join whole lines, up to what a pipe takes in one piece: two processes that share it must not mix their lines."""
-    chunk: list[str] = []
-    size = 0
-    for line in lines:
-        if chunk and size + len(line.encode()) > select.PIPE_BUF:
-            yield "".join(chunk)
-            chunk, size = [], 0
-        chunk.append(line)
-        size += len(line.encode())
-    if chunk:
-        yield "".join(chunk)
+    def describe(self, count: int, since: float) -> str:
+        """Return the line about `count` lines that standard error did not take, the first of them at `since`."""
+        record = logging.makeLogRecord({"levelname": "WARNING", "msg": "log_lines_dropped"})
+        record.fields = {"count": count, "since": datetime.fromtimestamp(since, UTC), "process_id": os.getpid()}
+        return self.format(record) + "\n"
 
 
 class OncePerMinute(logging.Filter):

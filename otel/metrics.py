@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from otel import standard_error
 from otel.tracing import SpanPosition
 
 MOST_TENANTS = 100  # that have a label value of their own; the rest share OTHER
@@ -68,6 +69,7 @@ EXPORTED = Counter(
     "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
 )
 DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans dropped because the queue was full.", ["signal"])
+LOG_LINES_DROPPED = Counter("ticket_inbox_log_lines_dropped", "Log lines dropped because standard error took nothing.")
 
 
 class InboxGauges:
@@ -104,6 +106,7 @@ for status in ("failed", "rejected"):
 for action in ("inserted", "updated", "stale"):
     PROMOTED_ROWS.labels(action)
 
+standard_error.on_drop.append(LOG_LINES_DROPPED.inc)
 inbox_gauges = InboxGauges()
 REGISTRY.register(inbox_gauges)
 _tenants: set[str] = set()
