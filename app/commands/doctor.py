@@ -69,11 +69,12 @@ async def findings(
     """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
     from db import inspection, schema  # noqa: PLC0415
 
-    found, head = await schema.current(connection), schema.head()
-    if found != head:
-        yield wrong(f"the schema is at {found or 'nothing'} and not at {head}: run `ticket-inbox migrate`")
+    found = await schema.current(connection)
+    if trouble := schema.trouble(found):
+        yield wrong(trouble)
         return
-    yield ok(f"Postgres answers, and its schema is at {head}")
+    newer = schema.newer(found)
+    yield ok("Postgres answers, and " + (f"works: {newer}" if newer else f"its schema is at {found}"))
     yield await of_tenant(connection, settings, tenant_id)
     for one in of_work(await inspection.read_status(connection)):
         yield one
