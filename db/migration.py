@@ -97,7 +97,7 @@ def _conninfo(url: str) -> str:
 
 def _in_tries(connection: sa.Connection, watch: Watch, act: Callable[[sa.Connection], Returned]) -> Returned:
     """Call `act` in a transaction until it gets its locks. Raises MigrationError, database errors."""
-    give_up_at, say_at = time.monotonic() + GIVE_UP_AFTER, 0.0
+    give_up_at, say_at, tried = time.monotonic() + GIVE_UP_AFTER, 0.0, False
     while True:
         try:
             return _try(connection, watch, act)
@@ -107,9 +107,10 @@ def _in_tries(connection: sa.Connection, watch: Watch, act: Callable[[sa.Connect
         blockers = watch.take_blockers()
         if time.monotonic() > give_up_at:
             raise MigrationError(_gave_up(blockers))
-        if time.monotonic() > say_at:
+        if time.monotonic() > say_at and (blockers or tried):  # the watch may still have been connecting
             say_at = time.monotonic() + PAUSE_AT_MOST
             say(f"Waiting for {_named(blockers)}: it has a lock that the migration needs. Webhooks go on meanwhile.")
+        tried = True
         _pause(connection, blockers)
 
 
@@ -117,13 +118,18 @@ def _try(connection: sa.Connection, watch: Watch, act: Callable[[sa.Connection],
     """Call `act` in one transaction. Raises what it raises."""
     try:
         with connection.begin():
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            connection.execute(LIMITS)
+            _set_limits(connection)
             watch.transaction = Transaction(*connection.execute(TRANSACTION).one())
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
             return act(connection)
     finally:
         watch.transaction = None
+
+
+def _set_limits(connection: sa.Connection) -> None:
+    """Set the limits of this transaction; a session's would stay behind in a pooler."""
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    connection.execute(LIMITS)
 
 
 def _pause(connection: sa.Connection, blockers: Sequence[Blocker]) -> None:
@@ -133,6 +139,7 @@ def _pause(connection: sa.Connection, blockers: Sequence[Blocker]) -> None:
     time.sleep(PAUSE)
     while transactions and time.monotonic() < give_up_at:
         with connection.begin():
+            _set_limits(connection)
             if not connection.scalar(STILL_THERE, {"transactions": transactions}):
                 return
         time.sleep(1)

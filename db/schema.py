@@ -36,12 +36,18 @@ async def current(connection: AsyncConnection) -> str | None:
     return _ours(*await connection.run_sync(_read))
 
 
-async def current_at(conninfo: str) -> str | None:
-    """Return what `current` returns, by a psycopg session of its own. Raises psycopg.Error."""
+async def trouble_at(conninfo: str) -> str | None:
+    """Return the `trouble` of a database, by a psycopg session of its own. Raises psycopg.Error.
+
+    A role that may not read the revision (the worker's, until `roles make` of this version) has none.
+    """
     async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
         [versioned, has_inbox] = await (await connection.execute(PLACES)).fetchone() or [False, False]
-        rows = await (await connection.execute(ROWS)).fetchall() if versioned else []
-    return _ours([str(row) for (row,) in rows], has_inbox=has_inbox)
+        try:
+            rows = await (await connection.execute(ROWS)).fetchall() if versioned else []
+        except psycopg.errors.InsufficientPrivilege:
+            return None
+    return trouble(_ours([str(row) for (row,) in rows], has_inbox=has_inbox))
 
 
 def trouble(found: str | None) -> str | None:

@@ -43,7 +43,7 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
         try:
             # Without this probe the pool would wait longer and longer between its tries.
             await queue.probe(conninfo)
-            logged, behind = "", _log_if_behind(await schema.current_at(conninfo), behind)
+            logged, behind = "", _log_if_behind(await schema.trouble_at(conninfo), behind)
             await _work(app, stop)
         except FAULTS as error:
             why = failures.reason(error.__cause__ or error)
@@ -53,9 +53,8 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
         await _wait(stop, BETWEEN_TRIES)
 
 
-def _log_if_behind(revision: str | None, logged: str | None) -> str | None:
+def _log_if_behind(behind: str | None, logged: str | None) -> str | None:
     """Log that a migration is due, unless that is what was `logged`, and return what is logged now."""
-    behind = schema.trouble(revision)
     if behind and behind != logged:
         logs.log(_logger, logging.WARNING, "schema_behind", error=behind)
     return behind

@@ -1,5 +1,6 @@
 """A rolling upgrade and the way back: this version works on a newer schema, and says what is wrong with an older one."""
 
+import asyncio
 import contextlib
 import io
 import subprocess
@@ -8,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from db import schema
@@ -110,6 +112,18 @@ def test_the_version_before_the_last_migration_works_on_this_schema(
         server = Server(served.process, served.log)
         with contextlib.closing(server.client), older("worker", root, environment):
             walk(database, server, tenant, 1)
+
+
+def test_a_worker_whose_role_may_not_read_the_revision_starts(database: Database) -> None:
+    """`roles make` of an older version did not let it."""
+    role = f"role_{database.value('SELECT current_database()')}"
+    database.query(f"CREATE ROLE {role} LOGIN")
+    database.query("UPDATE alembic_version SET version_num = '0005'")
+    try:
+        assert asyncio.run(schema.trouble_at(psycopg.conninfo.make_conninfo(database.url, user=role))) is None
+        assert "0005" in str(asyncio.run(schema.trouble_at(database.url)))
+    finally:
+        database.query(f"DROP ROLE {role}")
 
 
 def walk(database: Database, server: Server, tenant: Tenant, count: int) -> None:
