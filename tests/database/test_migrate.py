@@ -1,6 +1,7 @@
 """`migrate` beside webhooks: it takes its locks in tries, names the session in its way, and ends where its own is lost."""
 
 import contextlib
+import select
 import shutil
 import socket
 import subprocess
@@ -45,6 +46,7 @@ def migrating(*command: str, url: str, root: Path | None = None) -> Iterator[sub
 
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
+    assert select.select([process.stderr], [], [], 30)[0], "it says nothing"
     return process.stderr.readline()
 
 
