@@ -91,7 +91,8 @@ class Watch:
         self._blockers: list[Blocker] = []
         self._blind = 0  # looks in a row that failed
         self._activity = ""
-        self._runner = asyncio.Runner()
+        # A runner without a factory would make its loop the current one of the thread that migrates.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.transaction: Transaction | None = None  # set while one is open
