@@ -21,18 +21,15 @@ def live() -> dict[str, str]:
 
 @get(
     "/health/ready",
-    responses={503: openapi.refusal(503, "Postgres does not answer or takes no writes, or its schema is not at head.")},
+    responses={503: openapi.refusal(503, "Postgres does not answer or takes no writes, or its schema is behind.")},
 )
 async def ready(state: State) -> dict[str, str]:
-    """Answer 200 when Postgres answers, takes writes, and the schema is at head; else 503 and why."""
+    """Answer 200 when Postgres answers, takes writes, and the schema is not behind; else 503 and why."""
     found = await _revision(state.engine)
-    if found != state.schema_head:
-        raise Refusal(
-            503,
-            f"The schema is at {found or 'nothing'}, but this version needs {state.schema_head}: "
-            "run `ticket-inbox migrate`.",
-        )
-    return {"status": "ready"}
+    if trouble := schema.trouble(found):
+        raise Refusal(503, _sentence(trouble))
+    newer = schema.newer(found)
+    return {"status": "ready", "detail": _sentence(newer)} if newer else {"status": "ready"}
 
 
 @get("/metrics", media_type=MediaType.TEXT, sync_to_thread=False)
@@ -42,6 +39,10 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     # Litestar adds the charset to every text, and Prometheus refuses a content type that has it twice.
     own = content_type.removesuffix("; charset=utf-8") if content_type.startswith("text/") else content_type
     return Response(body, media_type=own)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 async def _revision(engine: AsyncEngine) -> str | None:

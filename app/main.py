@@ -16,7 +16,6 @@ from app.settings import Settings, uses
 from app.webhook import dependencies, endpoint, openapi, problems
 from app.webhook.kinds import KINDS
 from db import engine as database
-from db import schema
 from otel import export, logs
 
 OTHERS = [health.live, health.ready, health.metrics]
@@ -60,7 +59,7 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
     )
     try:
         async with dependencies.running(settings, engine) as made, deadlines.kept(settings):
-            app.state.update(dependencies=made, engine=engine, schema_head=schema.head())
+            app.state.update(dependencies=made, engine=engine)
             with shedding.within(settings, made.admission):
                 _freeze_what_stays()
                 yield

@@ -23,7 +23,7 @@ def _of(kind: type[msgspec.Struct]) -> str:
 # needs rights on all that they touch. Foreign keys need none: Postgres checks them as the tables' owner. An upsert
 # needs SELECT on the columns that it compares.
 TABLES = {
-    "alembic_version": {APP: "SELECT"},
+    "alembic_version": {APP: "SELECT", WORKER: "SELECT"},
     "tenant_configs": {
         APP: "SELECT (tenant_id, secret, previous_secret, previous_secret_ends_at, enabled)",
         WORKER: "SELECT (tenant_id, enabled)",

@@ -95,23 +95,26 @@ def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
 def _as_owner(url: str) -> Iterator[psycopg.Connection]:
     """Yield a transaction of the tables' owner, which keeps migrations and other changes of roles waiting."""
     with psycopg.connect(conninfo(url, "ticket-inbox command"), connect_timeout=int(CONNECT_TIMEOUT)) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema.LOCK])
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-        _refuse_other_schema(connection)
         try:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema.LOCK])
+            _refuse_other_schema(connection)
             yield connection
         except psycopg.errors.LockNotAvailable:
-            raise RolesError("ticket_history is in use by a statement that takes long: try again later") from None
+            in_use = "a migration is under way, or a statement that takes long uses ticket_history"
+            raise RolesError(f"{in_use}: try again later") from None
 
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:
-    """Refuse an older schema, in which readers would see every tenant, and a login role that does not own the tables.
+    """Refuse the schema of another version, and a login role that does not own the tables. Raises RolesError.
 
-    Raises RolesError.
+    In an older one, readers would see every tenant.
     """
-    revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if revision != (schema.head(),):
-        raise RolesError("the schema is not what this version needs: run `ticket-inbox migrate`")
+    [found] = connection.execute("SELECT string_agg(version_num, ', ') FROM alembic_version").fetchone() or [None]
+    if trouble := schema.trouble(found):
+        raise RolesError(trouble)
+    if newer := schema.newer(found):  # the roles would lose the rights that only the newer version knows
+        raise RolesError(f"{newer}: let the newer version do this")
     [owners] = connection.execute(OTHER_OWNERS, [list(rights.TABLES)]).fetchone() or [None]
     if owners:
         raise RolesError(f"the tables belong to {owners}: set DATABASE_URL to log in as that role")

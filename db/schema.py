@@ -1,49 +1,124 @@
-"""Is the schema at head, and how does it get there? Alembic owns all of it, Procrastinate's included.
+"""Which revision is the schema at, and does this version work with it? Alembic owns all of it, Procrastinate's too.
 
-Alembic takes a fifth of the time in which a server starts, and only a migration needs it.
+A schema that is ahead is fine: a migration only adds, so that the version before goes on working (docs/upgrading.md).
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import migration
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
+# Every revision that this version knows, the oldest first: each is the number that its file's name begins with. A
+# process reads them when it starts, because an upgrade may replace the files beneath it.
+REVISIONS = sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+LOCK = migration.LOCK
+MigrationError = migration.MigrationError
+PLACES = "SELECT to_regclass('alembic_version') IS NOT NULL, to_regclass('inbox') IS NOT NULL"
+ROWS = "SELECT CAST(version_num AS text) FROM alembic_version ORDER BY 1"
 
 
-class MigrationError(Exception):
-    """Alembic cannot migrate the database; the message is its own."""
+def head() -> str:
+    """Return the revision that this version needs."""
+    return REVISIONS[-1]
 
 
-def upgrade(url: str) -> None:
-    """Migrate the database at `url` to head, as `alembic upgrade head` does. Raises MigrationError, database errors."""
-    from alembic import command  # noqa: PLC0415
+async def current(connection: AsyncConnection) -> str | None:
+    """Return the revision of the database, for `trouble` and `newer`; None if it was never migrated."""
+    return _ours(*await connection.run_sync(_read))
+
+
+async def trouble_at(conninfo: str) -> str | None:
+    """Return the `trouble` of a database, by a psycopg session of its own. Raises psycopg.Error.
+
+    A role that may not read the revision (the worker's, until `roles make` of this version) has none.
+    """
+    async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
+        [versioned, has_inbox] = await (await connection.execute(PLACES)).fetchone() or [False, False]
+        try:
+            rows = await (await connection.execute(ROWS)).fetchall() if versioned else []
+        except psycopg.errors.InsufficientPrivilege:
+            return None
+    return trouble(_ours([str(row) for (row,) in rows], has_inbox=has_inbox))
+
+
+def trouble(found: str | None) -> str | None:
+    """Return in one line why this version cannot work with a schema at revision `found`, and what to do; else None."""
+    if found and "," in found:
+        return f"alembic_version has several rows ({found}), and a schema is at one revision: delete the others"
+    if not found or found in REVISIONS[:-1]:
+        place = f"the schema is at {found or 'nothing'}"
+        return f"{place}, behind this version's {head()}: run `ticket-inbox migrate`"
+    return None
+
+
+def newer(found: str | None) -> str | None:
+    """Return in words that revision `found` is newer than this version, which works with it; else None."""
+    if not found or found in REVISIONS or trouble(found):
+        return None
+    return f"the schema is at {found}, newer than this version's {head()}"
+
+
+def upgrade(url: str) -> str:
+    """Migrate the database at `url` to head, as `alembic upgrade head` does, and return the revision that it is at.
+
+    A newer schema stays as it is. Prints on standard error for whom it waits. Raises MigrationError, database errors.
+    """
+    return migration.run(url, _upgrade)
+
+
+def _upgrade(connection: sa.Connection) -> str:
+    """Migrate in the transaction of `connection`. Raises MigrationError, database errors."""
+    from alembic import command  # noqa: PLC0415  (takes a fifth of the time in which a server starts)
     from alembic.util import CommandError  # noqa: PLC0415
 
+    rows, has_inbox = _read(connection)
+    found = _ours(rows, has_inbox=has_inbox)
+    _refuse_what_is_not_ours(rows, found, has_inbox=has_inbox)
+    if found and newer(found):
+        return found
     config = _alembic_config()
-    config.attributes["url"] = url
+    config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
     except CommandError as error:
         raise MigrationError(str(error)) from error
+    return head()
 
 
-def head() -> str:
-    """Return the revision that this code needs: each is the number that its file's name begins with."""
-    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+def _read(connection: sa.Connection) -> tuple[list[str], bool]:
+    """Return the rows of alembic_version, and whether our tables are there."""
+    versioned, has_inbox = connection.exec_driver_sql(PLACES).one()
+    rows = connection.exec_driver_sql(ROWS).scalars().all() if versioned else []
+    return list(rows), has_inbox
 
 
-async def current(connection: AsyncConnection) -> str | None:
-    """Return the revision of the database; None if it was never migrated."""
-    if await connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
-        return None
-    revision = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return str(revision) if revision else None
+def _ours(rows: list[str], has_inbox: bool) -> str | None:  # noqa: FBT001  (as `_read` returns them)
+    """Return the revision that the rows of alembic_version name; one of another program is none."""
+    return ", ".join(row for row in rows if has_inbox or row in REVISIONS) or None
+
+
+def _refuse_what_is_not_ours(rows: list[str], found: str | None, *, has_inbox: bool) -> None:
+    """Refuse an alembic_version that another program wrote, or that does not say where our tables are.
+
+    Raises MigrationError.
+    """
+    if rows and not found:
+        another = f"alembic_version is another program's (it says {', '.join(rows)})"
+        raise MigrationError(f"{another}: give ticket-inbox a database of its own")
+    if has_inbox and not found:
+        lost = "the tables are there, but alembic_version does not say at which revision"
+        raise MigrationError(f"{lost}: restore its row, or write it with `alembic stamp`")
+    if found and "," in found:
+        raise MigrationError(str(trouble(found)))
 
 
 def _alembic_config() -> "Config":

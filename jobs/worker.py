@@ -15,7 +15,7 @@ import psycopg
 from procrastinate import App, exceptions
 
 from app.background import running
-from db import failures, queue
+from db import failures, queue, schema
 from jobs import jobs_in_hand
 from otel import logs
 
@@ -38,12 +38,12 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
     loop.set_exception_handler(_log_unhandled)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_shorten)
-    logged = ""
+    logged, behind = "", None
     while not stop.is_set():
         try:
             # Without this probe the pool would wait longer and longer between its tries.
             await queue.probe(conninfo)
-            logged = ""
+            logged, behind = "", _log_if_behind(await schema.trouble_at(conninfo), behind)
             await _work(app, stop)
         except FAULTS as error:
             why = failures.reason(error.__cause__ or error)
@@ -51,6 +51,13 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
                 logged = why
                 logs.log(_logger, logging.WARNING, "worker_waits", error=WAITS.format(why))
         await _wait(stop, BETWEEN_TRIES)
+
+
+def _log_if_behind(behind: str | None, logged: str | None) -> str | None:
+    """Log that a migration is due, unless that is what was `logged`, and return what is logged now."""
+    if behind and behind != logged:
+        logs.log(_logger, logging.WARNING, "schema_behind", error=behind)
+    return behind
 
 
 def _stop(stop: asyncio.Event, seconds: float) -> None:

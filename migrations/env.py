@@ -6,30 +6,32 @@ import pkgutil
 import psycopg
 import sqlalchemy as sa
 from alembic import context
-from sqlalchemy.pool import NullPool
+from alembic.util import CommandError
 
 import db
 from app import settings
 from app.settings import uses
-from db import metadata, schema
+from db import failures, metadata, migration
 
 for module in pkgutil.iter_modules(db.__path__):
     importlib.import_module(f"db.{module.name}")  # a table is known once its module is imported
 
 
 def main() -> None:
-    """Run the migrations that Alembic asks for, on the database or as a script."""
-    url = context.config.attributes.get("url") or settings.load_or_exit(uses.DATABASE).database_url
+    """Run the migrations that Alembic asks for: in the transaction of db/schema.py, in their own, or as a script."""
     if context.is_offline_mode():
         context.configure(dialect_name="postgresql", literal_binds=True, target_metadata=metadata)
         with context.begin_transaction():
             context.run_migrations()
-        return
-    # NullPool: a template database with an open connection cannot be cloned.
-    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.LOCK)))
+    elif connection := context.config.attributes.get("connection"):
         migrate(connection)
+    else:
+        try:
+            migration.run(settings.load_or_exit(uses.DATABASE).database_url, migrate)
+        except migration.MigrationError as error:
+            raise CommandError(str(error)) from None
+        except (psycopg.Error, OSError) as error:  # of the session; what a migration's statement raises is SQLAlchemy's
+            raise CommandError(failures.explain(error)) from None
 
 
 def migrate(connection: sa.Connection) -> None:

@@ -72,11 +72,12 @@ async def findings(
     from db import engine as database  # noqa: PLC0415
     from db import failures, inspection, schema  # noqa: PLC0415
 
-    found, head = await schema.current(connection), schema.head()
-    if found != head:
-        yield wrong(f"the schema is at {found or 'nothing'} and not at {head}: run `ticket-inbox migrate`")
+    found = await schema.current(connection)
+    if trouble := schema.trouble(found):
+        yield wrong(trouble)
         return
-    yield ok(f"Postgres answers, and its schema is at {head}")
+    newer = schema.newer(found)
+    yield ok("Postgres answers, and " + (f"works: {newer}" if newer else f"its schema is at {found}"))
     try:
         await database.require_writes(connection)
     except failures.ReadOnlyError as error:

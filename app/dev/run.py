@@ -140,14 +140,14 @@ def _kept_key(directory: Path) -> str:
 
 async def _prepare(url: str, key: str, secret: str) -> None:
     """Migrate the schema to head, and give the tenant `demo` the new `secret`."""
-    await asyncio.to_thread(schema.upgrade, url)
+    found = await asyncio.to_thread(schema.upgrade, url)
     encrypted = tenants.Secrets(key).encrypt(secret)
     async with _engine(url) as engine, database.connection(engine) as connection:
         count = await ticket_history.count(connection)
         if not await tenants.add(connection, TENANT, encrypted):
             await tenants.rotate(connection, TENANT, encrypted, grace=timedelta(hours=24))
             await tenants.set_enabled(connection, TENANT, enabled=True)
-    _say("schema", f"at {schema.head()}, {count} {'ticket' if count == 1 else 'tickets'} in ticket_history")
+    _say("schema", f"at {found}, {count} {'ticket' if count == 1 else 'tickets'} in ticket_history")
     _say("tenant", f"{TENANT}, with a fresh secret: {secret}")
 
 
