@@ -199,7 +199,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         for field in msgspec.structs.fields(Settings)
         if environ.get(field.name.upper())
     }
-    return Settings(**found)
+    return Settings(**found | {"database_url": _complete(found.get("database_url"), environ)})
 
 
 def load_or_exit(*, secrets_key: bool = False) -> Settings:
@@ -244,6 +244,18 @@ def _check(name: str, text: str) -> None:
         raise ValueError
     if name == "secrets_key" and any(len(_key(part)) != 32 for part in text.split(",")):  # noqa: PLR2004
         raise ValueError
+
+
+def _complete(url: str | None, environ: Mapping[str, str]) -> str:
+    """Return the database's URL with what the `PG*` variables add to it. Raises WrongSettingError."""
+    from db import libpq, parameters  # noqa: PLC0415  (db imports SQLAlchemy, and --help is instant)
+
+    try:
+        if url is None:
+            return parameters.with_defaults(Settings().database_url, environ)
+        return parameters.with_variables(url, environ)
+    except libpq.ParameterError as wrong:
+        raise WrongSettingError(wrong.source, wrong.trouble, wrong.rule) from None
 
 
 def _key(part: str) -> bytes:

@@ -4,8 +4,11 @@ import asyncpg
 import psycopg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from db.libpq import ParameterError
+from db.session_rules import WrongSessionError
+
 # Everything that a driver or the pool raises when Postgres is unreachable or refuses. OSError covers time-outs.
-DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError)
+DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError, ParameterError)
 
 ENDED = ("08", "57P")  # SQLSTATE prefixes of errors that end the session: connection exception, shutdown
 
@@ -38,6 +41,8 @@ def reason(error: BaseException) -> str:
 
 def explain(error: BaseException) -> str:
     """Return in one line what is wrong with Postgres, and what to do."""
+    if isinstance(_driver_error(error), WrongSessionError | ParameterError):
+        return str(_driver_error(error))
     if sqlstate(error) == UNDEFINED_TABLE:
         return "the database has no schema yet: run `ticket-inbox migrate`"
     if sqlstate(error) == INSUFFICIENT_PRIVILEGE:

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from db import rights, schema
-from db.sessions import CONNECT_TIMEOUT, conninfo
+from db.sessions import open_sync
 
 LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
 
@@ -94,7 +94,7 @@ def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
 @contextlib.contextmanager
 def _as_owner(url: str) -> Iterator[psycopg.Connection]:
     """Yield a transaction of the tables' owner, which keeps migrations and other changes of roles waiting."""
-    with psycopg.connect(conninfo(url, "ticket-inbox command"), connect_timeout=int(CONNECT_TIMEOUT)) as connection:
+    with open_sync(url, "ticket-inbox command") as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema.LOCK])
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         _refuse_other_schema(connection)

@@ -3,14 +3,15 @@
 import importlib
 import pkgutil
 
-import psycopg
 import sqlalchemy as sa
 from alembic import context
 from sqlalchemy.pool import NullPool
 
 import db
 from app import settings
-from db import metadata, schema
+from db import metadata, schema, sessions
+
+NAME = "ticket-inbox migrate"
 
 for module in pkgutil.iter_modules(db.__path__):
     importlib.import_module(f"db.{module.name}")  # a table is known once its module is imported
@@ -25,7 +26,10 @@ def main() -> None:
             context.run_migrations()
         return
     # NullPool: a template database with an open connection cannot be cloned.
-    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    # Without a limit for a statement: a long migration may take as long as it takes.
+    engine = sa.create_engine(
+        "postgresql+psycopg://", creator=lambda: sessions.open_sync(url, NAME, 0), poolclass=NullPool
+    )
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.LOCK)))
         migrate(connection)
