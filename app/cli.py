@@ -66,7 +66,11 @@ def serve(*, count: int) -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(secrets_key=True)
     _check_telemetry()
+    _log_ignored(settings)
+    from app.commands.on_database import refuse_wrong_session  # noqa: PLC0415
     from app.server import ports, processes, run  # noqa: PLC0415
+
+    refuse_wrong_session(settings)
 
     try:
         if count > 1:
@@ -82,10 +86,19 @@ def serve(*, count: int) -> None:
 @main.command()
 def worker() -> None:
     """Promote inbox rows into ticket_history until SIGTERM, then finish the jobs in hand."""
-    environment.load_or_exit(secrets_key=True)
+    settings = environment.load_or_exit(secrets_key=True)
     _check_telemetry()
+    _log_ignored(settings)
     # This process becomes the worker, because this package never imports jobs.
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
+
+
+def _log_ignored(settings: environment.Settings) -> None:
+    """Log which variables are ignored, before a process that inherits the others begins."""
+    from otel import logs  # noqa: PLC0415
+
+    logs.configure(settings.log_level, settings.log_format)
+    environment.log_ignored()
 
 
 def _check_telemetry() -> None:

@@ -29,6 +29,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or environment.load_or_exit(secrets_key=True)
     logs.configure(settings.log_level, settings.log_format)
+    environment.log_ignored()
     try:
         export.check()
     except export.WrongTelemetryError as wrong:

@@ -4,6 +4,7 @@ This is the only module that reads the environment, but for OpenTelemetry's own 
 """
 
 import base64
+import logging
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -14,6 +15,9 @@ from msgspec import Meta
 from app import database_url
 
 NEW_KEY = 'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
+
+
+_ignored: list[str] = []  # lines that are still to be logged or printed
 
 
 class WrongSettingError(ValueError):
@@ -205,16 +209,32 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 def load_or_exit(*, secrets_key: bool = False) -> Settings:
     """Return the settings of this process, or end it with one line that says what is wrong.
 
-    With `secrets_key`, a missing SECRETS_KEY is wrong too.
+    With `secrets_key`, a missing SECRETS_KEY is wrong too. Variables that libpq alone would read are taken away.
     """
     try:
         settings = load()
+        _take_away_ignored()
     except WrongSettingError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
     if secrets_key and not settings.secrets_key:
         missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
         raise SystemExit(f"ticket-inbox: {missing}")
     return settings
+
+
+def ignored() -> list[str]:
+    """Return a line for each variable that was set and has no effect; a second call returns no line again."""
+    lines = list(_ignored)
+    _ignored.clear()
+    return lines
+
+
+def log_ignored() -> None:
+    """Log a line for each variable that was set and has no effect."""
+    from otel import logs  # noqa: PLC0415
+
+    for line in ignored():
+        logs.log(logging.getLogger("ticket_inbox.settings"), logging.WARNING, "setting_ignored", error=line)
 
 
 def names_database(environ: Mapping[str, str] = os.environ) -> bool:
@@ -256,6 +276,15 @@ def _complete(url: str | None, environ: Mapping[str, str]) -> str:
         return parameters.with_variables(url, environ)
     except libpq.ParameterError as wrong:
         raise WrongSettingError(wrong.source, wrong.trouble, wrong.rule) from None
+
+
+def _take_away_ignored() -> None:
+    """Keep from libpq what it would read by itself, and the server's driver would not."""
+    from db import parameters  # noqa: PLC0415
+
+    for name, line in parameters.ignored(os.environ).items():
+        del os.environ[name]
+        _ignored.append(line)
 
 
 def _key(part: str) -> bytes:

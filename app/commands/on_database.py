@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import settings as environment
 from app.settings import Settings
 from db import engine as database
-from db import failures, schema
+from db import failures, schema, session_rules, sessions
+
+ANSWERS_WITHIN = 2.0  # seconds that a server's start waits for Postgres
 
 Returned = TypeVar("Returned")
 
@@ -35,9 +37,33 @@ def run(act: Callable[[AsyncConnection, Settings], Awaitable[Returned]], timeout
         return asyncio.run(on_connection())
 
 
+def refuse_wrong_session(settings: Settings) -> None:
+    """Refuse a database that no process can work on, such as one of another encoding; pass if Postgres is away.
+
+    Raises ClickException.
+    """
+
+    async def open_one() -> None:
+        await (
+            await sessions.Connector(settings.database_url, "ticket-inbox command", ANSWERS_WITHIN).connect()
+        ).close()
+
+    try:
+        asyncio.run(open_one())
+    except session_rules.WrongSessionError as error:
+        raise click.ClickException(str(error)) from None
+    except failures.DatabaseError:
+        return  # the server begins, answers 503, and looks at each session that it opens
+
+
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Convert what Postgres or Alembic raises in the block to a one-line ClickException."""
+    """Convert what Postgres or Alembic raises in the block to a one-line ClickException.
+
+    First it prints a line for each variable that is ignored.
+    """
+    for line in environment.ignored():
+        click.echo(f"Warning: {line}", err=True)
     try:
         yield
     except schema.MigrationError as error:

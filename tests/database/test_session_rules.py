@@ -78,7 +78,8 @@ def test_a_webhook_is_promoted_whatever_the_role_says(
     tenant = database.add_tenant(secrets_key)
     for name, value in ODD.items():
         database.query(f"ALTER ROLE {role} SET {name} = {value}")
-    server, worker = (start(DATABASE_URL=as_role(database, role)) for start in (start_server, start_worker))
+    url = as_role(database, role)
+    server, worker = start_server(DATABASE_URL=url), start_worker(DATABASE_URL=url)
     worker.wait_for_line("worker_started")
     server.wait_until_known(tenant)
     sent = [server.send(tenant, description="\N{ROCKET}").status_code for _ in range(40)]
@@ -128,7 +129,7 @@ def test_the_tables_must_be_where_the_role_looks_first(empty_database: Database)
         assert "the tables are in the schema inner, where " in refused_by(outside, driver)
         ahead = refused_by(f"{url}options=-csearch_path%3Dahead,%22inner%22", driver)
         assert "would make new ones in ahead, the first of its search_path" in ahead
-    with pytest.raises(failures.DatabaseError, match="where .* does not look: its search_path is"):
+    with pytest.raises(failures.DatabaseError, match=r"where .* does not look: its search_path is"):
         schema.upgrade(outside)
     empty_database.query('ALTER TABLE "inner".inbox SET SCHEMA ahead')
     both = refused_by(f"{url}options=-csearch_path%3D%22inner%22,ahead", "asyncpg")
