@@ -11,9 +11,12 @@ NEEDED = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
     "standard_conforming_strings": "on",
-    # Single statements run in it too, and a serializable one fails when others do the same work.
-    "default_transaction_isolation": "read committed",
+    "client_encoding": "UTF8",
 }
+# Single statements run in it too, and a serializable one fails when others do the same work. PgBouncer refuses a
+# session that begins with this setting; so the server sets it afterwards, and only where the role has another.
+ISOLATION = {"default_transaction_isolation": "read committed"}
+SET_ISOLATION = "SET default_transaction_isolation = 'read committed'"
 # A process that hangs in mid-transaction must not hold its rows for ever.
 IDLE_LIMIT = {"idle_in_transaction_session_timeout": "30s"}
 # psycopg reads intervals in one style alone. The worker's session that waits for notifications is idle for hours.
@@ -25,13 +28,13 @@ CHECK = """
 SELECT current_setting('server_encoding'), current_setting('client_encoding'),
        current_setting('DateStyle'), current_setting('standard_conforming_strings'),
        current_setting('default_transaction_isolation'),
-       CAST(current_database() AS text), CAST(current_user AS text), current_setting('search_path'),
-       coalesce(CAST(current_schema() AS text), ''),
-       (SELECT coalesce(string_agg(DISTINCT CAST(nspname AS text), ', '), '')
+       CAST(current_database() AS text), quote_ident(current_user), current_setting('search_path'),
+       coalesce(quote_ident(current_schema()), ''),
+       (SELECT coalesce(string_agg(DISTINCT quote_ident(nspname), ', '), '')
         FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE pg_class.oid IN (to_regclass('alembic_version'), to_regclass('tenant_configs'), to_regclass('inbox'),
                                to_regclass('ticket_history'), to_regclass('procrastinate_jobs'))) AS seen,
-       (SELECT coalesce(string_agg(CAST(nspname AS text), ', '), '')
+       (SELECT coalesce(string_agg(quote_ident(nspname), ', '), '')
         FROM pg_class AS one JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE relname = 'inbox' AND EXISTS (SELECT FROM pg_class AS other WHERE other.relnamespace = one.relnamespace
                                             AND other.relname = 'procrastinate_jobs')) AS places,
@@ -47,14 +50,19 @@ class WrongSessionError(psycopg.OperationalError):
 def options(given: str, statement_timeout: float) -> str:
     """Return libpq's `options` with what a session needs after what was `given`; the last one wins."""
     limits = IDLE_LIMIT | {"statement_timeout": str(int(statement_timeout * 1000))}
-    settings = NEEDED | PSYCOPG_ONLY | limits
+    settings = NEEDED | ISOLATION | PSYCOPG_ONLY | limits
     ours = [f"-c {name}={value}".replace("read committed", r"read\ committed") for name, value in settings.items()]
     return " ".join([given, *ours]).strip()
 
 
 def server_settings(statement_timeout: float) -> dict[str, str]:
-    """Return the same for asyncpg, whose settings win over `options`."""
+    """Return what asyncpg begins a session with; these settings win over `options`."""
     return NEEDED | IDLE_LIMIT | {"statement_timeout": str(int(statement_timeout * 1000))}
+
+
+def has_other_isolation(row: Sequence[str]) -> bool:
+    """Whether CHECK returned another isolation than the one that we need."""
+    return row[4] != ISOLATION["default_transaction_isolation"]
 
 
 def refuse_wrong(row: Sequence[str]) -> None:
@@ -68,7 +76,7 @@ def refuse_wrong(row: Sequence[str]) -> None:
     found = {"client_encoding": client, "DateStyle": dates.partition(",")[0],
              "standard_conforming_strings": strings, "default_transaction_isolation": isolation}  # fmt: skip
     for name, value in found.items():
-        if value != (NEEDED | {"client_encoding": "UTF8"})[name]:
+        if value != (NEEDED | ISOLATION)[name]:
             raise WrongSessionError(_changed(name, value, user))
     _refuse_wrong_schema(user, path, first, seen, places)
 
@@ -76,7 +84,7 @@ def refuse_wrong(row: Sequence[str]) -> None:
 def _changed(name: str, value: str, user: str) -> str:
     return (
         f"the session has {name} {value!r} although we set it: a pooler between us and Postgres ignores that, so set "
-        f"it by `ALTER ROLE {user} SET {name} = '{(NEEDED | {'client_encoding': 'UTF8'})[name]}'`"
+        f"it by `ALTER ROLE {user} SET {name} = '{(NEEDED | ISOLATION)[name]}'`"
     )
 
 

@@ -142,7 +142,11 @@ class Connector:
         )
         try:
             notice_silence(session._transport.get_extra_info("socket"), parameters)  # noqa: SLF001
-            refuse_wrong(_values(await session.fetchrow(CHECK)))
+            row = _values(await session.fetchrow(CHECK))
+            if session_rules.has_other_isolation(row):
+                await session.execute(session_rules.SET_ISOLATION)
+                row = _values(await session.fetchrow(CHECK))
+            refuse_wrong(row)
         except BaseException:
             session.terminate()
             raise

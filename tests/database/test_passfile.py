@@ -79,7 +79,7 @@ def test_both_processes_come_back_after_the_password_changed(
     write(file, "*:*:*:rotating:first\n")
     url = f"postgresql://rotating@127.0.0.1:{port}/postgres?passfile={quote(str(file), safe='')}"
     server, worker = start_server(DATABASE_URL=url), start_worker(DATABASE_URL=url)
-    worker.wait_for_line("worker_started")
+    worker.wait_for_line("worker_started", within=20)
     server.wait_until_known(tenant)
     assert server.send(tenant).status_code == 202
     database.wait_for("SELECT count(*) FROM ticket_history", 1, within=20)

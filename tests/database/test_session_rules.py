@@ -80,7 +80,7 @@ def test_a_webhook_is_promoted_whatever_the_role_says(
         database.query(f"ALTER ROLE {role} SET {name} = {value}")
     url = as_role(database, role)
     server, worker = start_server(DATABASE_URL=url), start_worker(DATABASE_URL=url)
-    worker.wait_for_line("worker_started")
+    worker.wait_for_line("worker_started", within=20)
     server.wait_until_known(tenant)
     sent = [server.send(tenant, description="\N{ROCKET}").status_code for _ in range(40)]
     assert sent == [202] * 40
@@ -120,20 +120,18 @@ def test_a_server_that_began_before_postgres_says_it_when_asked(
 @pytest.mark.one_postgres
 def test_the_tables_must_be_where_the_role_looks_first(empty_database: Database) -> None:
     """Each is one line that names the search_path; before, it was `run migrate`, for ever."""
-    url = empty_database.url + ("&" if "?" in empty_database.url else "?")
-    inside, outside = f"{url}options=-csearch_path%3Dinner", f"{url}options=-csearch_path%3Dpublic"
-    empty_database.query("CREATE SCHEMA inner; CREATE SCHEMA ahead".replace("inner", '"inner"'))
-    schema.upgrade(inside.replace("%3Dinner", "%3D%22inner%22"))
+    looking = empty_database.url + ("&" if "?" in empty_database.url else "?") + "options=-csearch_path%3D"
+    empty_database.query("CREATE SCHEMA within; CREATE SCHEMA ahead")
+    schema.upgrade(looking + "within")
     for driver in DRIVERS:
-        assert refused_by(inside.replace("%3Dinner", "%3D%22inner%22"), driver) == ""
-        assert "the tables are in the schema inner, where " in refused_by(outside, driver)
-        ahead = refused_by(f"{url}options=-csearch_path%3Dahead,%22inner%22", driver)
+        assert refused_by(looking + "within", driver) == ""
+        assert "the tables are in the schema within, where " in refused_by(looking + "public", driver)
+        ahead = refused_by(looking + "ahead,within", driver)
         assert "would make new ones in ahead, the first of its search_path" in ahead
     with pytest.raises(failures.DatabaseError, match=r"where .* does not look: its search_path is"):
-        schema.upgrade(outside)
-    empty_database.query('ALTER TABLE "inner".inbox SET SCHEMA ahead')
-    both = refused_by(f"{url}options=-csearch_path%3D%22inner%22,ahead", "asyncpg")
-    assert "our tables are in several schemas (ahead, inner)" in both
+        schema.upgrade(looking + "public")
+    empty_database.query("ALTER TABLE within.inbox SET SCHEMA ahead")
+    assert "our tables are in several schemas (ahead, within)" in refused_by(looking + "within,ahead", "asyncpg")
 
 
 @pytest.mark.one_postgres
@@ -145,3 +143,26 @@ def test_the_way_out_names_the_roles_search_path(database: Database, role: str, 
     assert done.returncode == 1
     assert f"`ALTER ROLE {role} SET search_path = public`" in done.stderr
     assert os.linesep not in done.stderr.strip()
+
+
+@pytest.mark.one_postgres
+def test_roles_make_prints_where_the_logins_must_look(database: Database, secrets_key: str) -> None:
+    """A role does not look where its group looks: the printed lines are all that a login needs."""
+    name = f"elsewhere_{uuid.uuid4().hex[:8]}"
+    database.query("ALTER SCHEMA public RENAME TO ours")
+    url = f"{database.url}{'&' if '?' in database.url else '?'}options=-csearch_path%3Dours"
+    try:
+        done = run(["roles", "make", "--prefix", name], clean_environment(DATABASE_URL=url, SECRETS_KEY=secrets_key))
+        assert done.returncode == 0, done.stderr
+        create, alter = (line.strip() for line in done.stdout.splitlines() if f"{name}_app_login" in line)
+        database.query(create)
+        assert "the tables are in the schema ours, where " in refused_by(
+            as_role(database, f"{name}_app_login"), "asyncpg"
+        )
+        database.query(alter)
+        assert refused_by(as_role(database, f"{name}_app_login"), "asyncpg") == ""
+    finally:
+        for role in (f"{name}_app_login", *(f"{name}_{kind}" for kind in ("app", "worker", "reader"))):
+            if database.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", role):
+                database.query(f"DROP OWNED BY {role}")
+                database.query(f"DROP ROLE {role}")
