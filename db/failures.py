@@ -47,6 +47,8 @@ def explain(error: BaseException) -> str:
         return "the database has no schema yet: run `ticket-inbox migrate`"
     if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
         return f"Postgres says no: {reason(error)}. Let DATABASE_URL name the role that owns the tables"
+    if notes := getattr(_driver_error(error), "__notes__", None):  # where a wrong password came from
+        return f"Postgres says no: {reason(error)}; {notes[0]}"
     if sqlstate(error):
         return f"Postgres says no: {reason(error)}"
     return f"Postgres cannot be reached: {reason(error)}. Start it, or set DATABASE_URL to where it is"

@@ -67,7 +67,12 @@ def check_sync(connection: psycopg.Connection[Any]) -> None:
 
 def open_sync(url: str, name: str, statement_timeout: float = STATEMENT_TIMEOUT) -> psycopg.Connection[Any]:
     """Open a session with psycopg, and check it. Raises ParameterError, WrongSessionError or psycopg.Error."""
-    connection = psycopg.connect(conninfo(url, name, statement_timeout))
+    try:
+        connection = psycopg.connect(conninfo(url, name, statement_timeout))
+    except psycopg.OperationalError as error:
+        if error.pgconn and (error.pgconn.used_password or error.pgconn.needs_password):
+            error.add_note(password_source(complete(url)))
+        raise
     try:
         check_sync(connection)
     except BaseException:
@@ -125,7 +130,7 @@ class Connector:
         host, address, port = place
         parameters = self._parameters
         # What is None here asyncpg would read from the environment.
-        session = await asyncpg.connect(
+        connecting = asyncpg.connect(
             host=address,
             port=port,
             user=parameters["user"],
@@ -140,6 +145,11 @@ class Connector:
             command_timeout=self._timeout,
             server_settings=self._settings,
         )
+        try:
+            session = await connecting
+        except asyncpg.InvalidPasswordError as error:
+            error.add_note(password_source(parameters))
+            raise
         try:
             notice_silence(session._transport.get_extra_info("socket"), parameters)  # noqa: SLF001
             row = _values(await session.fetchrow(CHECK))
@@ -171,6 +181,18 @@ def password_for(parameters: Mapping[str, str], host: str, port: int) -> str:
         return given
     path = passfile_of(parameters)
     return passfile.password(path, host, str(port), parameters["dbname"], parameters["user"]) if path else ""
+
+
+def password_source(parameters: Mapping[str, str]) -> str:
+    """Return in words where the password came from that Postgres did not accept, and what to do."""
+    path = passfile_of(parameters)
+    if parameters.get("password"):
+        return "the password is the one in DATABASE_URL or PGPASSWORD: set the role's"
+    if path and passfile.is_too_open(path):
+        return f"{path} is ignored, because other users may read it: `chmod 600 {path}`"
+    if any(password_for(parameters, host or address, port) for host, address, port in hosts_of(parameters)):
+        return f"the password is the one in {path}, which is read for each new session: write the role's there"
+    return f"DATABASE_URL has no password, and no line of {path} is for this host, port, database and role"
 
 
 def passfile_of(parameters: Mapping[str, str]) -> str | None:

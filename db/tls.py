@@ -50,7 +50,7 @@ def attempts(parameters: Mapping[str, str], host: str) -> list[ssl.SSLContext | 
 
 def is_worth_another(error: BaseException) -> bool:
     """Return True if a session without TLS may be accepted where one with TLS was refused, or the other way round."""
-    if str(getattr(error, "sqlstate", "")).startswith("28"):  # pg_hba.conf may let in the one and not the other
+    if getattr(error, "sqlstate", "") == "28000":  # pg_hba.conf may let in the one and not the other
         return True
     return isinstance(error, ssl.SSLError) or type(error) in (ConnectionError, ConnectionResetError)
 

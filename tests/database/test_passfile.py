@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from app.dev.embedded_postgres import EmbeddedPostgres
-from db import passfile
+from db import failures, passfile
 from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
 from tests.support.system import Database, Server, Worker
-from tests.support.two_drivers import DRIVERS, ask_both, refused_by
+from tests.support.two_drivers import DRIVERS, ask, ask_both
 
 pytestmark = pytest.mark.one_postgres
 
@@ -62,10 +62,29 @@ def test_a_password_with_signs_of_the_files_own_logs_in(
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / ".pgpass", rf"127.0.0.1:{port}:*:rotating:a\:b\\c")
     assert ask_both(f"postgresql://rotating@127.0.0.1:{port}/postgres") == 1
-    (tmp_path / ".pgpass").chmod(0o644)
-    for driver in DRIVERS:
-        assert refused_by(f"postgresql://rotating@127.0.0.1:{port}/postgres", driver)
-    assert passfile.is_too_open(str(tmp_path / ".pgpass"))
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_wrong_password_says_where_it_came_from(
+    asked: tuple[EmbeddedPostgres, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url, file = f"postgresql://rotating@127.0.0.1:{asked[1]}/postgres", tmp_path / ".pgpass"
+
+    def said(url: str = url) -> str:
+        with pytest.raises(failures.DatabaseError) as wrong:
+            ask(url, driver)
+        return failures.explain(wrong.value)
+
+    assert f"no line of {file} is for this host" in said()
+    write(file, "*:*:*:rotating:outdated")
+    assert f"the one in {file}, which is read for each new session" in said()
+    file.chmod(0o644)
+    assert f"`chmod 600 {file}`" in said()
+    assert "the password is the one in DATABASE_URL or PGPASSWORD" in said(
+        url.replace("rotating@", "rotating:hunter2@")
+    )
+    assert "hunter2" not in said(url.replace("rotating@", "rotating:hunter2@"))
 
 
 def test_both_processes_come_back_after_the_password_changed(
