@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import click
 
+from app import database_url
 from app import settings as environment
 from app.commands import secret_option
 from app.commands.doctor import doctor
@@ -98,7 +99,7 @@ def _log_ignored(settings: environment.Settings) -> None:
     from otel import logs  # noqa: PLC0415
 
     logs.configure(settings.log_level, settings.log_format)
-    environment.log_ignored()
+    database_url.log_ignored()
 
 
 def _check_telemetry() -> None:

@@ -9,7 +9,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import correlation, health
+from app import correlation, database_url, health
 from app import settings as environment
 from app.server import deadlines, shedding
 from app.settings import Settings
@@ -29,7 +29,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or environment.load_or_exit(secrets_key=True)
     logs.configure(settings.log_level, settings.log_format)
-    environment.log_ignored()
+    database_url.log_ignored()
     try:
         export.check()
     except export.WrongTelemetryError as wrong:

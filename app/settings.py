@@ -4,7 +4,6 @@ This is the only module that reads the environment, but for OpenTelemetry's own 
 """
 
 import base64
-import logging
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -15,16 +14,7 @@ from msgspec import Meta
 from app import database_url
 
 NEW_KEY = 'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'  # a Fernet key
-
-
-_ignored: list[str] = []  # lines that are still to be logged or printed
-
-
-class WrongSettingError(ValueError):
-    """{name} {trouble}: it must be {rule}."""
-
-    def __init__(self, name: str, trouble: str, rule: str) -> None:
-        super().__init__(f"{name} {trouble}: it must be {rule}")
+WrongSettingError = database_url.WrongSettingError
 
 
 def _meta(what: str, rule: str, ge: float | None = None, le: float | None = None) -> Meta:
@@ -203,7 +193,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         for field in msgspec.structs.fields(Settings)
         if environ.get(field.name.upper())
     }
-    return Settings(**found | {"database_url": _complete(found.get("database_url"), environ)})
+    found["database_url"] = database_url.complete(found.get("database_url"), Settings().database_url, environ)
+    return Settings(**found)
 
 
 def load_or_exit(*, secrets_key: bool = False) -> Settings:
@@ -213,28 +204,13 @@ def load_or_exit(*, secrets_key: bool = False) -> Settings:
     """
     try:
         settings = load()
-        _take_away_ignored()
+        database_url.take_away_ignored(os.environ)
     except WrongSettingError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
     if secrets_key and not settings.secrets_key:
         missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
         raise SystemExit(f"ticket-inbox: {missing}")
     return settings
-
-
-def ignored() -> list[str]:
-    """Return a line for each variable that was set and has no effect; a second call returns no line again."""
-    lines = list(_ignored)
-    _ignored.clear()
-    return lines
-
-
-def log_ignored() -> None:
-    """Log a line for each variable that was set and has no effect."""
-    from otel import logs  # noqa: PLC0415
-
-    for line in ignored():
-        logs.log(logging.getLogger("ticket_inbox.settings"), logging.WARNING, "setting_ignored", error=line)
 
 
 def names_database(environ: Mapping[str, str] = os.environ) -> bool:
@@ -264,27 +240,6 @@ def _check(name: str, text: str) -> None:
         raise ValueError
     if name == "secrets_key" and any(len(_key(part)) != 32 for part in text.split(",")):  # noqa: PLR2004
         raise ValueError
-
-
-def _complete(url: str | None, environ: Mapping[str, str]) -> str:
-    """Return the database's URL with what the `PG*` variables add to it. Raises WrongSettingError."""
-    from db import libpq, parameters  # noqa: PLC0415  (db imports SQLAlchemy, and --help is instant)
-
-    try:
-        if url is None:
-            return parameters.with_defaults(Settings().database_url, environ)
-        return parameters.with_variables(url, environ)
-    except libpq.ParameterError as wrong:
-        raise WrongSettingError(wrong.source, wrong.trouble, wrong.rule) from None
-
-
-def _take_away_ignored() -> None:
-    """Keep from libpq what it would read by itself, and the server's driver would not."""
-    from db import parameters  # noqa: PLC0415
-
-    for name, line in parameters.ignored(os.environ).items():
-        del os.environ[name]
-        _ignored.append(line)
 
 
 def _key(part: str) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio as runner
 import contextlib
 
-from app import settings as environment
+from app import database_url
 from jobs import app, conninfo, settings, worker
 from otel import export, logs, metrics
 
@@ -11,7 +11,7 @@ with contextlib.suppress(ImportError):  # there is no uvloop for Windows
     import uvloop as runner  # type: ignore[no-redef]
 
 logs.configure(settings.log_level, settings.log_format)
-environment.log_ignored()
+database_url.log_ignored()
 try:
     stop_exporting = export.configure("ticket-inbox-worker")
     metrics.serve(settings.host, settings.worker_metrics_port)

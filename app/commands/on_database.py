@@ -8,6 +8,7 @@ from typing import TypeVar
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import database_url
 from app import settings as environment
 from app.settings import Settings
 from db import engine as database
@@ -62,7 +63,7 @@ def errors_in_one_line() -> Iterator[None]:
 
     First it prints a line for each variable that is ignored.
     """
-    for line in environment.ignored():
+    for line in database_url.ignored():
         click.echo(f"Warning: {line}", err=True)
     try:
         yield
