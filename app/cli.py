@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import click
 
+from app import database_url
 from app import settings as environment
 from app.commands import secret_option
 from app.commands.doctor import doctor
@@ -73,11 +74,12 @@ def serve(*, count: int) -> None:
     """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(uses.SERVE)
     _check_telemetry()
-    from app.server import ports, processes, run  # noqa: PLC0415
-    from otel import logs  # noqa: PLC0415
-
-    logs.configure(settings.log_level, settings.log_format)
+    _log_ignored(settings)
     environment.log_remarks(uses.SERVE)
+    from app.commands.on_database import refuse_wrong_session  # noqa: PLC0415
+    from app.server import ports, processes, run  # noqa: PLC0415
+
+    refuse_wrong_session(settings)
     try:
         if count > 1:
             processes.serve(settings, count)
@@ -92,10 +94,19 @@ def serve(*, count: int) -> None:
 @main.command()
 def worker() -> None:
     """Promote inbox rows into ticket_history until SIGTERM, then finish the jobs in hand."""
-    environment.load_or_exit(uses.WORKER, may_lack_key=True)
+    settings = environment.load_or_exit(uses.WORKER, may_lack_key=True)
     _check_telemetry()
+    _log_ignored(settings)
     # This process becomes the worker, because this package never imports jobs.
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
+
+
+def _log_ignored(settings: environment.Settings) -> None:
+    """Log which variables are ignored, before a process that inherits the others begins."""
+    from otel import logs  # noqa: PLC0415
+
+    logs.configure(settings.log_level, settings.log_format)
+    database_url.log_ignored()
 
 
 def _check_telemetry() -> None:

@@ -9,7 +9,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from app import correlation, health, probes
+from app import correlation, database_url, health, probes
 from app import settings as environment
 from app.server import deadlines, shedding
 from app.settings import Settings, uses
@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or environment.load_or_exit(uses.SERVER)
     logs.configure(settings.log_level, settings.log_format)
+    database_url.log_ignored()
     try:
         export.check()
     except export.WrongTelemetryError as wrong:

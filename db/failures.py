@@ -10,6 +10,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import failure_kinds as kinds
 from db.failure_kinds import Kind
+from db.libpq import ParameterError
+from db.session_rules import WrongSessionError
 
 
 class ReadOnlyError(psycopg.errors.ReadOnlySqlTransaction):
@@ -20,7 +22,7 @@ class ReadOnlyError(psycopg.errors.ReadOnlySqlTransaction):
 
 
 # Everything that a driver or the pool raises when Postgres is unreachable or refuses. OSError covers time-outs.
-DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError)
+DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError, ParameterError)
 
 # SQLSTATE prefixes of errors after which a session is closed: connection exception, shutdown, a time limit of it.
 ENDED = ("08", "57P", "25P03", "25P04")
@@ -66,13 +68,19 @@ def reason(error: BaseException) -> str:
 
 def explain(error: BaseException) -> str:
     """Return in one line what is wrong with Postgres, and what to do."""
+    cause = _driver_error(error)
+    if isinstance(cause, WrongSessionError | ParameterError):
+        return str(cause)
     found, why = kind(error), reason(error)
-    return f"{found.what}: {why}. {found.cure}"
+    notes = getattr(cause, "__notes__", None)  # where a wrong password came from
+    return f"{found.what}: {why}. {notes[0] if notes else found.cure}"
 
 
 def kind(error: BaseException) -> Kind:
     """Return the kind of `error`: by its SQLSTATE, without one by its words, else by its type."""
     cause, code = _driver_error(error), sqlstate(error)
+    if isinstance(cause, WrongSessionError | ParameterError):
+        return kinds.SESSION if isinstance(cause, WrongSessionError) else kinds.URL
     words = str(cause).lower()
     if code is None:
         return next((found for part, found in kinds.BY_WORDS if part in words), None) or _by_type(cause)

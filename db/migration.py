@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from db import failures, sessions
+from db import failures, parameters, sessions
 from db.migration_watch import Blocker, Transaction, Watch, say
 
 LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
@@ -78,8 +78,7 @@ def _open(url: str) -> psycopg.Connection:
     def wait_for_answer() -> None:
         try:
             session = psycopg.connect(_conninfo(url))
-            session.execute("SELECT 1")  # a pooler accepts a session before it has one of Postgres
-            session.rollback()
+            sessions.check_sync(session)  # a pooler accepts a session before it has one of Postgres
             opened.set_result(session)
         except BaseException as error:  # noqa: BLE001  (the other thread raises it)
             opened.set_exception(error)
@@ -90,9 +89,11 @@ def _open(url: str) -> psycopg.Connection:
 
 def _conninfo(url: str) -> str:
     """Return the connection string; a silent host takes its share of the time, so that the next has its own."""
-    given = psycopg.conninfo.conninfo_to_dict(sessions.conninfo(url, NAME))
-    share = max(2, math.floor(ANSWER_WITHIN / len(sessions.hosts_of(url))))  # 2 is the least that libpq takes
-    return psycopg.conninfo.make_conninfo("", **{"connect_timeout": share, **given})
+    given = sessions.conninfo(url, NAME, statement_timeout=0)
+    hosts = sessions.hosts_of(parameters.complete(url))
+    share = max(2, math.floor(ANSWER_WITHIN / len(hosts)))  # 2 is the least that libpq takes
+    limit = min(share, int(psycopg.conninfo.conninfo_to_dict(given)["connect_timeout"] or share))
+    return psycopg.conninfo.make_conninfo(given, connect_timeout=limit)
 
 
 def _in_tries(connection: sa.Connection, watch: Watch, act: Callable[[sa.Connection], Returned]) -> Returned:

@@ -8,6 +8,8 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db import sessions
+
 # Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
 
@@ -148,8 +150,12 @@ NOTE = sa.text(
 
 
 async def probe(conninfo: str) -> None:
-    """Check that Postgres answers and has a schema. Raises psycopg.Error."""
-    async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
+    """Check that Postgres answers, that a session is what it must be, and that there is a schema.
+
+    Raises psycopg.Error.
+    """
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        await sessions.check(connection)
         await connection.execute("SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass")
 
 

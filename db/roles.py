@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from db import rights, schema
-from db.sessions import CONNECT_TIMEOUT, conninfo
+from db.sessions import open_sync
 
 LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
 
@@ -51,11 +51,15 @@ class RolesError(Exception):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The roles' names by kind, the names that are new, and warnings for the operator."""
+    """The roles' names by kind, the names that are new, warnings for the operator, and the schema of the tables.
+
+    `namespace` is "" where every role looks anyway, in `public`.
+    """
 
     names: dict[str, str]
     new: set[str]
     warnings: list[str]
+    namespace: str = ""
 
 
 def make(url: str, prefix: str) -> Made:
@@ -73,8 +77,9 @@ def make(url: str, prefix: str) -> Made:
             rights.revoke(connection, role)
             rights.grant(connection, kind, role, database, namespace)
         _let_see_all(connection, names[rights.WORKER])
+        elsewhere = "" if namespace == "public" else sql.Identifier(namespace).as_string(connection)
     too_much = f"anybody may make tables in schema {namespace}: `REVOKE CREATE ON SCHEMA {namespace} FROM PUBLIC`"
-    return Made(names, new, [too_much] if anybody_creates else [])
+    return Made(names, new, [too_much] if anybody_creates else [], elsewhere)
 
 
 def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
@@ -94,7 +99,7 @@ def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
 @contextlib.contextmanager
 def _as_owner(url: str) -> Iterator[psycopg.Connection]:
     """Yield a transaction of the tables' owner, which keeps migrations and other changes of roles waiting."""
-    with psycopg.connect(conninfo(url, "ticket-inbox command"), connect_timeout=int(CONNECT_TIMEOUT)) as connection:
+    with open_sync(url, "ticket-inbox command") as connection:
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         try:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema.LOCK])

@@ -34,6 +34,7 @@ app = App(
         # Each job and each of the worker's side tasks may need a connection at once: none waits for another.
         min_size=2,
         max_size=settings.worker_concurrency + 3,
+        configure=sessions.check,
     ),
     import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping", "jobs.reconcile"],
     worker_defaults={

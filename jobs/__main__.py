@@ -3,6 +3,7 @@
 import asyncio as runner
 import contextlib
 
+from app import database_url
 from app import settings as environment
 from app.server import ports
 from app.settings import uses
@@ -15,6 +16,7 @@ with contextlib.suppress(ImportError):  # there is no uvloop for Windows
 own = environment.load_or_exit(uses.LOGS | {"worker_metrics_port"})
 logs.configure(own.log_level, own.log_format)
 environment.log_remarks(uses.WORKER)
+database_url.log_ignored()
 try:
     stop_exporting = export.configure("ticket-inbox-worker")
     if port := own.worker_metrics_port:

@@ -16,6 +16,7 @@ from procrastinate import App, exceptions
 
 from app.background import running
 from db import failures, queue, schema
+from db.session_rules import WrongSessionError
 from jobs import jobs_in_hand
 from otel import logs
 
@@ -38,7 +39,7 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
     loop.set_exception_handler(_log_unhandled)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_shorten)
-    logged, behind = "", None
+    logged, behind, first = "", None, True
     while not stop.is_set():
         try:
             # Without this probe the pool would wait longer and longer between its tries.
@@ -46,10 +47,13 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
             logged, behind = "", _log_if_behind(await schema.trouble_at(conninfo), behind)
             await _work(app, stop)
         except FAULTS as error:
+            if first and isinstance(error, WrongSessionError):
+                raise SystemExit(f"Error: {error}") from None
             why = failures.reason(error.__cause__ or error)
             if why != logged:
                 logged = why
                 logs.log(_logger, logging.WARNING, "worker_waits", error=WAITS.format(why))
+        first = False
         await _wait(stop, BETWEEN_TRIES)
 
 

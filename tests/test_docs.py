@@ -14,6 +14,7 @@ from app import cli
 from app.cli import main
 from app.commands import sdp
 from app.settings import Settings
+from db import libpq
 from tests import ROOT
 from tests.conftest import clean_environment
 from tests.support.system import Database, Server, Tenant, run
@@ -64,7 +65,13 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
         cli.VARIABLE,
         sdp.VARIABLE,
     }
-    theirs = {"SSL_CERT_FILE", "HTTPS_PROXY", *vars(sdk_variables), *vars(api_variables)}
+    theirs = {
+        "SSL_CERT_FILE",
+        "HTTPS_PROXY",
+        *(one.variable for one in libpq.PARAMETERS),
+        *vars(sdk_variables),
+        *vars(api_variables),
+    }
     known = ours | theirs | set(re.findall(r"TICKET_INBOX_[A-Z_]+", SENDERS))
     for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)\b[^`*]*`", page.read_text()):
         assert name in known or name.removeprefix("TICKET_INBOX_") in ours, name

@@ -8,10 +8,13 @@ from typing import TypeVar
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import database_url
 from app import settings as environment
 from app.settings import Settings, uses
 from db import engine as database
-from db import failures, schema
+from db import failures, schema, session_rules, sessions
+
+ANSWERS_WITHIN = 2.0  # seconds that a server's start waits for Postgres
 
 Returned = TypeVar("Returned")
 
@@ -40,9 +43,33 @@ def run(
         return asyncio.run(on_connection())
 
 
+def refuse_wrong_session(settings: Settings) -> None:
+    """Refuse a database that no process can work on, such as one of another encoding; pass if Postgres is away.
+
+    Raises ClickException.
+    """
+
+    async def open_one() -> None:
+        await (
+            await sessions.Connector(settings.database_url, "ticket-inbox command", ANSWERS_WITHIN).connect()
+        ).close()
+
+    try:
+        asyncio.run(open_one())
+    except session_rules.WrongSessionError as error:
+        raise click.ClickException(str(error)) from None
+    except failures.DatabaseError:
+        return  # the server begins, answers 503, and looks at each session that it opens
+
+
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Convert what Postgres or Alembic raises in the block to a one-line ClickException."""
+    """Convert what Postgres or Alembic raises in the block to a one-line ClickException.
+
+    First it prints a line for each variable that is ignored.
+    """
+    for line in database_url.ignored():
+        click.echo(f"Warning: {line}", err=True)
     try:
         yield
     except schema.MigrationError as error:

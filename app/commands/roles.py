@@ -59,6 +59,8 @@ def make(prefix: str) -> None:
     click.echo("\nThese roles cannot log in. Next, make roles that can, with passwords of your own:\n")
     for kind in ("app", "worker"):
         click.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
+        if made.namespace:  # a role looks in `public` alone, and does not inherit where its group looks
+            click.echo(f"  ALTER ROLE {made.names[kind]}_login SET search_path = {made.namespace};")
 
 
 @roles.command()

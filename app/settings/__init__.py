@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from app import database_url
 from app.settings import values
 from app.settings.fields import Settings
 
@@ -53,15 +54,9 @@ OF_A_SERVICE = (
     "is an address like tcp://10.0.0.1:80, which Kubernetes sets for a Service: it counts as unset; set it to a port, "
     "or `enableServiceLinks: false` in the pod"
 )
+WrongSettingError = database_url.WrongSettingError
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 _logger = logging.getLogger("ticket_inbox.settings")
-
-
-class WrongSettingError(ValueError):
-    """{name} {trouble}: it must be {rule}."""
-
-    def __init__(self, name: str, trouble: str, rule: str) -> None:
-        super().__init__(f"{name} {trouble}: it must be {rule}")
 
 
 def load(environ: Mapping[str, str] = os.environ, names: Collection[str] = tuple(_FIELDS)) -> Settings:
@@ -78,6 +73,8 @@ def load(environ: Mapping[str, str] = os.environ, names: Collection[str] = tuple
             found[name] = values.read(field, text)
         except ValueError:
             raise WrongSettingError(variable, values.trouble(name, text), _rule(name)) from None
+    if "database_url" in names:
+        found["database_url"] = database_url.complete(found.get("database_url"), Settings().database_url, environ)
     settings = Settings(**found)
     for name in _FIELDS.keys() - names:
         getattr(Settings, name).__delete__(settings)  # frozen forbids `del settings.…`
@@ -87,10 +84,13 @@ def load(environ: Mapping[str, str] = os.environ, names: Collection[str] = tuple
 def load_or_exit(names: Collection[str], *, may_lack_key: bool = False) -> Settings:
     """Return the settings that this process uses (see `uses`), or end it with one line that says what is wrong.
 
-    If SECRETS_KEY is among them it must be set, unless the process `may_lack_key`.
+    With the database among them, variables that libpq alone would read are removed from the environment. If SECRETS_KEY
+    is among them it must be set, unless the process `may_lack_key`.
     """
     try:
         settings = load(names=names)
+        if "database_url" in names:
+            database_url.take_away_ignored(os.environ)
     except WrongSettingError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
     if "secrets_key" in names and not settings.secrets_key and not may_lack_key:

@@ -10,7 +10,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app import settings
 from app.settings import Settings, WrongSettingError
-from db import sessions
 from tests import ROOT
 from tests.conftest import clean_environment
 from tests.support.commands_in_process import run_here
@@ -163,13 +162,6 @@ def test_only_one_module_reads_the_environment() -> None:
     }
     # Processes that `dev` starts inherit the whole environment; OpenTelemetry and prometheus_client read their own.
     assert readers == {"app/settings/__init__.py", "app/dev/children.py", "otel/export.py", "otel/metrics.py"}
-
-
-def test_the_drivers_urls_are_derived() -> None:
-    url = (
-        "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&channel_binding=require&connect_timeout=3&sslmode=require"
-    )
-    assert sessions.asyncpg_url(url) == "postgresql://u:p%40ss@one:1,two:2/db?host=%2Ftmp%2Fx&sslmode=require"
 
 
 def test_help_is_instant_and_complete() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from app.dev.embedded_postgres import EmbeddedPostgres
 from db import sessions
+from db.parameters import complete
 from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
 from tests.support.system import Database, Server, Worker
@@ -47,11 +48,10 @@ def test_the_first_host_does_not_answer(
         ("postgresql://u@a:1,b:2/x", [("a", 1), ("b", 2)]),
         ("postgresql://u@a,b/x?port=5433", [("a", 5433), ("b", 5433)]),
         ("postgresql://u@a:1,b/x", [("a", 1), ("b", 5432)]),
-        ("postgresql://u@a/x", [("a", None)]),
-        ("postgresql:///x", [(None, None)]),
-        ("postgresql://u@/x?host=%2Ftmp%2Fs", [("/tmp/s", None)]),
+        ("postgresql://u@a/x", [("a", 5432)]),
+        ("postgresql://u@/x?host=%2Ftmp%2Fs", [("/tmp/s", 5432)]),
         ("postgresql://u@[::1]:99/x", [("::1", 99)]),
     ],
 )
-def test_hosts_are_read_as_libpq_reads_them(url: str, hosts: list[tuple[str | None, int | None]]) -> None:
-    assert sessions.hosts_of(url) == hosts
+def test_hosts_are_read_as_libpq_reads_them(url: str, hosts: list[tuple[str, int]]) -> None:
+    assert [(host, port) for host, _, port in sessions.hosts_of(complete(url))] == hosts
