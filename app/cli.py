@@ -8,6 +8,7 @@ from typing import BinaryIO
 import click
 
 from app import settings as environment
+from app import stopping
 from app.commands import secret_option
 from app.commands.doctor import doctor
 from app.commands.import_ import import_
@@ -63,7 +64,7 @@ def dev(*, once: bool) -> None:
     "One that dies is started again.",
 )
 def serve(*, count: int) -> None:
-    """Take in webhooks until SIGTERM, then finish the answers in flight."""
+    """Take in webhooks until SIGTERM, then finish the answers in flight (docs/load-balancers.md)."""
     settings = environment.load_or_exit(secrets_key=True)
     _check_telemetry()
     from app.server import ports, processes, run  # noqa: PLC0415
@@ -84,7 +85,8 @@ def worker() -> None:
     """Promote inbox rows into ticket_history until SIGTERM, then finish the jobs in hand."""
     environment.load_or_exit(secrets_key=True)
     _check_telemetry()
-    # This process becomes the worker, because this package never imports jobs.
+    # This process becomes the worker, because this package never imports jobs. What signals come meanwhile, wait.
+    stopping.hold_for_exec()
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
 
 

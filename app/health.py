@@ -6,6 +6,7 @@ from litestar import MediaType, Request, Response, get
 from litestar.datastructures import State
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import stopping
 from app.webhook import openapi
 from app.webhook.problems import Refusal
 from db import engine as database
@@ -21,7 +22,9 @@ def live() -> dict[str, str]:
 
 @get("/health/ready", responses={503: openapi.refusal(503, "Postgres does not answer, or its schema is not at head.")})
 async def ready(state: State) -> dict[str, str]:
-    """Answer 200 when Postgres answers and the schema is at head, else 503 and why."""
+    """Answer 200 when Postgres answers and the schema is at head, and no signal has come; else 503 and why."""
+    if stopping.has_begun():
+        raise Refusal(503, "The server is stopping: send to another one.")
     found = await _revision(state.engine)
     if found != state.schema_head:
         raise Refusal(

@@ -151,6 +151,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _whole("How long a stopping server or worker finishes what it has begun.", 1, 3600),
     ] = 25
+    drain_delay_seconds: Annotated[
+        float,
+        _number(
+            "How long a stopping server answers webhooks while /health/ready says 503, before it closes its port.",
+            0,
+            3600,
+        ),
+    ] = 0.0
     retention_days: Annotated[
         int,
         _whole("Days that promoted inbox rows are kept; 0 keeps them for ever.", 0, 36500),
