@@ -113,6 +113,9 @@ def test_two_signals_add_a_process_and_take_one_away(start_server: StartServer, 
     server.process.send_signal(signal.SIGTTOU)
     wait_until(lambda: len(serving(server)) == 2)
     assert sent(server, acme).status_code == 202
+    server.process.terminate()
+    server.wait_for_line("draining", 2)
+    assert server.stop() == 0  # and cuts the delay
 
 
 def test_a_server_under_nohup_outlives_its_terminal(environment: dict[str, str], tmp_path: Path) -> None:
