@@ -75,6 +75,7 @@ def stalled(
         assert process.poll() is None, (directory / "stderr").read_text()
         yield Stalled(process, directory, is_first=is_first)
     finally:
+        (directory / "released").touch()  # for what it may have started
         process.kill()
         process.wait()
 
