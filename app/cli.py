@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import click
 
-from app import database_url
+from app import database_url, stopping
 from app import settings as environment
 from app.commands import secret_option
 from app.commands.doctor import doctor
@@ -71,7 +71,7 @@ def dev(*, once: bool) -> None:
     "One that dies is started again.",
 )
 def serve(*, count: int) -> None:
-    """Take in webhooks until SIGTERM, then finish the answers in flight."""
+    """Take in webhooks until SIGTERM, then finish the answers in flight (docs/load-balancers.md)."""
     settings = environment.load_or_exit(uses.SERVE)
     _check_telemetry()
     _log_ignored(settings)
@@ -97,7 +97,8 @@ def worker() -> None:
     settings = environment.load_or_exit(uses.WORKER, may_lack_key=True)
     _check_telemetry()
     _log_ignored(settings)
-    # This process becomes the worker, because this package never imports jobs.
+    # This process becomes the worker, because this package never imports jobs. What signals come meanwhile, wait.
+    stopping.hold_for_exec()
     os.execv(sys.executable, [sys.executable, "-m", "jobs"])  # noqa: S606
 
 

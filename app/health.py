@@ -6,6 +6,7 @@ from litestar import MediaType, Request, Response, get
 from litestar.datastructures import State
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import stopping
 from app.webhook import openapi
 from app.webhook.problems import Refusal
 from db import engine as database
@@ -24,7 +25,9 @@ def live() -> dict[str, str]:
     responses={503: openapi.refusal(503, "Postgres does not answer or takes no writes, or its schema is behind.")},
 )
 async def ready(state: State) -> dict[str, str]:
-    """Answer 200 when Postgres answers, takes writes, and the schema is not behind; else 503 and why."""
+    """Answer 200 when Postgres answers, takes writes, is not behind, and no signal has come; else 503 and why."""
+    if stopping.has_begun():
+        raise Refusal(503, "The server is stopping: send to another one.")
     found = await _revision(state.engine)
     if trouble := schema.trouble(found):
         raise Refusal(503, _sentence(trouble))

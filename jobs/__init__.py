@@ -4,7 +4,14 @@ Every task is in a module of `import_paths`; Procrastinate imports these when it
 """
 
 import functools
+import sys
 from typing import TYPE_CHECKING
+
+from app import stopping
+
+# While Python looks for what `python -m jobs` shall run, this file is the first of it, and what follows takes a second.
+if sys.argv[:1] == ["-m"]:
+    stopping.from_the_start("worker")
 
 from procrastinate import App, PsycopgConnector
 

@@ -1,9 +1,9 @@
-"""`python -m jobs`: the worker. It ends on SIGTERM or SIGINT, after the jobs it has begun."""
+"""`python -m jobs`: the worker. It ends on SIGTERM and its like, after the jobs it has begun."""
 
 import asyncio as runner
 import contextlib
 
-from app import database_url
+from app import database_url, stopping
 from app import settings as environment
 from app.server import ports
 from app.settings import uses
@@ -17,6 +17,7 @@ own = environment.load_or_exit(uses.LOGS | {"worker_metrics_port"})
 logs.configure(own.log_level, own.log_format)
 environment.log_remarks(uses.WORKER)
 database_url.log_ignored()
+stopping.reap_orphans()
 try:
     stop_exporting = export.configure("ticket-inbox-worker")
     if port := own.worker_metrics_port:
@@ -25,4 +26,5 @@ try:
 except (export.WrongTelemetryError, ports.ListenError) as error:
     raise SystemExit(f"Error: {error}") from None
 runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
+stopping.handle_all(stopping.end_at_once)  # the jobs are finished: a second signal waits for no receiver of spans
 stop_exporting()

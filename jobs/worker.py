@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from typing import Any
 
 import psycopg
 from procrastinate import App, exceptions
 
+from app import stopping
 from app.background import running
 from db import failures, queue, schema
 from db.session_rules import WrongSessionError
@@ -28,13 +28,13 @@ _logger = logging.getLogger("ticket_inbox.worker")
 
 
 async def run(app: App, conninfo: str, seconds: float) -> None:
-    """Work until SIGTERM or SIGINT, then finish the jobs in hand within `seconds`, and return.
+    """Work until a signal ends it, then finish the jobs in hand within `seconds`, and return.
 
     Raises only errors that Postgres did not cause.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping.signals():
         loop.add_signal_handler(number, _stop, stop, seconds + LATE_SECONDS)
     loop.set_exception_handler(_log_unhandled)
     for handler in logging.getLogger().handlers:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import secrets as random
 import shlex
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,6 +18,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import settings as environment
+from app import stopping
 from app.commands import send
 from app.commands.on_database import errors_in_one_line
 from app.dev import children, embedded_postgres, waterfall
@@ -53,7 +53,7 @@ async def _until_signal(settings: Settings, *, once: bool) -> None:
     The code that ends the processes awaits nothing, so that a second signal cannot interrupt it.
     """
     steps = asyncio.current_task()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in stopping.signals():
         asyncio.get_running_loop().add_signal_handler(number, steps.cancel)  # type: ignore[union-attr]
     with contextlib.suppress(asyncio.CancelledError):
         await _steps(settings, once=once)

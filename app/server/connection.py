@@ -140,13 +140,6 @@ class Connection(PlainHttp):
         elif self.state is not State.READING:
             self._enter(State.IDLE, self.settings.idle_timeout_seconds)
 
-    def shutdown(self) -> None:
-        """Finish what has begun. A request that is not whole has half of the time for that, so that it is answered."""
-        super().shutdown()
-        self._stays_open = False
-        if self.state is not State.ANSWERING:
-            self.read_by = min(self.read_by, self.loop.time() + self.settings.shutdown_timeout_seconds / 2)
-
     def pause_writing(self) -> None:
         super().pause_writing()
         self.write_by = self.loop.time() + self.settings.request_timeout_seconds

@@ -2,13 +2,10 @@
 
 import contextlib
 import logging
-import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
-from app.server import ports
+from app import stopping
+from app.server import draining, ports
 from app.settings import Settings
 from otel import logs
 
@@ -19,15 +16,15 @@ _logger = logging.getLogger("ticket_inbox.server")
 
 
 def serve(application: "Litestar", settings: Settings) -> None:
-    """Serve `application` until SIGTERM or SIGINT, then finish the answers in flight. Raises ListenError."""
+    """Serve `application` until a signal ends it, then finish the answers in flight. Raises ListenError."""
     bound = ports.listen(settings.host, settings.port)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn drains at either, then raises it again for the handler before its own: this one ends with code 0.
-        signal.signal(number, lambda *_: sys.exit(0))
     logs.log(_logger, logging.INFO, "listening", host=settings.host, port=bound.getsockname()[1])
+    stopping.reap_orphans()
+    config = draining.Config(application, **options(settings))
+    config.drain_delay = settings.drain_delay_seconds
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(one) for one in ports.as_many(bound)]
-        uvicorn.Server(uvicorn.Config(application, **options(settings))).run(sockets=sockets)
+        draining.Server(config).run(sockets=sockets)
 
 
 def options(settings: Settings) -> dict[str, Any]:

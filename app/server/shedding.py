@@ -10,7 +10,7 @@ from typing import ClassVar
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from app import correlation, event
-from app.server.connection import Connection
+from app.server.ending import EndingConnection
 from app.server.refusal_log import RefusalLog
 from app.settings import Settings
 from app.webhook import problems, request_record
@@ -24,7 +24,7 @@ _PATHS = {kind.path.encode(): kind.path for kind in KINDS}
 _refusal_log = RefusalLog()  # of this process
 
 
-class SheddingProtocol(Connection):
+class SheddingProtocol(EndingConnection):
     """A connection that holds a webhook back while it is crowded, until its body names the tenant."""
 
     admission: ClassVar[Admission]  # handed in by within()
@@ -90,7 +90,7 @@ class SheddingProtocol(Connection):
 
     def _shed(self, tenant_id: str) -> None:
         """Answer as the endpoint would, and log, trace and count it as long as there are not too many of them."""
-        stays = self.parser.should_keep_alive()
+        stays = self.parser.should_keep_alive() and not self.is_last
         path = _PATHS[self.url]
         if _refusal_log.count(tenant_id):
             record = request_record.begin(path, request_record.first_of_each(self.headers))

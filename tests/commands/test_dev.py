@@ -120,7 +120,7 @@ def test_what_it_prints_can_be_pasted(env: dict[str, str], tmp_path: Path) -> No
     wait_until_gone(env)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
 def test_it_leaves_no_process_behind(env: dict[str, str], tmp_path: Path, how: signal.Signals) -> None:
     with running_dev(env, tmp_path / "log") as (process, _):
         assert len(processes_of(env)) > 3

@@ -1,7 +1,6 @@
 """docs/nginx.conf with only addresses and files changed: a sender's answers with our server behind it, and without."""
 
 import json
-import re
 import shutil
 import socket
 import ssl
@@ -14,12 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.webhook import PATH
-from tests import ROOT
+from tests.support.balancers import NGINX, run_nginx
 from tests.support.free_ports import free_port
 from tests.support.raw_http import head
 from tests.support.system import Database, Server, Tenant
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 CURL = shutil.which("curl")
 pytestmark = [
     pytest.mark.one_postgres,
@@ -55,57 +53,13 @@ def front(tmp_path: Path) -> Iterator[Callable[[int], Front]]:
 
     def start(behind: int) -> Front:
         port = free_port()
-        started.append(run_nginx(tmp_path, behind, port))
+        started.append(run_nginx(tmp_path, [behind], port))
         return Front(port)
 
     yield start
     for process in started:
         process.terminate()
         assert process.wait(10) == 0
-
-
-def run_nginx(directory: Path, behind: int, port: int) -> subprocess.Popen[bytes]:
-    """Run docs/nginx.conf, with the lines changed that are marked # CHANGE."""
-    certificate, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    text = (ROOT / "docs/nginx.conf").read_text()
-    for old, new in {
-        "/run/nginx.pid": f"{directory}/pid", "/var/log/nginx/error.log": f"{directory}/error.log",
-        "/etc/ssl/ticket-inbox.pem": str(certificate), "/etc/ssl/ticket-inbox.key": str(key),
-        "127.0.0.1:8000": f"127.0.0.1:{behind}", "listen 443": f"listen 127.0.0.1:{port}",
-    }.items():  # fmt: skip
-        assert re.search(rf"{re.escape(old)}.*# CHANGE", text), f"{old} must be marked # CHANGE"
-        text = text.replace(old, new)
-    # The test's user may not write where an nginx service keeps its temporary files.
-    scratch = "".join(
-        f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (directory / "nginx.conf").write_text(text.replace("http {", f"http {{ {scratch}", 1))
-    process = subprocess.Popen(
-        [
-            NGINX or "",
-            "-e",
-            f"{directory}/error.log",
-            "-c",
-            f"{directory}/nginx.conf",
-            "-g",
-            "daemon off; master_process off;",
-        ]
-    )
-    deadline = time.monotonic() + 10
-    while not listens(port):
-        assert process.poll() is None, (directory / "error.log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_webhook_goes_through_it(
