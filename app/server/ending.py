@@ -20,8 +20,8 @@ class EndingConnection(Connection):
         """Whether the connection ends with the answer to the newest request."""
         return self._is_shut or stopping.has_begun()
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+    def let_in(self) -> None:
+        super().let_in()
         if self.is_last:
             self.cycle.keep_alive = False
 
