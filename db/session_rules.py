@@ -22,7 +22,8 @@ IDLE_LIMIT = {"idle_in_transaction_session_timeout": "30s"}
 # psycopg reads intervals in one style alone. The worker's session that waits for notifications is idle for hours.
 PSYCOPG_ONLY = {"IntervalStyle": "postgres", "idle_session_timeout": "0"}
 
-# `transaction_timeout` came with Postgres 17, so no older one takes it at the start of a session. `places` are the
+# `transaction_timeout` came with Postgres 17, so no older one takes it at the start of a session. A commit that is not
+# on disk yet is no 202; which of the other kinds of commit it is, the administrator decides. `places` are the
 # schemas that have our tables; `seen` are those in which this session finds them.
 CHECK = """
 SELECT current_setting('server_encoding'), current_setting('client_encoding'),
@@ -39,7 +40,8 @@ SELECT current_setting('server_encoding'), current_setting('client_encoding'),
         WHERE relname = 'inbox' AND EXISTS (SELECT FROM pg_class AS other WHERE other.relnamespace = one.relnamespace
                                             AND other.relname = 'procrastinate_jobs')) AS places,
        CASE WHEN current_setting('transaction_timeout', true) <> '0'
-            THEN set_config('transaction_timeout', '0', false) END
+            THEN set_config('transaction_timeout', '0', false) END,
+       CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
 
 

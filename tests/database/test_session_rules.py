@@ -25,6 +25,7 @@ ODD = {
     "statement_timeout": "'1s'",
     "idle_in_transaction_session_timeout": "'100ms'",
     "idle_session_timeout": "'100ms'",
+    "synchronous_commit": "off",
 }
 OTHER_ENCODINGS = ("SQL_ASCII", "LATIN1", "WIN1252")
 
@@ -60,7 +61,7 @@ def test_whatever_the_role_says_a_session_is_the_same(database: Database, role: 
     url = as_role(database, role)
     for name, value in {
         "DateStyle": "ISO", "TimeZone": "UTC", "default_transaction_isolation": "read committed", "client_encoding": "UTF8",
-        "standard_conforming_strings": "on", "idle_in_transaction_session_timeout": "30s",
+        "standard_conforming_strings": "on", "idle_in_transaction_session_timeout": "30s", "synchronous_commit": "on",
     }.items():  # fmt: skip
         assert str(ask_both(url, f"SHOW {name}")).partition(",")[0] == value
     with sessions.open_sync(url, "test") as connection:
