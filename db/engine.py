@@ -1,5 +1,6 @@
 """How does a process share its sessions with Postgres? A pool, which connects again by itself after an outage."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +36,11 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:  #
     """Make the pool replace a connection that Postgres closed while it was idle; costs no round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def renew(engine: AsyncEngine) -> None:
+    """Replace each session that the pool has now, before it is used again: it may be dumb, and seem alive."""
+    engine.sync_engine.pool._invalidate_time = time.time()  # noqa: SLF001  (public only for a session in use)
 
 
 @asynccontextmanager

@@ -6,9 +6,10 @@ The tables are versioned but internal, so Procrastinate is pinned, and tests run
 from datetime import timedelta
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.bounded_session import BoundedSession
 
 # Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
@@ -125,14 +126,6 @@ RAISE_WAITING = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# For a job that makes room for others, or is to be retried: if an operator cancelled it meanwhile, Procrastinate would
-# mark it failed; this aborts it. The row is locked first, so that the cancellation comes either before or after this.
-RETRY_UNLESS_CANCELLED = """
-SELECT CASE WHEN (SELECT abort_requested FROM procrastinate_jobs WHERE id = %(job_id)s AND status = 'doing' FOR UPDATE)
-            THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', false)
-            ELSE procrastinate_retry_job_v2(%(job_id)s, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) END
-"""
-
 # One sweep at a time; the key is just a number that no other lock uses.
 TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
 
@@ -153,10 +146,14 @@ DELETE_FINISHED = sa.text(
 ).bindparams(sa.bindparam("age", type_=sa.Interval))
 
 
+# Locks no row, but a session that is read-only (a standby, or out of disk) refuses to lock any.
+PROBE = "SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass FROM procrastinate_workers LIMIT 0 FOR UPDATE"
+
+
 async def probe(conninfo: str) -> None:
-    """Check that Postgres answers and has a schema. Raises psycopg.Error."""
-    async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
-        await connection.execute("SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass")
+    """Check that Postgres answers, has a schema, and may be written to. Raises psycopg.Error."""
+    async with await BoundedSession.connect(conninfo, connect_timeout=5, autocommit=True) as session:
+        await session.execute(PROBE)
 
 
 async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int, list[int]]:

@@ -13,6 +13,10 @@ import psycopg
 
 CONNECT_TIMEOUT = 5.0  # seconds; a host that drops packets must not hold a request for the kernel's two minutes
 
+# How long a process that froze in mid-transaction, or whose network swallows what it sends, keeps its locks. Our
+# transactions take milliseconds. The worker promotes again within 30 seconds, so this is less.
+IDLE_IN_TRANSACTION = "20s"
+
 # Every frequent statement finds its rows by key. But a plan that was made while a table was small goes on scanning the
 # whole table until it is analyzed: at 1,000 webhooks a second on a new database, storing one took a second instead of
 # 13 ms. JIT is off, because compiling a statement takes longer than running any of ours.
@@ -50,9 +54,12 @@ def conninfo(url: str, name: str) -> str:
     The connection ends within 15 seconds when its host silently disappears, unless the URL sets other limits.
     """
     noticed = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 5, "tcp_user_timeout": 15_000}
+    noticed["connect_timeout"] = int(CONNECT_TIMEOUT)  # for each host; psycopg's own is more than two minutes
     given = psycopg.conninfo.conninfo_to_dict(url)
     missing = {parameter: value for parameter, value in noticed.items() if parameter not in given}
-    return psycopg.conninfo.make_conninfo(url, application_name=name, **missing)
+    # The last value wins, so that what the URL says stands.
+    options = f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION} {given.get('options') or ''}".strip()
+    return psycopg.conninfo.make_conninfo(url, application_name=name, options=options, **missing)
 
 
 class Connector:
@@ -65,7 +72,7 @@ class Connector:
             "application_name": name,
             "statement_timeout": str(int(timeout * 1000)),
             # A process that hangs in mid-transaction must not hold its rows for ever.
-            "idle_in_transaction_session_timeout": "60s",
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
             **PLANS,
         }
 

@@ -3,7 +3,7 @@
 import asyncio as runner
 import contextlib
 
-from jobs import app, conninfo, settings, worker
+from jobs import app, conninfo, health_port, settings, signs, worker
 from otel import export, logs, metrics
 
 with contextlib.suppress(ImportError):  # there is no uvloop for Windows
@@ -12,7 +12,8 @@ with contextlib.suppress(ImportError):  # there is no uvloop for Windows
 logs.configure(settings.log_level, settings.log_format)
 try:
     stop_exporting = export.configure("ticket-inbox-worker")
-    metrics.serve(settings.host, settings.worker_metrics_port)
+    metrics.worker_heartbeat.watch(signs.heartbeat_age)
+    health_port.serve(settings.host, settings.worker_metrics_port, signs)
 except export.WrongTelemetryError as wrong:
     raise SystemExit(f"Error: {wrong}") from None
 except OSError as error:

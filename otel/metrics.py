@@ -9,10 +9,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -95,6 +95,23 @@ class InboxGauges:
             yield GaugeMetricFamily(f"ticket_inbox_{name}", what, value=self._values[name])
 
 
+class WorkerHeartbeat:
+    """How long ago this process's worker last wrote a heartbeat; a server has no such gauge."""
+
+    def __init__(self) -> None:
+        self._age: Callable[[], float] | None = None
+
+    def watch(self, age: Callable[[], float]) -> None:
+        """Have each scrape ask `age`, in seconds."""
+        self._age = age
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the gauge, if this process is a worker."""
+        if self._age is not None:
+            what = "Seconds since this worker last wrote a heartbeat; above 10 it promotes nothing."
+            yield GaugeMetricFamily("ticket_inbox_worker_heartbeat_age_seconds", what, value=self._age())
+
+
 # A counter that Prometheus first sees at 1 shows no increase, so each is there from the beginning, at 0.
 for status in ("failed", "rejected"):
     REFUSED_ROWS.labels(status)
@@ -103,6 +120,8 @@ for action in ("inserted", "updated", "stale"):
 
 inbox_gauges = InboxGauges()
 REGISTRY.register(inbox_gauges)
+worker_heartbeat = WorkerHeartbeat()
+REGISTRY.register(worker_heartbeat)
 _tenants: set[str] = set()
 _answered: dict[tuple[int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
@@ -173,12 +192,6 @@ def shared() -> Iterator[None]:
 def remove_shared() -> None:
     """Remove the directory in which processes count together."""
     shutil.rmtree(os.environ[SHARED_IN], ignore_errors=True)
-
-
-def serve(host: str, port: int) -> None:
-    """Serve /metrics on `port`, from a thread of its own; not at all if it is 0. Raises OSError."""
-    if port:
-        start_http_server(port, host)
 
 
 def _of_all_processes() -> CollectorRegistry:

@@ -1,0 +1,74 @@
+"""How do Procrastinate's statements reach Postgres? Over a pool in which nothing waits for ever.
+
+Procrastinate's connector has no limit of its own: a session whose peer takes bytes and never answers would keep its
+statement, and so the worker, for as long as the process lives.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from procrastinate import PsycopgConnector
+from procrastinate.connector import Notify
+from psycopg_pool import AsyncConnectionPool
+
+from db.bounded_session import BoundedSession
+
+if TYPE_CHECKING:
+    import psycopg
+
+CHECK_TIMEOUT = 2.0  # seconds for the pool's check of a session before each use; less than jobs.POOL_TIMEOUT
+OPEN_TIMEOUT = 10.0  # seconds for the first sessions of a new pool
+CLOSE_TIMEOUT = 0.5  # seconds for the pool's own tasks; one that still connects then ends by itself
+LISTEN_CHECK = 10.0  # seconds after which a session that listens, and hears nothing, is asked whether it lives
+
+
+class Connector(PsycopgConnector):
+    """Procrastinate's connector on sessions whose every statement has a limit, kept by this process."""
+
+    async def open_async(self, pool: "AsyncConnectionPool[Any] | None" = None) -> None:
+        """Open a pool, on new sessions. Raises psycopg.Error or TimeoutError; then none is open.
+
+        Procrastinate alone would take the closed pool for an open one ever after.
+        """
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT):
+                await super().open_async(pool)
+        except BaseException:
+            await self.close_async()
+            raise
+
+    async def close_async(self) -> None:
+        """Close the pool, without waiting for what its sessions still wait for."""
+        pool, self._async_pool = self._async_pool, None
+        if pool is not None:
+            await pool.close(CLOSE_TIMEOUT)
+
+    async def abandon(self) -> None:
+        """End every session at once; what waits for one raises ConnectorException, and so does what asks for one."""
+        if self._async_pool is not None:
+            await self._async_pool.close(CLOSE_TIMEOUT)
+        BoundedSession.abandon_all()
+
+    async def _create_pool(self, pool_args: dict[str, Any]) -> "AsyncConnectionPool[Any]":
+        return AsyncConnectionPool(
+            **pool_args, connection_class=BoundedSession, configure=_commit_each, check=_check, open=False
+        )
+
+    async def _loop_notify(
+        self,
+        on_notification: Notify,
+        connection: "psycopg.AsyncConnection[Any]",
+        timeout: float = LISTEN_CHECK,  # noqa: ASYNC109  (Procrastinate's)
+    ) -> None:
+        await super()._loop_notify(on_notification, connection, timeout)
+
+
+async def _commit_each(session: "psycopg.AsyncConnection[Any]") -> None:
+    """Have each statement commit by itself: a worker that freezes between two holds no transaction open."""
+    await session.set_autocommit(True)
+
+
+async def _check(session: "psycopg.AsyncConnection[Any]") -> None:
+    """Raise unless the session answers in time. A dumb one takes the statement and seems alive to the kernel."""
+    async with asyncio.timeout(CHECK_TIMEOUT):
+        await AsyncConnectionPool.check_connection(session)
