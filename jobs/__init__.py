@@ -25,7 +25,7 @@ STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fa
 POOL_TIMEOUT = 3.0
 # Seconds that jobs in hand have to end when the worker begins anew; one on a dumb session never would. On SIGTERM they
 # have SHUTDOWN_TIMEOUT_SECONDS.
-HAND_OVER = 15.0
+HAND_OVER = 12.0
 
 conninfo = sessions.conninfo(settings.database_url, "ticket-inbox worker")
 

@@ -15,15 +15,15 @@ _logger = logging.getLogger("ticket_inbox.worker")
 
 
 class OutageLog:
-    """Logs why the worker waits, and shortens what libraries log of the same failure; the same words once a minute."""
+    """Logs why the worker waits, and shortens what libraries log of the same failure; the same once a minute."""
 
     def __init__(self) -> None:
         self._logged: dict[tuple[str, str], float] = {}
 
     def waits(self, error: BaseException) -> None:
         """Log why the worker waits, and what to do."""
-        why = f"{explain(error)}; the worker goes on by itself as soon as it can"
-        if self._is_due("worker_waits", why):
+        if self._is_due("worker_waits", error):
+            why = f"{explain(error)}; the worker goes on by itself as soon as it can"
             logs.log(_logger, logging.WARNING, "worker_waits", error=why)
 
     def forget(self) -> None:
@@ -46,13 +46,15 @@ class OutageLog:
             return not record.name.startswith("psycopg") or record.levelno == logging.DEBUG
         record.msg, record.args, record.exc_info = "postgres_failed", (), None
         record.fields = {"error": explain(error)}
-        return self._is_due("postgres_failed", explain(error))
+        return self._is_due("postgres_failed", error)
 
-    def _is_due(self, event: str, words: str) -> bool:
-        now = time.monotonic()
-        is_due = now - self._logged.get((event, words), float("-inf")) >= AGAIN_AFTER
+    def _is_due(self, event: str, error: BaseException) -> bool:
+        cause, now = error.__cause__ or error, time.monotonic()
+        # One kind of failure has many words: "cannot execute DELETE in a read-only transaction", and so on.
+        kind = event, failures.sqlstate(cause) or failures.explain(cause)
+        is_due = now - self._logged.get(kind, float("-inf")) >= AGAIN_AFTER
         if is_due:
-            self._logged[event, words] = now
+            self._logged[kind] = now
         return is_due
 
 

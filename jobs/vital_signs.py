@@ -22,7 +22,7 @@ class VitalSigns:
         self.is_stopping = False
 
     def begin(self) -> None:
-        """Note that the work begins, or begins anew."""
+        """Note that the worker tries to begin, or to begin anew."""
         self.began_at = time.monotonic()
 
     def beat(self) -> None:
@@ -78,7 +78,7 @@ class VitalSigns:
         return time.monotonic() - self.beat_at
 
     def has_worked(self) -> bool:
-        """Return True if a fetch came back since the work began."""
+        """Return True if a fetch came back since the worker last tried to begin."""
         return self.fetched_at > self.began_at
 
     def why_not_live(self) -> str:

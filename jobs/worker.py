@@ -26,7 +26,7 @@ from otel import logs
 
 BETWEEN_TRIES = 0.5  # seconds
 LONGEST_WAIT = 10.0  # seconds between two tries while Postgres answers, and the worker cannot work
-STATEMENT_LIMIT = 10.0  # seconds for each of Procrastinate's statements, which take milliseconds
+STATEMENT_LIMIT = 8.0  # seconds for each of Procrastinate's statements, which take milliseconds
 IDLE_SECONDS = 2.0  # for a stopping worker without a job in hand, to unregister
 LET_GO_SECONDS = 5.0  # for jobs that were let go; SQLAlchemy waits two for a session to close
 LATE_SECONDS = 5.0  # past SHUTDOWN_TIMEOUT_SECONDS, for the worker to unregister; then the process ends anyway
@@ -59,6 +59,7 @@ async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, o
     pause = BETWEEN_TRIES
     while not stop.is_set():
         is_there = False
+        signs.begin()
         try:
             # Without this probe the pool would wait longer and longer between its tries.
             await _until(stop, queue.probe(conninfo))
@@ -76,7 +77,6 @@ async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, o
 
 async def _work(app: App, seconds: float, stop: asyncio.Event) -> None:
     """Run Procrastinate's worker until it ends, `stop` is set, or it has written no heartbeat for ten seconds."""
-    signs.begin()
     database.renew(engine())
     async with _opened(stop), running(jobs_in_hand.beat_on()):
         if stop.is_set():

@@ -21,6 +21,7 @@ StartServer = Callable[..., Server]
 ACME = Tenant("acme", "secret")
 BACK_WITHIN = 30.0  # seconds after new connections work
 FREE_WITHIN = 75.0  # seconds until rows that a dumb session locks are stored
+IN_HAND = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing'"
 STORED = "SELECT count(*) FROM ticket_history WHERE inbox_id = {}"
 
 
@@ -77,10 +78,9 @@ def test_a_worker_with_jobs_in_hand_is_back(network: Network, start_worker: Star
     begun(start_worker, network, WORKER_CONCURRENCY="2")
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
-        for _ in range(jobs):
+        for number in range(jobs):
             database.deliver(*(ACME.payload() for _ in range(20)))
-            waiting = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing'"
-            database.wait_for(waiting, _ + 1, within=10)
+            database.wait_for(IN_HAND, number + 1, within=10)
         with network.proxy.swallow():
             time.sleep(2)
     new_connections_work = time.monotonic()
