@@ -67,11 +67,10 @@ class VitalSigns:
             await asyncio.sleep(STEP / 10)
             since = time.monotonic() if self.in_hand else since
 
-    def let_go(self) -> bool:
-        """Cancel the jobs in hand; return True if there was one."""
+    def let_go(self) -> None:
+        """Cancel the jobs in hand."""
         for task in self.in_hand:
             task.cancel()
-        return bool(self.in_hand)
 
     def heartbeat_age(self) -> float:
         """Return the seconds since the last heartbeat was written, or since the process started."""

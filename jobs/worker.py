@@ -85,11 +85,12 @@ async def _work(app: App, seconds: float, stop: asyncio.Event) -> None:
         working: asyncio.Task[None] = asyncio.create_task(worker.run())  # type: ignore[no-untyped-call]
         logs.log(_logger, logging.INFO, "worker_started")
         await _first(working, stop.wait(), signs.silence())
+        had_jobs = bool(signs.in_hand)
         if stop.is_set():
             worker.shutdown_graceful_timeout = seconds
             working.cancel()
             await _first(working, signs.silence(), signs.idle(IDLE_SECONDS))
-        await _end(working, stop)
+        await _end(working, is_late=stop.is_set() and had_jobs)
 
 
 def _new_worker(app: App) -> Worker:
@@ -100,19 +101,19 @@ def _new_worker(app: App) -> Worker:
     return worker
 
 
-async def _end(working: "asyncio.Task[None]", stop: asyncio.Event) -> None:
-    """End the work. Raises what ended it, and SystemExit if `stop` is set and jobs in hand had to be let go."""
+async def _end(working: "asyncio.Task[None]", *, is_late: bool) -> None:
+    """Raise what ended the work, or end it where it waits for Postgres; then raise SystemExit if jobs are late."""
     if working.done():
         if not working.cancelled():
             working.result()
         return
+    if not signs.is_stopping:
+        logs.log(_logger, logging.WARNING, "worker_silent", error=SILENT)
     working.cancel()
     await connections.abandon()
-    had_jobs = signs.let_go()
-    if not stop.is_set():
-        logs.log(_logger, logging.WARNING, "worker_silent", error=SILENT)
+    signs.let_go()
     await asyncio.wait({working}, timeout=LET_GO_SECONDS)
-    if stop.is_set() and had_jobs:
+    if is_late:
         logs.log(_logger, logging.WARNING, "worker_ended_late", error=LATE)
         raise SystemExit(1)
 
