@@ -14,8 +14,8 @@ import psycopg
 CONNECT_TIMEOUT = 5.0  # seconds; a host that drops packets must not hold a request for the kernel's two minutes
 
 # How long a process that froze in mid-transaction, or whose network swallows what it sends, keeps its locks. Our
-# transactions take milliseconds. The worker promotes again within 30 seconds, so this is less.
-IDLE_IN_TRANSACTION = "20s"
+# transactions take milliseconds.
+IDLE_IN_TRANSACTION = "30s"
 
 # Every frequent statement finds its rows by key. But a plan that was made while a table was small goes on scanning the
 # whole table until it is analyzed: at 1,000 webhooks a second on a new database, storing one took a second instead of

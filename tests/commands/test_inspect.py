@@ -61,6 +61,11 @@ def test_status_shows_counts_workers_jobs_and_reasons(
     assert " ".join(REASON.split()) in " ".join(text.split())
 
 
+def lock_and_let_go(connection: psycopg.Connection, mode: str) -> None:
+    with connection.transaction():
+        connection.execute(f"LOCK procrastinate_jobs IN {mode} MODE")
+
+
 def test_status_names_the_session_that_holds_up_others(database: Database, environment: dict[str, str]) -> None:
     """One waits for the other, and the third for both: only the one that waits for none is named."""
     with (
@@ -72,7 +77,7 @@ def test_status_names_the_session_that_holds_up_others(database: Database, envir
         for mode in ("ROW EXCLUSIVE", "SHARE"):
             waiting = stack.enter_context(psycopg.connect(database.url))
             pids.append(waiting.info.backend_pid)
-            thread = threading.Thread(target=waiting.execute, args=(f"LOCK procrastinate_jobs IN {mode} MODE",))
+            thread = threading.Thread(target=lock_and_let_go, args=(waiting, mode))
             thread.start()
             stack.callback(thread.join)
             database.wait_for(f"SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pids[-1]}", "Lock", within=5)
