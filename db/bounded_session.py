@@ -6,9 +6,11 @@ cancel the statement, and waits for the answer to both: ten seconds where the ne
 """
 
 import asyncio
+import contextlib
 import math
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import psycopg
@@ -16,12 +18,22 @@ from psycopg import waiting
 from psycopg.abc import PQGen
 
 INTERVAL = 0.1  # seconds, as psycopg's own
+_limit = ContextVar("limit", default=60.0)  # seconds; an operator's statement may take long
+
+
+@contextlib.contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Set the limit of each statement that this task, and the tasks that it starts, run in the block."""
+    token = _limit.set(seconds)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 class BoundedSession(psycopg.AsyncConnection[Any]):
-    """A session that is closed as soon as a statement gets no answer in `limit` seconds, or is interrupted."""
+    """A session that is closed as soon as a statement gets no answer within the limit, or is interrupted."""
 
-    limit: ClassVar[float] = 60.0  # an operator's statement may take long; the worker sets its own
     living: ClassVar["weakref.WeakSet[BoundedSession]"] = weakref.WeakSet()
 
     def __init__(self, *given: Any, **more: Any) -> None:  # noqa: ANN401  (psycopg's)
@@ -35,12 +47,12 @@ class BoundedSession(psycopg.AsyncConnection[Any]):
         interval: float = INTERVAL,
         timeout: float | None = None,  # noqa: ASYNC109  (psycopg's)
     ) -> Any:  # noqa: ANN401
-        """Wait for Postgres' answer. Raises ConnectionTimeout if there is none in `limit` seconds.
+        """Wait for Postgres' answer. Raises ConnectionTimeout if there is none within the limit.
 
         With a `timeout` only that counts, as psycopg has it: a session that listens has no statement under way.
         """
         try:
-            async with asyncio.timeout(self.limit if timeout is None else None) as self._waits:
+            async with asyncio.timeout(_limit.get() if timeout is None else None) as self._waits:
                 return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
         except TimeoutError:
             self.pgconn.finish()

@@ -17,9 +17,12 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 
 from db import workers
+from db.bounded_session import limit
 from jobs.vital_signs import VitalSigns
 from otel import logs
 
+# Seconds for each statement of a worker's start: forgetting a worker looks through every job, finished ones included.
+START_LIMIT = 20.0
 FORGOTTEN = "other workers took this one for dead"
 _logger = logging.getLogger("ticket_inbox.jobs")
 
@@ -39,11 +42,12 @@ class JobsInHand(JobManager):
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
         """Forget dead workers, and return their ids; Procrastinate calls this before it registers a new worker."""
-        if self._worker_id is not None:
-            # This process's former worker has ended, and may not have been able to unregister.
-            await self.unregister_worker(self._worker_id)
-        pruned = await super().prune_stalled_workers(seconds_since_heartbeat)
-        await self.requeue_lost()
+        with limit(START_LIMIT):
+            if self._worker_id is not None:
+                # This process's former worker has ended, and may not have been able to unregister.
+                await self.unregister_worker(self._worker_id)
+            pruned = await super().prune_stalled_workers(seconds_since_heartbeat)
+            await self.requeue_lost()
         return pruned
 
     async def register_worker(self) -> int:

@@ -51,14 +51,15 @@ class VitalSigns:
             await asyncio.sleep(STEP)
 
     async def silence(self) -> None:
-        """Return once no heartbeat was written for SILENT_STEPS looks.
+        """Return once no heartbeat was written for SILENT_STEPS looks, since the worker began and wrote the first one.
 
         Looks are counted, and not seconds: a process that was frozen first gets the time to write one.
         """
         missed, last = 0, self.beat_at
         while missed < SILENT_STEPS:
             await asyncio.sleep(STEP)
-            missed, last = (missed + 1, last) if self.beat_at == last else (0, self.beat_at)
+            missed = missed + 1 if self.began_at < self.beat_at == last else 0
+            last = self.beat_at
 
     async def idle(self, seconds: float) -> None:
         """Return once no job has been in hand for `seconds`."""

@@ -19,7 +19,7 @@ from procrastinate.worker import Worker
 from app.background import running
 from db import engine as database
 from db import failures, queue
-from db.bounded_session import BoundedSession
+from db.bounded_session import limit
 from jobs import connections, engine, jobs_in_hand, signs
 from jobs.outage_log import FAULTS, OutageLog, explain
 from otel import logs
@@ -49,9 +49,9 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
     outages = OutageLog()
     for handler in logging.getLogger().handlers:
         handler.addFilter(outages)
-    BoundedSession.limit = STATEMENT_LIMIT
-    async with running(signs.turn()):
-        await _go_on(app, conninfo, seconds, stop, outages)
+    with limit(STATEMENT_LIMIT):
+        async with running(signs.turn()):
+            await _go_on(app, conninfo, seconds, stop, outages)
 
 
 async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, outages: OutageLog) -> None:
