@@ -11,6 +11,7 @@ from procrastinate import App
 from app import settings as environment
 from db import engine as database
 from db import sessions, workers
+from db.lost_answers import SessionsInUse
 from jobs.connector import Connector
 from jobs.job_recovery import JobsInHand
 from jobs.middleware import abort_when_asked, keep_in_hand, refuse_wrong_arguments
@@ -52,12 +53,16 @@ app = App(
     },
 )
 signs = VitalSigns(settings.worker_concurrency)
-app.job_manager = jobs_in_hand = JobsInHand(app.connector, signs)
+in_use = SessionsInUse()
+app.job_manager = jobs_in_hand = JobsInHand(app.connector, signs, in_use)
 
 
 @functools.cache
 def engine() -> "AsyncEngine":
     """Return this process's pool: a connection for every job that runs at once."""
-    return database.create_engine(
+    made = database.create_engine(
         settings.database_url, "ticket-inbox worker", settings.worker_concurrency, STATEMENT_TIMEOUT
     )
+    in_use.watch(made)
+    connections.when_dumb = functools.partial(database.renew, made)
+    return made

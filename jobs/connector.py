@@ -14,6 +14,8 @@ from psycopg_pool import AsyncConnectionPool
 from db.bounded_session import BoundedSession
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
 
 CHECK_TIMEOUT = 2.0  # seconds for the pool's check of a session before each use; less than jobs.POOL_TIMEOUT
@@ -24,6 +26,10 @@ LISTEN_CHECK = 10.0  # seconds after which a session that listens, and hears not
 
 class Connector(PsycopgConnector):
     """Procrastinate's connector on sessions whose every statement has a limit, kept by this process."""
+
+    def __init__(self, **pool_args: Any) -> None:  # noqa: ANN401  (psycopg's)
+        super().__init__(**pool_args)
+        self.when_dumb: Callable[[], None] = lambda: None  # called when a session does not answer
 
     async def open_async(self, pool: "AsyncConnectionPool[Any] | None" = None) -> None:
         """Open a pool, on new sessions. Raises psycopg.Error or TimeoutError; then none is open.
@@ -51,8 +57,17 @@ class Connector(PsycopgConnector):
 
     async def _create_pool(self, pool_args: dict[str, Any]) -> "AsyncConnectionPool[Any]":
         return AsyncConnectionPool(
-            **pool_args, connection_class=BoundedSession, configure=_commit_each, check=_check, open=False
+            **pool_args, connection_class=BoundedSession, configure=_commit_each, check=self._check, open=False
         )
+
+    async def _check(self, session: "psycopg.AsyncConnection[Any]") -> None:
+        """Raise unless the session answers in time. A dumb one takes the statement and seems alive to the kernel."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await AsyncConnectionPool.check_connection(session)
+        except TimeoutError:
+            self.when_dumb()
+            raise
 
     async def _loop_notify(
         self,
@@ -66,9 +81,3 @@ class Connector(PsycopgConnector):
 async def _commit_each(session: "psycopg.AsyncConnection[Any]") -> None:
     """Have each statement commit by itself: a worker that freezes between two holds no transaction open."""
     await session.set_autocommit(True)
-
-
-async def _check(session: "psycopg.AsyncConnection[Any]") -> None:
-    """Raise unless the session answers in time. A dumb one takes the statement and seems alive to the kernel."""
-    async with asyncio.timeout(CHECK_TIMEOUT):
-        await AsyncConnectionPool.check_connection(session)

@@ -16,8 +16,9 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 
-from db import workers
+from db import lost_answers, workers
 from db.bounded_session import limit
+from db.lost_answers import SessionsInUse
 from jobs.vital_signs import VitalSigns
 from otel import logs
 
@@ -34,9 +35,9 @@ class JobsInHand(JobManager):
     jobs whose end it could not write, and those of workers that died.
     """
 
-    def __init__(self, connector: BaseConnector, signs: VitalSigns) -> None:
+    def __init__(self, connector: BaseConnector, signs: VitalSigns, in_use: SessionsInUse) -> None:
         super().__init__(connector)
-        self.signs = signs
+        self.signs, self._in_use = signs, in_use
         self._worker_id: int | None = None  # of this process's worker, or of its former one
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
 
@@ -65,9 +66,16 @@ class JobsInHand(JobManager):
         if not beat["is_known"]:
             raise ConnectorException(FORGOTTEN)
         self.signs.beat()
+        await self._end_lost()
         dead = await self.connector.execute_query_all_async(query=workers.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
+
+    async def _end_lost(self) -> None:
+        """Close the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried."""
+        if pids := self._in_use.long_used():
+            lost = await self.connector.execute_query_all_async(query=lost_answers.END_LOST, pids=pids)
+            self._in_use.close([row["pid"] for row in lost])
 
     async def beat_on(self) -> None:
         """Write the heartbeats that Procrastinate does not: those of a worker that is stopping and still owns jobs.

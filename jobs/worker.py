@@ -67,9 +67,9 @@ async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, o
             await _work(app, seconds, stop)
         except FAULTS as error:
             is_there |= failures.sqlstate(error) == READ_ONLY
+            if signs.has_worked():
+                outages.forget()  # the one before it
             outages.waits(error)
-        if signs.has_worked():
-            outages.forget()
         # A Postgres that is away is asked often. One that answers, and does not let us work, is not flooded.
         pause = min(2 * pause, LONGEST_WAIT) if is_there and not signs.has_worked() else BETWEEN_TRIES
         await _until(stop, asyncio.sleep(pause))
