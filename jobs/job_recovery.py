@@ -7,6 +7,7 @@ no harm (docs/decisions/0012), so a worker requeues it as soon as it notices.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import LiteralString
@@ -38,6 +39,7 @@ class JobsInHand(JobManager):
     def __init__(self, connector: BaseConnector, signs: VitalSigns, in_use: SessionsInUse) -> None:
         super().__init__(connector)
         self.signs, self._in_use = signs, in_use
+        self._looked_at = time.monotonic()  # for sessions that are stuck
         self._worker_id: int | None = None  # of this process's worker, or of its former one
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
 
@@ -72,10 +74,19 @@ class JobsInHand(JobManager):
             await self.requeue_lost()
 
     async def _end_lost(self) -> None:
-        """Close the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried."""
+        """End the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried.
+
+        And those, of any process of ours, that have been stuck between two messages of one statement.
+        """
+        lost: set[int] = set()
+        if time.monotonic() - self._looked_at > lost_answers.STUCK_EVERY:
+            self._looked_at = time.monotonic()
+            await self.connector.execute_query_all_async(query=lost_answers.END_STUCK)
         if pids := self._in_use.long_used():
-            lost = await self.connector.execute_query_all_async(query=lost_answers.END_LOST, pids=pids)
-            self._in_use.close([row["pid"] for row in lost])
+            rows = await self.connector.execute_query_all_async(query=lost_answers.LOST, pids=pids)
+            lost = {row["pid"] for row in rows}
+        if pids := self._in_use.to_end(lost):
+            await self.connector.execute_query_all_async(query=lost_answers.END, pids=pids)
 
     async def beat_on(self) -> None:
         """Write the heartbeats that Procrastinate does not: those of a worker that is stopping and still owns jobs.

@@ -68,14 +68,22 @@ def test_frozen_in_a_statement_of_procrastinates(
     assert second.process.poll() is None
 
 
+@pytest.mark.parametrize("has_prepared", [True, False], ids=["in a transaction", "in a statement"])
 def test_its_batch_is_stored_by_another_and_its_end_is_not_written(
-    database: Database, start_worker: StartWorker
+    database: Database, start_worker: StartWorker, *, has_prepared: bool
 ) -> None:
-    """It freezes in its batch's transaction, which Postgres ends; the job is another worker's when it thaws."""
-    first = begun(start_worker, database)
+    """It freezes in its batch's transaction, which Postgres ends; the job is another worker's when it thaws.
+
+    Where it had yet to prepare the statement, it freezes between two messages: no timeout of Postgres' ends that.
+    """
+    if has_prepared:
+        first = begun(start_worker, database)
+    else:
+        first = start_worker()
+        first.wait_for_line("worker_started", within=30)
     with frozen_in(database, first, "ticket_history", "ticket_history"):
         second = begun(start_worker, database)
-        database.wait_for(STORED, 22, within=75)
+        database.wait_for(STORED, 21 + has_prepared, within=75)
         assert second.lines("ticket_promoted")
     begun_anew = time.monotonic() + 15
     while not first.lines("job_lost") and not first.lines("job_retried"):
