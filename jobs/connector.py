@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate import PsycopgConnector
 from procrastinate.connector import Notify
-from psycopg_pool import AsyncConnectionPool
 
 from db.bounded_session import BoundedSession
 
@@ -31,7 +30,7 @@ class Connector(PsycopgConnector):
         super().__init__(**pool_args)
         self.when_dumb: Callable[[], None] = lambda: None  # called when a session does not answer
 
-    async def open_async(self, pool: "AsyncConnectionPool[Any] | None" = None) -> None:
+    async def open_async(self, pool: Any = None) -> None:  # noqa: ANN401  (psycopg_pool's)
         """Open a pool, on new sessions. Raises psycopg.Error or TimeoutError; then none is open.
 
         Procrastinate alone would take the closed pool for an open one ever after.
@@ -55,8 +54,8 @@ class Connector(PsycopgConnector):
             await self._async_pool.close(CLOSE_TIMEOUT)
         BoundedSession.abandon_all()
 
-    async def _create_pool(self, pool_args: dict[str, Any]) -> "AsyncConnectionPool[Any]":
-        return AsyncConnectionPool(
+    async def _create_pool(self, pool_args: dict[str, Any]) -> Any:  # noqa: ANN401  (psycopg_pool's)
+        return self._pool_factory(
             **pool_args, connection_class=BoundedSession, configure=_commit_each, check=self._check, open=False
         )
 
@@ -64,7 +63,7 @@ class Connector(PsycopgConnector):
         """Raise unless the session answers in time. A dumb one takes the statement and seems alive to the kernel."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
-                await AsyncConnectionPool.check_connection(session)
+                await session.execute("")
         except TimeoutError:
             self.when_dumb()
             raise
