@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import workers
+from db.blocking import BlockingSession, read_blocking
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -19,7 +20,10 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of the inbox, its jobs (by task and status) and its workers. Without a pending row the age is None."""
+    """Counts of the inbox, its jobs (by task and status) and its workers, and the sessions that hold up others.
+
+    Without a pending row the age is None.
+    """
 
     pending: int
     promoted: int
@@ -29,6 +33,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     workers_alive: int
     jobs: dict[str, dict[str, int]]
     trouble: list[Trouble]
+    blocking: list[BlockingSession]
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +199,7 @@ async def read_status(connection: AsyncConnection) -> Status:
         workers_alive=counts.workers,
         jobs=jobs,
         trouble=[Trouble(*row) for row in await connection.execute(TROUBLE)],
+        blocking=await read_blocking(connection),
     )
 
 

@@ -4,11 +4,11 @@ The tables are versioned but internal, so Procrastinate is pinned, and tests run
 """
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import sessions
+from db.bounded_session import BoundedSession
 
 # Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
@@ -125,21 +125,6 @@ RAISE_WAITING = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# For a job that makes room for others, or is to be retried: if an operator cancelled it meanwhile, Procrastinate would
-# mark it failed; this aborts it. The row is locked first, so that the cancellation comes either before or after this.
-# Where another job waits under its queueing lock, that one is the retry: two may not wait, and Postgres would refuse.
-RETRY_UNLESS_CANCELLED = """
-WITH job AS MATERIALIZED (
-  SELECT id, abort_requested, queueing_lock FROM procrastinate_jobs
-  WHERE id = %(job_id)s AND status = 'doing' FOR UPDATE
-)
-SELECT CASE WHEN (SELECT abort_requested FROM job) THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', false)
-            WHEN EXISTS (SELECT FROM job JOIN procrastinate_jobs AS other USING (queueing_lock)
-                         WHERE other.status = 'todo')
-            THEN procrastinate_finish_job_v1(%(job_id)s, 'aborted', true)
-            ELSE procrastinate_retry_job_v2(%(job_id)s, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) END
-"""
-
 # One sweep at a time; the key is just a number that no other lock uses.
 TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
 
@@ -149,14 +134,18 @@ NOTE = sa.text(
 )
 
 
+# Locks no row, but a session that is read-only (a standby, or out of disk) refuses to lock any.
+PROBE = "SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass FROM procrastinate_workers LIMIT 0 FOR UPDATE"
+
+
 async def probe(conninfo: str) -> None:
-    """Check that Postgres answers, that a session is what it must be, and that there is a schema.
+    """Check that Postgres answers, has a schema, and may be written to, by a session that is what it must be.
 
     Raises psycopg.Error.
     """
-    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
-        await sessions.check(connection)
-        await connection.execute("SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass")
+    async with await BoundedSession.connect(conninfo, autocommit=True) as session:
+        await sessions.check(session)
+        await session.execute(PROBE)
 
 
 async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int, list[int]]:

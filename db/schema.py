@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import migration
+from db.bounded_session import BoundedSession
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -41,7 +42,7 @@ async def trouble_at(conninfo: str) -> str | None:
 
     A role that may not read the revision (the worker's, until `roles make` of this version) has none.
     """
-    async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=5) as connection:
+    async with await BoundedSession.connect(conninfo) as connection:
         [versioned, has_inbox] = await (await connection.execute(PLACES)).fetchone() or [False, False]
         try:
             rows = await (await connection.execute(ROWS)).fetchall() if versioned else []

@@ -17,7 +17,8 @@ NEEDED = {
 # session that begins with this setting; so the server sets it afterwards, and only where the role has another.
 ISOLATION = {"default_transaction_isolation": "read committed"}
 SET_ISOLATION = "SET default_transaction_isolation = 'read committed'"
-# A process that hangs in mid-transaction must not hold its rows for ever.
+# How long a process that froze in mid-transaction, or whose network swallows what it sends, keeps its locks. Our
+# transactions take milliseconds.
 IDLE_LIMIT = {"idle_in_transaction_session_timeout": "30s"}
 # psycopg reads intervals in one style alone. The worker's session that waits for notifications is idle for hours.
 PSYCOPG_ONLY = {"IntervalStyle": "postgres", "idle_session_timeout": "0"}

@@ -14,8 +14,9 @@ DEAD_AFTER = 20.0  # seconds without one after which a worker is dead even if Po
 WORKER_LOCK = 7105302  # just a number that no other lock uses
 BEAT = f"""
 SELECT procrastinate_update_heartbeat_v1(%(worker_id)s),
+       EXISTS (SELECT FROM procrastinate_workers WHERE id = %(worker_id)s) AS is_known,
        pg_advisory_lock_shared({WORKER_LOCK}, CAST(mod(%(worker_id)s, 2147483648) AS integer))
-"""
+"""  # noqa: S608  (composed of constants)
 
 # Deletes silent workers without a lock. A silent worker that has the lock is frozen or busy; one without it that is not
 # silent has just lost its sessions.
@@ -54,4 +55,26 @@ SELECT id, task_name,
             THEN procrastinate_finish_job_v1(id, 'aborted', true)
             ELSE procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL) END
 FROM lost
+"""  # noqa: S608  (composed of constants)
+
+# The end of a job is written for the try that the worker ran, and for no other: a worker that was frozen, or whose
+# sessions were dumb, finds that another worker has the job by now. Procrastinate's own functions know the job alone.
+# The row is locked first, so that a cancellation, or a requeueing, comes either before or after this.
+OWN = """
+(SELECT id, abort_requested, queueing_lock FROM procrastinate_jobs
+ WHERE id = %(job_id)s AND attempts = %(attempts)s AND status = 'doing' FOR UPDATE) AS own
+"""
+FINISH_OWN = f"""
+SELECT id, procrastinate_finish_job_v1(id, CAST(%(status)s AS procrastinate_job_status), %(delete_job)s) FROM {OWN}
+"""  # noqa: S608  (composed of constants)
+
+# For a job that makes room for others, or is to be retried: if an operator cancelled it meanwhile, Procrastinate would
+# mark it failed; this aborts it. Where another job waits under its queueing lock, that one is the retry: two may not
+# wait, and Postgres would refuse.
+RETRY_OWN = f"""
+SELECT id, CASE WHEN abort_requested THEN procrastinate_finish_job_v1(id, 'aborted', false)
+                WHEN queueing_lock IN (SELECT queueing_lock FROM procrastinate_jobs WHERE status = 'todo')
+                THEN procrastinate_finish_job_v1(id, 'aborted', true)
+                ELSE procrastinate_retry_job_v2(id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) END
+FROM {OWN}
 """  # noqa: S608  (composed of constants)

@@ -13,14 +13,17 @@ from app import stopping
 if sys.argv[:1] == ["-m"]:
     stopping.from_the_start("worker")
 
-from procrastinate import App, PsycopgConnector
+from procrastinate import App
 
 from app import settings as environment
 from app.settings import uses
 from db import engine as database
 from db import sessions, workers
+from db.lost_answers import SessionsInUse
+from jobs.connector import Connector
 from jobs.job_recovery import JobsInHand
-from jobs.middleware import abort_when_asked, refuse_wrong_arguments
+from jobs.middleware import abort_when_asked, keep_in_hand, refuse_wrong_arguments
+from jobs.vital_signs import VitalSigns
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -29,37 +32,45 @@ settings = environment.load_or_exit(uses.JOBS, may_lack_key=True)
 STATEMENT_TIMEOUT = 30.0  # seconds; a batch takes milliseconds, so this is a fault and the job is retried
 # Seconds that the worker waits for a connection; then it is started again, on a new pool. workers.SILENT_AFTER is more.
 POOL_TIMEOUT = 3.0
+# Seconds that jobs in hand have to end when the worker begins anew; one on a dumb session never would. On SIGTERM they
+# have SHUTDOWN_TIMEOUT_SECONDS.
+HAND_OVER = 12.0
 
 conninfo = sessions.conninfo(settings.database_url, "ticket-inbox worker")
 
 # Concurrency is at least 2: a worker with one slot can sleep through a wake-up until its next poll
 # (docs/decisions/0006). The poll also finds a job whose wake-up was lost with its connection.
+connections = Connector(
+    conninfo=conninfo,
+    timeout=POOL_TIMEOUT,
+    # Each job and each of the worker's side tasks may need a connection at once: none waits for another.
+    min_size=2,
+    max_size=settings.worker_concurrency + 3,
+)
 app = App(
-    connector=PsycopgConnector(
-        conninfo=conninfo,
-        timeout=POOL_TIMEOUT,
-        # Each job and each of the worker's side tasks may need a connection at once: none waits for another.
-        min_size=2,
-        max_size=settings.worker_concurrency + 3,
-        configure=sessions.check,
-    ),
+    connector=connections,
     import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping", "jobs.reconcile"],
     worker_defaults={
         "concurrency": settings.worker_concurrency,
         "fetch_job_polling_interval": 1.0,
-        "shutdown_graceful_timeout": settings.shutdown_timeout_seconds,
+        "shutdown_graceful_timeout": HAND_OVER,
         "update_heartbeat_interval": workers.HEARTBEAT,
         "stalled_worker_timeout": workers.DEAD_AFTER,
         "delete_jobs": "successful",
-        "worker_middleware": [abort_when_asked, refuse_wrong_arguments],
+        "worker_middleware": [keep_in_hand, abort_when_asked, refuse_wrong_arguments],
     },
 )
-app.job_manager = jobs_in_hand = JobsInHand(app.connector)
+signs = VitalSigns(settings.worker_concurrency)
+in_use = SessionsInUse()
+app.job_manager = jobs_in_hand = JobsInHand(app.connector, signs, in_use)
 
 
 @functools.cache
 def engine() -> "AsyncEngine":
     """Return this process's pool: a connection for every job that runs at once."""
-    return database.create_engine(
+    made = database.create_engine(
         settings.database_url, "ticket-inbox worker", settings.worker_concurrency, STATEMENT_TIMEOUT
     )
+    in_use.watch(made)
+    connections.when_dumb = functools.partial(database.renew, made)
+    return made

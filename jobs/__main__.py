@@ -7,7 +7,7 @@ from app import database_url, stopping
 from app import settings as environment
 from app.server import ports
 from app.settings import uses
-from jobs import app, conninfo, settings, worker
+from jobs import app, conninfo, health_port, settings, signs, worker
 from otel import export, logs, metrics
 
 with contextlib.suppress(ImportError):  # there is no uvloop for Windows
@@ -20,9 +20,10 @@ database_url.log_ignored()
 stopping.reap_orphans()
 try:
     stop_exporting = export.configure("ticket-inbox-worker")
+    metrics.worker_heartbeat.watch(signs.heartbeat_age)
     if port := own.worker_metrics_port:
         host = environment.load_or_exit({"host"}).host
-        metrics.serve(ports.listen(host, port, "WORKER_METRICS_PORT"))
+        health_port.serve(ports.listen(host, port, "WORKER_METRICS_PORT"), signs)
 except (export.WrongTelemetryError, ports.ListenError) as error:
     raise SystemExit(f"Error: {error}") from None
 runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))

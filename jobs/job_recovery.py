@@ -8,19 +8,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import LiteralString
 
 from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 
-from db import queue as statements
-from db import workers
+from db import lost_answers, workers
+from db.bounded_session import limit
+from db.lost_answers import SessionsInUse
+from jobs.vital_signs import VitalSigns
 from otel import logs
 
+# Seconds for each statement of a worker's start: forgetting a worker looks through every job, finished ones included.
+START_LIMIT = 20.0
+FORGOTTEN = "other workers took this one for dead"
 _logger = logging.getLogger("ticket_inbox.jobs")
 
 
@@ -31,19 +36,21 @@ class JobsInHand(JobManager):
     jobs whose end it could not write, and those of workers that died.
     """
 
-    def __init__(self, connector: BaseConnector) -> None:
+    def __init__(self, connector: BaseConnector, signs: VitalSigns, in_use: SessionsInUse) -> None:
         super().__init__(connector)
+        self.signs, self._in_use = signs, in_use
+        self._looked_at = time.monotonic()  # for sessions that are stuck
         self._worker_id: int | None = None  # of this process's worker, or of its former one
-        self._beat_at = 0.0  # by the monotonic clock
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
         """Forget dead workers, and return their ids; Procrastinate calls this before it registers a new worker."""
-        if self._worker_id is not None:
-            # This process's former worker has ended, and may not have been able to unregister.
-            await self.unregister_worker(self._worker_id)
-        pruned = await super().prune_stalled_workers(seconds_since_heartbeat)
-        await self.requeue_lost()
+        with limit(START_LIMIT):
+            if self._worker_id is not None:
+                # This process's former worker has ended, and may not have been able to unregister.
+                await self.unregister_worker(self._worker_id)
+            pruned = await super().prune_stalled_workers(seconds_since_heartbeat)
+            await self.requeue_lost()
         return pruned
 
     async def register_worker(self) -> int:
@@ -53,12 +60,33 @@ class JobsInHand(JobManager):
         return self._worker_id
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """Write the worker's heartbeat, and requeue the jobs of workers that died."""
-        await self.connector.execute_query_async(query=workers.BEAT, worker_id=worker_id)
-        self._beat_at = time.monotonic()
+        """Write the worker's heartbeat, and requeue the jobs of workers that died.
+
+        Raises ConnectorException, also if others took this worker for dead: it can fetch nothing any more.
+        """
+        beat = await self.connector.execute_query_one_async(query=workers.BEAT, worker_id=worker_id)
+        if not beat["is_known"]:
+            raise ConnectorException(FORGOTTEN)
+        self.signs.beat()
+        await self._end_lost()
         dead = await self.connector.execute_query_all_async(query=workers.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
+
+    async def _end_lost(self) -> None:
+        """End the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried.
+
+        And those, of any process of ours, that have been stuck between two messages of one statement.
+        """
+        lost: set[int] = set()
+        if time.monotonic() - self._looked_at > lost_answers.STUCK_EVERY:
+            self._looked_at = time.monotonic()
+            await self.connector.execute_query_all_async(query=lost_answers.END_STUCK)
+        if pids := self._in_use.long_used():
+            rows = await self.connector.execute_query_all_async(query=lost_answers.LOST, pids=pids)
+            lost = {row["pid"] for row in rows}
+        if pids := self._in_use.to_end(lost):
+            await self.connector.execute_query_all_async(query=lost_answers.END, pids=pids)
 
     async def beat_on(self) -> None:
         """Write the heartbeats that Procrastinate does not: those of a worker that is stopping and still owns jobs.
@@ -68,7 +96,7 @@ class JobsInHand(JobManager):
         """
         while True:
             await asyncio.sleep(workers.HEARTBEAT)
-            if self._worker_id is not None and time.monotonic() - self._beat_at > 2 * workers.HEARTBEAT:
+            if self._worker_id is not None and self.signs.heartbeat_age() > 2 * workers.HEARTBEAT:
                 with contextlib.suppress(ConnectorException):
                     await self.update_heartbeat(self._worker_id)
 
@@ -88,33 +116,30 @@ class JobsInHand(JobManager):
 
         await self.connector.listen_notify(on_notification=wake_up, channels=get_channel_for_queues(queues=queues))
 
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        """Fetch a job, and note that a fetch came back."""
+        job = await super().fetch_job(queues, worker_id)
+        self.signs.fetched()
+        return job
+
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (Procrastinate's)
         """Write that a job ended. Raises ConnectorException; then the job is requeued later."""
-        with self._remembered(job):
-            await super().finish_job(job, status, delete_job)
+        await self._write_end(job, workers.FINISH_OWN, status=status.value, delete_job=delete_job)
 
-    async def retry_job(self, job: Job, *when: Any, **changes: Any) -> None:  # noqa: ANN401  (Procrastinate's)
-        """Write that a job is to be retried. Raises ConnectorException; then the job is requeued later."""
-        with self._remembered(job):
-            await super().retry_job(job, *when, **changes)
-
-    async def retry_job_by_id_async(
+    async def retry_job(
         self,
-        job_id: int,
-        retry_at: datetime,
+        job: Job,
+        retry_at: datetime | None = None,
         priority: int | None = None,
         queue: str | None = None,
         lock: str | None = None,
     ) -> None:
-        """Have a job retried, or aborted if an operator cancelled it meanwhile."""
-        await self.connector.execute_query_async(
-            query=statements.RETRY_UNLESS_CANCELLED,
-            job_id=job_id,
-            retry_at=retry_at,
-            priority=priority,
-            queue=queue,
-            lock=lock,
-        )
+        """Write that a job is to be retried, or aborted if an operator cancelled it meanwhile.
+
+        Raises ConnectorException; then the job is requeued later.
+        """
+        changes = {"retry_at": retry_at or datetime.now(UTC), "priority": priority, "queue": queue, "lock": lock}
+        await self._write_end(job, workers.RETRY_OWN, **changes)
 
     async def requeue_lost(self, but: int | None = None) -> None:
         """Requeue every job that no worker owns any more, except `but`, the id of the job that calls this."""
@@ -132,11 +157,17 @@ class JobsInHand(JobManager):
             doing = await self.list_jobs_async(status="doing", worker_id=self._worker_id)
             self._unwritten -= set(unwritten) - {(job.id, job.attempts) for job in doing}
 
-    @contextlib.contextmanager
-    def _remembered(self, job: Job) -> Iterator[None]:
-        """Remember a job whose end cannot be written: its worker may live on, and would own it for ever."""
+    async def _write_end(self, job: Job, statement: LiteralString, **values: object) -> None:
+        """Write the end of this try of a job, unless another worker has the job by now.
+
+        A job whose end cannot be written is remembered: its worker may live on, and would own it for ever.
+        """
         try:
-            yield
+            written = await self.connector.execute_query_all_async(
+                query=statement, job_id=job.id, attempts=job.attempts, **values
+            )
         except ConnectorException:
             self._unwritten.add((job.id, job.attempts))
             raise
+        if not written:
+            logs.log(_logger, logging.WARNING, "job_lost", job_id=job.id, task=job.task_name)

@@ -26,6 +26,14 @@ async def abort_when_asked(call_next: AsyncCallNext, context: JobContext, _worke
         raise
 
 
+async def keep_in_hand(call_next: AsyncCallNext, _context: JobContext, _worker: Worker) -> Any:  # noqa: ANN401
+    """Run a job, which counts as in hand meanwhile: an idle worker ends at once, and one that is silent lets it go."""
+    from jobs import signs  # noqa: PLC0415
+
+    with signs.job_in_hand():
+        return await call_next()
+
+
 async def refuse_wrong_arguments(call_next: AsyncCallNext, context: JobContext, _worker: Worker) -> Any:  # noqa: ANN401
     """Run a job; if its arguments are wrong, log why, and write it into the job as its `outcome`."""
     try:

@@ -7,17 +7,14 @@ exemplars at `/metrics`. `otel/export.py` sends the same values by OTLP (docs/de
 import contextlib
 import os
 import shutil
-import socket
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from otel import standard_error
@@ -100,6 +97,23 @@ class InboxGauges:
             yield GaugeMetricFamily(f"ticket_inbox_{name}", what, value=self._values[name])
 
 
+class WorkerHeartbeat:
+    """How long ago this process's worker last wrote a heartbeat; a server has no such gauge."""
+
+    def __init__(self) -> None:
+        self._age: Callable[[], float] | None = None
+
+    def watch(self, age: Callable[[], float]) -> None:
+        """Have each scrape ask `age`, in seconds."""
+        self._age = age
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the gauge, if this process is a worker."""
+        if self._age is not None:
+            what = "Seconds since this worker last wrote a heartbeat; above 10 it promotes nothing."
+            yield GaugeMetricFamily("ticket_inbox_worker_heartbeat_age_seconds", what, value=self._age())
+
+
 # A counter that Prometheus first sees at 1 shows no increase, so each is there from the beginning, at 0.
 for status in ("failed", "rejected"):
     REFUSED_ROWS.labels(status)
@@ -109,6 +123,8 @@ for action in ("inserted", "updated", "stale"):
 standard_error.on_drop.append(LOG_LINES_DROPPED.inc)
 inbox_gauges = InboxGauges()
 REGISTRY.register(inbox_gauges)
+worker_heartbeat = WorkerHeartbeat()
+REGISTRY.register(worker_heartbeat)
 _tenants: set[str] = set()
 _answered: dict[tuple[int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
@@ -179,22 +195,6 @@ def shared() -> Iterator[None]:
 def remove_shared() -> None:
     """Remove the directory in which processes count together."""
     shutil.rmtree(os.environ[SHARED_IN], ignore_errors=True)
-
-
-def serve(listening: socket.socket) -> None:
-    """Serve /metrics on a socket that listens, from a thread of its own."""
-    server = ThreadingWSGIServer(listening.getsockname(), _SilentHandler, bind_and_activate=False)
-    server.socket.close()
-    server.socket = listening
-    server.server_name, server.server_port = listening.getsockname()[:2]
-    server.setup_environ()
-    server.set_app(make_wsgi_app(REGISTRY))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-
-class _SilentHandler(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Log nothing: not each look at the metrics is worth a line."""
 
 
 def _of_all_processes() -> CollectorRegistry:

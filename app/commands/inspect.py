@@ -14,6 +14,7 @@ from app.commands.options import as_json
 from app.settings import uses
 
 if TYPE_CHECKING:
+    from db.blocking import BlockingSession
     from db.inspection import Delivery, Status
 
 BACKLOG = 60.0  # seconds that the oldest pending row may wait
@@ -26,7 +27,7 @@ CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched from 
 @click.command()
 @as_json
 def status(*, as_json: bool) -> None:
-    """Show what waits, what went wrong and how many workers are alive.
+    """Show what waits, what went wrong, how many workers are alive and which session holds up others.
 
     Exits 1 when the oldest pending row has waited for more than a minute.
     """
@@ -70,9 +71,20 @@ def _status_lines(found: "Status") -> Iterator[str]:
     for task, counts in sorted(found.jobs.items()):
         states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         yield from _wrapped(f"{'JOBS':12}{task}: {states}", 12)
+    for session in found.blocking:
+        yield from _wrapped(f"{'HELD UP':12}{_held_up(session)}", 12)
     for trouble in found.trouble:
         yield f"\n{_printable(trouble.tenant_id)}: {trouble.rows} {trouble.status}, most of them because"
         yield from _wrapped(f"  {_printable(trouble.commonest_reason or 'of no known reason')}", 2)
+
+
+def _held_up(session: "BlockingSession") -> str:
+    """Say which session others wait for, and for how long; an administrator ends it by `pg_terminate_backend`."""
+    waiting = "1 session waits" if session.waiting == 1 else f"{session.waiting} sessions wait"
+    program = _printable(session.application_name or "a program without a name")
+    since = f" for {duration(session.seconds)}" if session.seconds is not None else ""
+    state = f"{session.state or 'in a state that only its own role may see'}{since}"
+    return f"{waiting} for pid {session.pid}: {program}, role {_printable(session.role or 'unknown')}, {state}"
 
 
 def _trace_lines(found: "list[Delivery]", jaeger: str) -> Iterator[str]:

@@ -167,7 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 7
     worker_metrics_port: Annotated[
         int,
-        _whole("Port of the worker's own /metrics, on HOST; 0 for none.", 0, 65535),
+        _whole("Port of the worker's own /metrics and /health/…, on HOST; 0 for none.", 0, 65535),
     ] = 0
     jaeger_url: Annotated[
         str,

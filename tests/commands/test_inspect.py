@@ -1,8 +1,12 @@
 """ticket-inbox status and ticket-inbox trace: in 80 columns, as JSON, for an empty inbox, and without Postgres."""
 
+import contextlib
 import json
 import re
+import threading
 from collections.abc import Callable
+
+import psycopg
 
 from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Server, Tenant, Worker, run
@@ -55,6 +59,39 @@ def test_status_shows_counts_workers_jobs_and_reasons(
         assert re.search(words, text), text
     assert "globex: 3 rejected, most of them because" in text
     assert " ".join(REASON.split()) in " ".join(text.split())
+
+
+def lock_and_let_go(connection: psycopg.Connection, mode: str) -> None:
+    with connection.transaction():
+        connection.execute(f"LOCK procrastinate_jobs IN {mode} MODE")
+
+
+def test_status_names_the_session_that_holds_up_others(database: Database, environment: dict[str, str]) -> None:
+    """One waits for the other, and the third for both: only the one that waits for none is named."""
+    with (
+        psycopg.connect(database.url, application_name="a frozen program") as holder,
+        contextlib.ExitStack() as stack,
+    ):
+        holder.execute("LOCK procrastinate_jobs IN SHARE MODE")
+        pids = [holder.info.backend_pid]
+        for mode in ("ROW EXCLUSIVE", "SHARE"):
+            waiting = stack.enter_context(psycopg.connect(database.url))
+            pids.append(waiting.info.backend_pid)
+            thread = threading.Thread(target=lock_and_let_go, args=(waiting, mode))
+            thread.start()
+            stack.callback(thread.join)
+            database.wait_for(f"SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pids[-1]}", "Lock", within=5)
+        [found] = json.loads(run_here(["status", "--json"], environment).stdout)["blocking"]
+        text = run_here(["status"], environment).stdout
+        holder.rollback()
+    assert found["seconds"] > 0
+    assert {**found, "seconds": 0} == {
+        "pid": pids[0], "application_name": "a frozen program", "role": "postgres",
+        "state": "idle in transaction", "seconds": 0, "waiting": found["waiting"],
+    }  # fmt: skip
+    words = rf"HELD UP +{found['waiting']} session.* for pid {found['pid']}: a frozen program, role postgres, idle in transaction for"
+    assert re.search(words, " ".join(text.split())), text
+    assert max(len(line) for line in text.splitlines()) <= 80
 
 
 def test_status_of_an_empty_inbox(environment: dict[str, str]) -> None:

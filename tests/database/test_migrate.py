@@ -17,8 +17,8 @@ from cryptography.fernet import Fernet
 from app.dev.embedded_postgres import EmbeddedPostgres
 from db import migration, migration_watch, schema
 from tests.conftest import clean_environment
+from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
-from tests.support.dumb_proxy import DumbProxy
 from tests.support.ecosystem_tools import tool
 from tests.support.next_version import REVISION, add_migration, next_version
 from tests.support.system import Database, Server, run
@@ -157,15 +157,15 @@ def test_its_statement_ends_soon_if_it_is_killed(database: Database, tmp_path: P
 def test_a_lost_answer_ends_it(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """The network swallows what the session sends and gets, and works for new sessions."""
     database = Database(own_postgres.url())
-    proxy = DumbProxy(socket_of(own_postgres))
+    proxy = Proxy(socket_of(own_postgres))
     root = next_version(tmp_path, "ALTER TABLE inbox ADD COLUMN next_text text; SELECT pg_sleep(3)")
     with (
         proxy.running() as port,
         migrating(url=f"postgresql://postgres@127.0.0.1:{port}/postgres", root=root) as process,
     ):
         database.wait_for(f"{SESSIONS} AND wait_event = 'PgSleep'", 1, within=30)
-        proxy.swallow()
-        printed, said = process.communicate(timeout=60)
+        with proxy.swallow(new=False):
+            printed, said = process.communicate(timeout=60)
         assert (process.returncode, printed, len(said.splitlines())) == (1, "", 1), said
         assert "the network lost an answer of Postgres, whose process is idle in transaction" in said
         assert database.value("SELECT count(*) FROM inbox") == 0  # no lock is left
@@ -183,14 +183,12 @@ def test_a_network_that_swallows_everything_ends_it(
     monkeypatch.setattr(migration_watch, "SILENT_AFTER", 8.0)
     monkeypatch.setattr(migration_watch, "LOOK_WITHIN", 1.0)
     database = Database(own_postgres.url())
-    proxy = DumbProxy(socket_of(own_postgres))
+    proxy = Proxy(socket_of(own_postgres))
     add_migration(migrations, "SELECT pg_sleep(2)")
     with proxy.running() as port, ThreadPoolExecutor() as pool:
         ended = pool.submit(schema.upgrade, f"postgresql://postgres@127.0.0.1:{port}/postgres")
         database.wait_for(f"{SESSIONS} AND wait_event = 'PgSleep'", 1, within=30)
-        proxy.refuses_new = True
-        proxy.swallow()
-        with pytest.raises(migration.MigrationError, match="does not answer any more"):
+        with proxy.swallow(), pytest.raises(migration.MigrationError, match="does not answer any more"):
             ended.result(60)
     assert "Postgres does not answer a second session (no answer in time): waiting for 8 s." in capsys.readouterr().err
 
@@ -203,7 +201,7 @@ def test_a_host_that_never_answers_is_one_line() -> None:
 
 
 def test_the_host_after_a_silent_one_is_reached(own_postgres: EmbeddedPostgres) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, DumbProxy(socket_of(own_postgres)).running() as port:
+    with socket.create_server(("127.0.0.1", 0)) as silent, Proxy(socket_of(own_postgres)).running() as port:
         url = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{port}/postgres"
         done = run(["migrate"], environment_of(url))
     assert (done.stdout, done.stderr) == (f"The schema is at {schema.head()}.\n", "")

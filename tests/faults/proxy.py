@@ -1,4 +1,4 @@
-"""A network between us and Postgres that can be slow, cut or half open."""
+"""A network between us and Postgres that can be slow, cut, half open, or swallow what it takes."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 64 * 1024
+
+
+class Link:
+    """One connection through the proxy; once it is dumb, it takes bytes, passes nothing on, and never closes."""
+
+    is_dumb = False
 
 
 class Proxy:
@@ -21,6 +27,9 @@ class Proxy:
         self._open = asyncio.Event()  # set while data is passed on
         self._open.set()
         self._refuses = False
+        self._links: set[Link] = set()
+        self._swallows = False  # also what new connections send
+        self._ended = asyncio.Event()
         self.delay = 0.0  # seconds by which each piece is late
 
     @contextlib.contextmanager
@@ -57,6 +66,20 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._open.set)
 
     @contextlib.contextmanager
+    def swallow(self, *, new: bool = True) -> Iterator[None]:
+        """Make the open connections dumb for ever, which keepalives do not see, and with `new` those of the block.
+
+        Connections that are made after the block work; neither side ever learns that the old ones are dumb.
+        """
+        self._swallows = new
+        for link in list(self._links):
+            link.is_dumb = True
+        try:
+            yield
+        finally:
+            self._swallows = False
+
+    @contextlib.contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
         """Delay every piece by `seconds`."""
         self.delay = seconds
@@ -69,23 +92,35 @@ class Proxy:
         if self._refuses:
             writer.transport.abort()
             return
+        link = Link()
+        self._links.add(link)
         self._writers.add(writer)
+        if self._swallows:
+            link.is_dumb = True
+            await self._pass(link, reader, writer)
+        else:
+            await self._join(link, reader, writer)
+        self._links.discard(link)
+        self._forget(writer)
+
+    async def _join(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             there, back = await asyncio.open_unix_connection(str(self._socket))
             self._writers.add(back)
-            await asyncio.wait(
-                [asyncio.ensure_future(self._pass(reader, back)), asyncio.ensure_future(self._pass(there, writer))]
-            )
+            to, fro = self._pass(link, reader, back), self._pass(link, there, writer)
+            await asyncio.wait([asyncio.ensure_future(to), asyncio.ensure_future(fro)])
             self._forget(back)
-        self._forget(writer)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 await asyncio.sleep(self.delay)
                 await self._open.wait()
-                writer.write(data)
-                await writer.drain()
+                if not link.is_dumb:
+                    writer.write(data)
+                    await writer.drain()
+        if link.is_dumb:
+            await self._ended.wait()
         writer.close()
 
     def _forget(self, writer: asyncio.StreamWriter) -> None:
@@ -100,6 +135,7 @@ class Proxy:
         server.close()
         await self._drop()
         self._open.set()
+        self._ended.set()
         if passing := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(passing, timeout=5)  # they end with their connections
 

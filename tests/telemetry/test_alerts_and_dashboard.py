@@ -75,6 +75,7 @@ def exposed() -> set[str]:
     """The names in a scrape, once the server has read the inbox."""
     names = ["pending", "failed", "rejected", "oldest_pending_seconds", "workers_alive"]
     metrics.inbox_gauges.set(dict.fromkeys(names, 0))
+    metrics.worker_heartbeat.watch(float)
     families = re.findall(r"^# TYPE (\w+) (\w+)$", metrics.exposition("")[0].decode(), re.MULTILINE)
     return {name + part for name, kind in families for part in PARTS.get(kind, [])}
 
