@@ -17,11 +17,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--strike", type=float, default=8, help="seconds that a fault lasts")
     parser.add_argument("--rate", type=float, default=150, help="webhooks a second, about")
+    parser.add_argument("--unnoticed", action="store_true", help="only the faults that nothing reports, and kills")
     parser.add_argument("--postgres", type=Path, help="directory of the binaries of another Postgres")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     began = time.monotonic()
-    plan = Plan(given.seed, minutes=given.minutes, strike=given.strike, rate=given.rate)
+    plan = Plan(given.seed, minutes=given.minutes, unnoticed=given.unnoticed, strike=given.strike, rate=given.rate)
     account = run(
         given.postgres or wheel_binaries(),
         plan,

@@ -14,6 +14,7 @@ from tests.faults.world import World
 from tests.support.system import Database
 
 ACCEPTS_WITHIN = 5.0  # seconds after the faults ended
+AFTER = {"sessions are left read-only": 15.0}  # a pool tries a new session every 10 seconds
 STORED_WITHIN = 60.0
 MOST_MEMORY = 60.0  # MB by which a process's memory may have grown
 KEPT = (202, 422)  # the answers that promise a row

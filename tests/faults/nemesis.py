@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 
+from tests.faults.unnoticed import UNNOTICED
 from tests.faults.world import CONNECTIONS, Part, World
 
 Fault = Callable[[World, random.Random, float], AbstractContextManager[None]]  # the float is the duration in seconds
@@ -252,6 +253,8 @@ def all_parts(world: World, _rng: random.Random) -> list[Part]:
 # The last one takes every connection, also those that the others need, so it comes last.
 NEED_POSTGRES = (
     "Postgres is read-only",
+    "sessions are left read-only",
+    "a worker is frozen in a transaction",
     "commits are slow",
     "the inbox is locked",
     "ticket_history is locked",
@@ -299,4 +302,5 @@ FAULTS: dict[str, Fault] = {
     "the disk is full": disk_full,
     "a clock is two hours ahead": clock_set(2),
     "a clock is two hours behind": clock_set(-2),
+    **UNNOTICED,
 }

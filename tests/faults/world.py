@@ -1,9 +1,13 @@
 """A whole ticket-inbox: a Postgres on disk behind a network that can fail, servers, workers and tenants."""
 
 import contextlib
+import fcntl
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +23,17 @@ from tests.support.free_ports import free_port
 from tests.support.system import Database, Process, Tenant
 
 CONNECTIONS = 60  # max_connections, low enough for a fault to take them all
+LOG_BYTES = 4096  # of a log that is not read, which stay in its pipe
 POSTGRES = [f"max_connections={CONNECTIONS}", "shared_buffers=64MB", "tcp_keepalives_idle=5"]
 
 
 class Part:
     """A server or a worker, which a fault can end and start again."""
 
-    def __init__(self, command: str, environment: dict[str, str], log: Path) -> None:
-        self.command, self.environment, self.log = command, environment, log
+    def __init__(self, command: str, environment: dict[str, str], log: Path, *arguments: str) -> None:
+        self.command, self.environment, self.log, self.arguments = command, environment, log, arguments
+        self.log_is_read = threading.Event()
+        self.log_is_read.set()
         self.port = int(environment["PORT"])
         self.process: Process | None = None
 
@@ -43,10 +50,12 @@ class Part:
         """Start it, with these changes to its environment, unless another fault has started it."""
         if self.lives():
             return
-        with self.log.open("ab") as stderr:
-            started = subprocess.Popen(
-                [sys.executable, "-m", "app", self.command], env={**self.environment, **changes}, stderr=stderr
-            )
+        read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, LOG_BYTES)
+        line = [sys.executable, "-m", "app", self.command, *self.arguments]
+        started = subprocess.Popen(line, env={**self.environment, **changes}, stderr=write_end)
+        os.close(write_end)
+        threading.Thread(target=self._keep_log, args=[read_end], daemon=True).start()
         self.process = Process(started, self.log)
 
     def wait_until_live(self, within: float = 30.0) -> None:
@@ -59,17 +68,30 @@ class Part:
             time.sleep(0.05)
 
     def signal(self, number: int) -> None:
+        """Send a signal; nothing happens if another fault has ended the process. SIGKILL meets its children too."""
         assert self.process is not None
-        self.process.process.send_signal(number)  # does nothing if another fault has ended it
+        children = self.process.children() if number == signal.SIGKILL and self.lives() else []
+        self.process.process.send_signal(number)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
 
     def wait(self) -> None:
         assert self.process is not None
         self.process.process.wait(40)
 
     def end(self) -> None:
+        self.log_is_read.set()
         if self.process:
-            self.process.process.kill()
+            self.signal(signal.SIGKILL)
             self.process.process.wait()
+
+    def _keep_log(self, read_end: int) -> None:
+        """Copy what a process logs into the file, while it is read, until the process has ended."""
+        with open(read_end, "rb", buffering=0) as pipe, self.log.open("ab") as file:
+            while self.log_is_read.wait() and (data := pipe.read(LOG_BYTES)):
+                file.write(data)
+                file.flush()
 
     def is_frozen(self) -> bool:
         assert self.process is not None
@@ -97,13 +119,13 @@ class World:
     def parts(self) -> list[Part]:
         return self.servers + self.workers
 
-    def add(self, command: str, url: str, number: int) -> Part:
+    def add(self, command: str, url: str, number: int, *arguments: str) -> Part:
         """Start a server or a worker."""
         environment = clean_environment(
             DATABASE_URL=url, SECRETS_KEY=self.secrets_key, PORT=str(free_port()), APPEND_TIMEOUT_SECONDS="3",
             SHUTDOWN_TIMEOUT_SECONDS="10",
         )  # fmt: skip
-        part = Part(command, environment, self.directory / f"{command}-{number}.log")
+        part = Part(command, environment, self.directory / f"{command}-{number}.log", *arguments)
         (self.servers if command == "serve" else self.workers).append(part)
         part.start()
         return part
@@ -121,8 +143,10 @@ class World:
 
 
 @contextlib.contextmanager
-def world(binaries: Path, *, servers: int = 2, workers: int = 2, tenants: int = 3) -> Iterator[World]:
-    """Run a world; end all its processes with the block."""
+def world(
+    binaries: Path, *, servers: int = 2, supervised: int = 0, workers: int = 2, tenants: int = 3
+) -> Iterator[World]:
+    """Run a world, of whose servers the first `supervised` have two processes; end all its processes with the block."""
     with tempfile.TemporaryDirectory(prefix="ticket-inbox-", ignore_cleanup_errors=True) as directory:
         postgres = EmbeddedPostgres(Path(directory), binaries, POSTGRES)
         postgres.start()
@@ -135,7 +159,8 @@ def world(binaries: Path, *, servers: int = 2, workers: int = 2, tenants: int = 
                 url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
                 try:
                     for number in range(servers):
-                        made.add("serve", url, number)
+                        several = ["--processes", "2"] if number < supervised else []
+                        made.add("serve", url, number, *several)
                     for number in range(workers):
                         made.add("worker", url, number)
                     made.wait_until_ready()
