@@ -2,7 +2,7 @@
 
 Python imports a server or a worker for a second or two. The kernel delivers no signal to a container's first process
 that has no handler for it: one that came in that time would be lost. So the handlers stand before the imports
-(docs/decisions/0034).
+(docs/decisions/0033).
 """
 
 import os

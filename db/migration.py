@@ -1,7 +1,7 @@
 """How does a migration get its locks beside webhooks that must not wait, and when does it end?
 
 All of it is one transaction. A statement that waits for a lock makes all others on that table wait behind it. So after
-two seconds the transaction is rolled back, the webhooks go on, and all of it is tried again: docs/decisions/0036.
+two seconds the transaction is rolled back, the webhooks go on, and all of it is tried again: docs/decisions/0034.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 A pipe, a socket or a terminal that is full holds up its writer for as long as its reader pleases: the event loop, every
 webhook, both probes and the end on SIGTERM. So a line is written before the process goes on, as ever, but waits at most
-PATIENCE for room. Then lines are dropped and counted until one is taken again (docs/decisions/0033).
+PATIENCE for room. Then lines are dropped and counted until one is taken again (docs/decisions/0032).
 """
 
 import io
