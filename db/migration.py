@@ -77,14 +77,20 @@ def _open(url: str) -> psycopg.Connection:
 
     def wait_for_answer() -> None:
         try:
-            session = psycopg.connect(_conninfo(url))
-            sessions.check_sync(session)  # a pooler accepts a session before it has one of Postgres
-            opened.set_result(session)
+            with contextlib.ExitStack() as stack:
+                session = stack.enter_context(contextlib.closing(psycopg.connect(_conninfo(url))))
+                sessions.check_sync(session)  # a pooler accepts a session before it has one of Postgres
+                opened.set_result(session)  # raises if nobody waits for it any more
+                stack.pop_all()
         except BaseException as error:  # noqa: BLE001  (the other thread raises it)
-            opened.set_exception(error)
+            if not opened.cancelled():
+                opened.set_exception(error)
 
     threading.Thread(target=wait_for_answer, daemon=True).start()
-    return opened.result(ANSWER_WITHIN)
+    try:
+        return opened.result(ANSWER_WITHIN)
+    finally:
+        opened.cancel()
 
 
 def _conninfo(url: str) -> str:

@@ -34,7 +34,13 @@ KEEPALIVES = {
     "keepalives_count": "TCP_KEEPCNT",
     "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
-NEXT_HOST = (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError)
+# A host that refuses, does not answer, breaks the connection off, starts up, or is not of the wanted kind.
+NEXT_HOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
 Place = tuple[str, str, int]  # the host's name, the address to connect to, the port
 
 

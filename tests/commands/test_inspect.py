@@ -178,7 +178,7 @@ def test_both_say_in_one_line_what_is_wrong_with_postgres(
     empty_database: Database, environment: dict[str, str]
 ) -> None:
     for url, words in [
-        (empty_database.url, "run `ticket-inbox migrate`"),
+        (empty_database.url, "Run `ticket-inbox migrate`"),
         ("postgresql://127.0.0.1:1/x", "cannot be reached"),
     ]:
         for arguments in (["status"], ["trace", "4711"]):

@@ -185,7 +185,7 @@ def test_reconcile_says_in_one_line_why_not(environment: Environment, sdp: FakeS
         assert HUSH not in done.output
     database.query("DROP TABLE sdp_cursors, sdp_configs")
     done = invoke(environment, "reconcile", "--tenant", "acme")
-    assert "run `ticket-inbox migrate`" in done.stderr
+    assert "Run `ticket-inbox migrate`" in done.stderr
 
 
 def test_trace_shows_a_fetched_ticket(environment: Environment, sdp: FakeSdp, start_worker: Callable[..., Worker], database: Database) -> None:  # fmt: skip

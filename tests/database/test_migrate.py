@@ -197,7 +197,9 @@ def test_a_host_that_never_answers_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x"
         done = run(["migrate"], environment_of(url))
-    assert (done.returncode, done.stderr.count("\n"), "no answer in time" in done.stderr) == (1, 1, True), done.stderr
+    assert (done.returncode, done.stderr.count("\n"), "does not answer in time" in done.stderr) == (1, 1, True), (
+        done.stderr
+    )
 
 
 def test_the_host_after_a_silent_one_is_reached(own_postgres: EmbeddedPostgres) -> None:

@@ -67,8 +67,9 @@ def environment(environment: dict[str, str], database: Database, secrets_key: st
 
 def test_each_section_is_followed() -> None:
     code = Path(__file__).read_text()
-    assert len(SECTIONS) == 6
-    assert all(f'follow("{name}"' in code for name in SECTIONS)
+    with_commands = [name for name in SECTIONS if steps(name)]
+    assert len(with_commands) == 6
+    assert all(f'follow("{name}"' in code for name in with_commands)
 
 
 def test_a_bad_deploy(database: Database, environment: dict[str, str], start_worker: StartWorker) -> None:
