@@ -112,7 +112,8 @@ PARAMETERS = (
     _refused("service", "PGSERVICE", "only psycopg, the worker's driver, reads service files; give the service's "
              "parameters themselves", "tickets"),
     Parameter(
-        "target_session_attrs", "PGTARGETSESSIONATTRS", "`any`, `read-write` and `primary` work; others are refused",
+        "target_session_attrs", "PGTARGETSESSIONATTRS",
+        "`any`, `read-write` and `primary` work, by default `read-write` among several hosts; others are refused",
         "any|read-write|primary", "any, read-write or primary: every process writes", "read-write",
     ),
     _one_of("load_balance_hosts", "PGLOADBALANCEHOSTS", "works", "disable|random", "random"),

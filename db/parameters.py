@@ -145,6 +145,8 @@ def complete(url: str) -> dict[str, str]:
         found |= {"sslrootcert": trust_store(), "sslmode": "verify-full"}
     found = {"user": given.get("user") or _system_user(), "port": "5432"} | found
     found.setdefault("dbname", found["user"])
+    if any("," in found.get(name, "") for name in ("host", "hostaddr")) and "target_session_attrs" not in given:
+        found["target_session_attrs"] = "read-write"  # one of them may be a standby, and every process writes
     if "host" not in found and "hostaddr" not in found:
         found["host"] = _default_host(found["port"])
     return found

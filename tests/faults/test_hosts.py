@@ -43,6 +43,19 @@ def test_the_first_host_does_not_answer(
 
 
 @pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgresql://u@a,b/x", "read-write"),
+        ("postgresql://u@/x?hostaddr=1.2.3.4,5.6.7.8", "read-write"),
+        ("postgresql://u@a,b/x?target_session_attrs=any", "any"),
+        ("postgresql://u@a/x", "any"),
+    ],
+)
+def test_of_several_hosts_one_that_takes_writes_is_wanted(url: str, wanted: str) -> None:
+    assert complete(url)["target_session_attrs"] == wanted
+
+
+@pytest.mark.parametrize(
     ("url", "hosts"),
     [
         ("postgresql://u@a:1,b:2/x", [("a", 1), ("b", 2)]),
