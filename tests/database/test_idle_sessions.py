@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.database.test_durability import backends, frozen
 from tests.support.system import Database, Server
+
+pytestmark = pytest.mark.one_postgres
 
 SETTINGS = {"SERVER_CONNECTIONS": "11"}
 

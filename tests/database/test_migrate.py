@@ -23,6 +23,8 @@ from tests.support.ecosystem_tools import tool
 from tests.support.next_version import REVISION, add_migration, next_version
 from tests.support.system import Database, Server, run
 
+pytestmark = pytest.mark.one_postgres
+
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ticket-inbox migrate%%'"
 
 
@@ -152,7 +154,6 @@ def test_its_statement_ends_soon_if_it_is_killed(database: Database, tmp_path: P
         database.wait_for(f"{SESSIONS} AND datname = current_database()", 0, within=30)
 
 
-@pytest.mark.one_postgres
 @pytest.mark.begins_early
 def test_a_lost_answer_ends_it(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """The network swallows what the session sends and gets, and works for new sessions."""
@@ -172,7 +173,6 @@ def test_a_lost_answer_ends_it(own_postgres: EmbeddedPostgres, tmp_path: Path) -
         database.wait_for(f"{SESSIONS} AND application_name NOT LIKE '%%(watch)'", 0, within=30)
 
 
-@pytest.mark.one_postgres
 @pytest.mark.begins_early
 def test_a_network_that_swallows_everything_ends_it(
     own_postgres: EmbeddedPostgres,

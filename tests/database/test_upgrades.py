@@ -17,6 +17,8 @@ from tests import ROOT
 from tests.support.next_version import REVISION, ROOMS, next_version
 from tests.support.system import Database, Process, Server, Tenant, Worker, run
 
+pytestmark = pytest.mark.one_postgres
+
 NEWER = f"the schema is at {REVISION}, newer than this version's {schema.head()}"
 ACTIONS = "SELECT count(*) FROM inbox WHERE status = 'promoted' AND action = 'inserted'"
 
@@ -100,7 +102,6 @@ def test_an_alembic_version_that_is_not_as_we_leave_it(
     assert (done.returncode, done.stderr.count("\n"), migrate in done.stderr) == (1, 1, True), done.stderr
 
 
-@pytest.mark.one_postgres
 def test_the_version_before_the_last_migration_works_on_this_schema(
     database: Database, environment: dict[str, str], secrets_key: str, tmp_path: Path
 ) -> None:

@@ -23,7 +23,11 @@ SETTLES = 3.0  # seconds in which each balancer finds out that a server is back;
 RunBalancer = Callable[[Path, list[int], int], subprocess.Popen[bytes]]
 BALANCERS = [
     pytest.param(run_nginx, marks=pytest.mark.skipif(not NGINX, reason="needs nginx"), id="nginx"),
-    pytest.param(run_haproxy, marks=pytest.mark.skipif(not HAPROXY, reason="needs haproxy"), id="haproxy"),
+    pytest.param(
+        run_haproxy,
+        marks=[pytest.mark.skipif(not HAPROXY, reason="needs haproxy"), pytest.mark.long],
+        id="haproxy",
+    ),
 ]
 
 

@@ -68,6 +68,7 @@ def test_frozen_in_a_statement_of_procrastinates(
     assert second.process.poll() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("has_prepared", [True, False], ids=["in a transaction", "in a statement"])
 def test_its_batch_is_stored_by_another_and_its_end_is_not_written(
     database: Database, start_worker: StartWorker, *, has_prepared: bool

@@ -29,6 +29,7 @@ def promotes(database: Database, within: float) -> None:
     database.wait_for(f"SELECT count(*) FROM ticket_history WHERE inbox_id = {inbox_id}", 1, within=within)
 
 
+@pytest.mark.long
 def test_a_worker_on_a_read_only_postgres_says_so_once_and_opens_few_sessions(
     database: Database, start_worker: Callable[..., Worker]
 ) -> None:

@@ -71,7 +71,7 @@ def test_an_idle_worker_is_back(network: Network, start_worker: StartWorker) -> 
 
 
 @pytest.mark.begins_early
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_worker_with_jobs_in_hand_is_back(network: Network, start_worker: StartWorker, jobs: int) -> None:
     """Also with one in every slot. What the dumb sessions have locked is stored once Postgres has ended them."""
     database = network.database
