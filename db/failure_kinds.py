@@ -165,6 +165,7 @@ BY_WORDS = [
     ("timed out", SILENT),
     ("couldn't get a connection", SILENT),
     ("consuming input failed", CUT),
+    ("is already closed", CUT),
     ("closed the connection unexpectedly", CUT),
     ("connection was closed", CUT),
     ("connection is closed", CUT),

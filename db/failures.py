@@ -1,5 +1,6 @@
 """What went wrong with Postgres: of which kind is an error, and what is it called in one line?"""
 
+import asyncio
 import socket
 import ssl
 
@@ -98,7 +99,7 @@ def _by_type(error: BaseException) -> Kind:
         (TimeoutError, kinds.SILENT),
         (socket.gaierror, kinds.UNKNOWN_HOST),
         (ssl.SSLError, kinds.TLS),
-        ((ConnectionResetError, BrokenPipeError, asyncpg.InterfaceError), kinds.CUT),
+        ((ConnectionResetError, BrokenPipeError, asyncpg.InterfaceError, asyncio.CancelledError), kinds.CUT),
     ]
     if isinstance(error, OSError) and error.filename:
         return kinds.NO_FILE

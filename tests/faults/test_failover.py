@@ -18,6 +18,8 @@ from tests.faults.traffic import Senders
 from tests.faults.world import World, socket_of
 from tests.support.system import Database
 
+pytestmark = pytest.mark.one_postgres
+
 
 class Standby(EmbeddedPostgres):
     """A Postgres that is copied from a primary, and follows it until it is promoted."""

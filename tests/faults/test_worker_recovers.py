@@ -12,6 +12,8 @@ import pytest
 from app.dev.embedded_postgres import EmbeddedPostgres
 from tests.support.system import Database, Tenant, Worker
 
+pytestmark = pytest.mark.one_postgres
+
 StartWorker = Callable[..., Worker]
 ACME = Tenant("acme", "secret")
 WITHIN = 5.0  # seconds

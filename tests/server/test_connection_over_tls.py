@@ -21,6 +21,8 @@ from app.server.connection import Connection
 from app.settings import Settings
 from app.webhook.admission import Admission
 
+pytestmark = pytest.mark.one_postgres
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n12"
 
