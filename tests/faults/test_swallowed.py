@@ -55,6 +55,7 @@ def promotes(database: Database, within: float) -> None:
 
 
 @pytest.mark.begins_early
+@pytest.mark.long
 def test_an_idle_worker_is_back(network: Network, start_worker: StartWorker) -> None:
     """It logs why it waits, and is not ready meanwhile; the sessions that it had stay dumb."""
     port = free_port()
