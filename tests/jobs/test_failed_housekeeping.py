@@ -98,5 +98,6 @@ def test_a_sweep_while_postgres_goes_away_leaves_no_traceback(
     database.deliver(ACME.payload())
     database.wait_for(PENDING, 0, within=20)
     assert database.value(NOT_DONE.format("sweep")) == 0
-    assert {line["task"] for line in worker.lines("job_retried")} == {"sweep"}
+    # Where five minutes begin just now, a periodic `reconcile` met the same.
+    assert {line["task"] for line in worker.lines("job_retried")} - {"reconcile"} == {"sweep"}
     assert "raceback" not in worker.text()
