@@ -15,9 +15,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 AWAY = Kind("away", "Postgres cannot be reached", "Start it, or set DATABASE_URL to where it is")
-SILENT = Kind(
-    "silent", "Postgres does not answer in time", "Look at the network between us, and at what Postgres waits for"
-)
+SILENT = Kind("silent", "Postgres does not answer", "Look at the network between us, and at what Postgres waits for")
 CUT = Kind("cut", "the connection to Postgres broke", "Try again; if it goes on, look at Postgres' log")
 RESTARTING = Kind("restarting", "Postgres is starting or stopping", "Wait until it is up")
 READ_ONLY = Kind(

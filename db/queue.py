@@ -3,12 +3,12 @@
 The tables are versioned but internal, so Procrastinate is pinned, and tests run these statements on its real schema.
 """
 
+from typing import Any
+
 import msgspec
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-from db import sessions
-from db.bounded_session import BoundedSession
 
 # Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
@@ -138,14 +138,9 @@ NOTE = sa.text(
 PROBE = "SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass FROM procrastinate_workers LIMIT 0 FOR UPDATE"
 
 
-async def probe(conninfo: str) -> None:
-    """Check that Postgres answers, has a schema, and may be written to, by a session that is what it must be.
-
-    Raises psycopg.Error.
-    """
-    async with await BoundedSession.connect(conninfo, autocommit=True) as session:
-        await sessions.check(session)
-        await session.execute(PROBE)
+async def probe(session: psycopg.AsyncConnection[Any]) -> None:
+    """Check that Postgres answers, has a schema, and may be written to. Raises psycopg.Error."""
+    await session.execute(PROBE)
 
 
 async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int, list[int]]:

@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from db import rights, schema
+from db import migration, rights, schema
 from db.sessions import open_sync
 
 LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
@@ -102,7 +102,7 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
     with open_sync(url, "ticket-inbox command") as connection:
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         try:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [schema.LOCK])
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [migration.LOCK])
             _refuse_other_schema(connection)
             yield connection
         except psycopg.errors.LockNotAvailable:

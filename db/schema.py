@@ -4,14 +4,13 @@ A schema that is ahead is fine: a migration only adds, so that the version befor
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import migration
-from db.bounded_session import BoundedSession
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -21,8 +20,6 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 # process reads them when it starts, because an upgrade may replace the files beneath it.
 REVISIONS = sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
-LOCK = migration.LOCK
-MigrationError = migration.MigrationError
 PLACES = "SELECT to_regclass('alembic_version') IS NOT NULL, to_regclass('inbox') IS NOT NULL"
 ROWS = "SELECT CAST(version_num AS text) FROM alembic_version ORDER BY 1"
 
@@ -37,17 +34,16 @@ async def current(connection: AsyncConnection) -> str | None:
     return _ours(*await connection.run_sync(_read))
 
 
-async def trouble_at(conninfo: str) -> str | None:
-    """Return the `trouble` of a database, by a psycopg session of its own. Raises psycopg.Error.
+async def trouble_in(session: psycopg.AsyncConnection[Any]) -> str | None:
+    """Return the `trouble` of the database that a session of psycopg's is in. Raises psycopg.Error.
 
     A role that may not read the revision (the worker's, until `roles make` of this version) has none.
     """
-    async with await BoundedSession.connect(conninfo) as connection:
-        [versioned, has_inbox] = await (await connection.execute(PLACES)).fetchone() or [False, False]
-        try:
-            rows = await (await connection.execute(ROWS)).fetchall() if versioned else []
-        except psycopg.errors.InsufficientPrivilege:
-            return None
+    [versioned, has_inbox] = await (await session.execute(PLACES)).fetchone() or [False, False]
+    try:
+        rows = await (await session.execute(ROWS)).fetchall() if versioned else []
+    except psycopg.errors.InsufficientPrivilege:
+        return None
     return trouble(_ours([str(row) for (row,) in rows], has_inbox=has_inbox))
 
 
@@ -91,7 +87,7 @@ def _upgrade(connection: sa.Connection) -> str:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise MigrationError(str(error)) from error
+        raise migration.MigrationError(str(error)) from error
     return head()
 
 
@@ -114,12 +110,12 @@ def _refuse_what_is_not_ours(rows: list[str], found: str | None, *, has_inbox: b
     """
     if rows and not found:
         another = f"alembic_version is another program's (it says {', '.join(rows)})"
-        raise MigrationError(f"{another}: give ticket-inbox a database of its own")
+        raise migration.MigrationError(f"{another}: give ticket-inbox a database of its own")
     if has_inbox and not found:
         lost = "the tables are there, but alembic_version does not say at which revision"
-        raise MigrationError(f"{lost}: restore its row, or write it with `alembic stamp`")
+        raise migration.MigrationError(f"{lost}: restore its row, or write it with `alembic stamp`")
     if found and "," in found:
-        raise MigrationError(str(trouble(found)))
+        raise migration.MigrationError(str(trouble(found)))
 
 
 def _alembic_config() -> "Config":

@@ -19,7 +19,6 @@ from db import passfile, session_rules, tls
 from db.parameters import complete, home
 from db.session_rules import CHECK, refuse_wrong
 
-CONNECT_TIMEOUT = 5.0  # seconds
 STATEMENT_TIMEOUT = 30.0  # seconds; of psycopg's sessions, whose statements take milliseconds
 
 # Every frequent statement finds its rows by key. But a plan that was made while a table was small goes on scanning the

@@ -51,7 +51,7 @@ class OutageLog:
     def _is_due(self, event: str, error: BaseException) -> bool:
         cause, now = error.__cause__ or error, time.monotonic()
         # One kind of failure has many words: "cannot execute … in a read-only transaction" names the statement.
-        kind = event, failures.sqlstate(cause) or failures.explain(cause)
+        kind = event, failures.kind(cause).name
         is_due = now - self._logged.get(kind, float("-inf")) >= AGAIN_AFTER
         if is_due:
             self._logged[kind] = now

@@ -18,8 +18,8 @@ from procrastinate.worker import Worker
 from app import stopping
 from app.background import running
 from db import engine as database
-from db import failures, queue, schema
-from db.bounded_session import limit
+from db import failures, queue, schema, sessions
+from db.bounded_session import BoundedSession, limit
 from db.session_rules import WrongSessionError
 from jobs import connections, engine, jobs_in_hand, signs
 from jobs.outage_log import FAULTS, OutageLog, explain
@@ -63,9 +63,8 @@ async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, o
         signs.begin()
         try:
             # Without this probe the pool would wait longer and longer between its tries.
-            await _until(stop, queue.probe(conninfo))
+            behind = _log_if_behind(await _until(stop, _probe(conninfo)), behind)
             is_there = True
-            behind = _log_if_behind(await _until(stop, schema.trouble_at(conninfo)), behind)
             await _work(app, seconds, stop)
         except FAULTS as error:
             if first and isinstance(error, WrongSessionError):
@@ -148,6 +147,14 @@ async def _first(task: "asyncio.Task[Any]", *others: Coroutine[Any, Any, object]
     await asyncio.wait({task, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     for one in tasks:
         one.cancel()
+
+
+async def _probe(conninfo: str) -> str | None:
+    """Check that a worker can work, and return in words that the schema is behind, if it is. Raises psycopg.Error."""
+    async with await BoundedSession.connect(conninfo, autocommit=True) as session:
+        await sessions.check(session)
+        await queue.probe(session)
+        return await schema.trouble_in(session)
 
 
 def _log_if_behind(behind: str | None, logged: str | None) -> str | None:

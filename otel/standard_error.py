@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from otel import outlets
 from otel.outlets import Outlet
 
-PATIENCE = 0.25  # seconds: on a busy machine, a reader that reads was away for 0.1 s; a probe waits for a second
+# Seconds. With 0.05 and 0.1, lines were dropped on a busy machine whose reader read; and a probe waits for a second.
+PATIENCE = 0.25
 # After lines were dropped, patience is short and grows. A reader that is always a little too slow would otherwise use
 # it up between any two lines.
 LEAST_PATIENCE = 0.005

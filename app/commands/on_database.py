@@ -12,7 +12,7 @@ from app import database_url
 from app import settings as environment
 from app.settings import Settings, uses
 from db import engine as database
-from db import failures, schema, session_rules, sessions
+from db import failures, migration, session_rules, sessions
 
 ANSWERS_WITHIN = 2.0  # seconds that a server's start waits for Postgres
 
@@ -72,7 +72,7 @@ def errors_in_one_line() -> Iterator[None]:
         click.echo(f"Warning: {line}", err=True)
     try:
         yield
-    except schema.MigrationError as error:
+    except migration.MigrationError as error:
         raise click.ClickException(f"the schema cannot be migrated: {error}") from None
     except failures.DatabaseError as error:
         raise click.ClickException(failures.explain(error)) from None

@@ -42,6 +42,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._seen: set[int] = set()  # signals
         self._closes_at = math.inf  # by time.monotonic()
+        self._is_logged = False  # that it drains
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,7 +89,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _log_once(self) -> None:
-        if not getattr(self, "_is_logged", False):
+        if not self._is_logged:
             self._is_logged = True
             logs.log(_logger, logging.INFO, "draining", seconds=self.config.drain_delay)
 

@@ -1,4 +1,4 @@
-"""How do several processes serve? a supervisor starts them, and starts a new one for each that dies.
+"""How do several processes serve? A supervisor starts them, and starts a new one for each that dies.
 
 The supervising process answers no webhook, and imports nothing that does.
 """

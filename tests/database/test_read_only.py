@@ -1,46 +1,19 @@
 """A Postgres that takes no writes for a while, and pools whose sessions are all that is left of it.
 
-After a failover behind a proxy the sessions lead to what is a standby now. Here a database is read-only by default, its
-sessions are ended, so that the pools open read-only ones, and then new sessions may write again.
+After a failover behind a proxy the sessions lead to what is a standby now: see tests/support/read_only.py.
 """
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import psycopg
 import pytest
 
+from tests.support.read_only import read_only, sessions_opened
 from tests.support.system import Database, Server, Tenant, Worker, run
 
 StartServer = Callable[..., Server]
 StartWorker = Callable[..., Worker]
-
-
-@contextlib.contextmanager
-def read_only(database: Database) -> Iterator[None]:
-    """Have each new session on `database` be read-only until the block ends; those open at its end stay read-only."""
-    name = database.url.rpartition("/")[2].partition("?")[0]
-    end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-    administrator = database.url.replace(f"/{name}", "/postgres")
-    with psycopg.connect(administrator, autocommit=True) as connection:
-        connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-        connection.execute(end_all, [name])
-        try:
-            yield
-        finally:
-            connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
-
-
-def sessions_opened(database: Database) -> int:
-    """Return how many sessions the database has had; Postgres reports them within a second or so."""
-    name = database.url.rpartition("/")[2].partition("?")[0]
-    with psycopg.connect(database.url.replace(f"/{name}", "/postgres"), autocommit=True) as connection:
-        [count] = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = %s", [name]).fetchone() or [
-            0
-        ]
-    return int(count)
 
 
 def accepted_after(server: Server, tenant: Tenant, within: float) -> float:

@@ -121,10 +121,15 @@ def test_a_worker_whose_role_may_not_read_the_revision_starts(database: Database
     database.query(f"CREATE ROLE {role} LOGIN")
     database.query("UPDATE alembic_version SET version_num = '0005'")
     try:
-        assert asyncio.run(schema.trouble_at(psycopg.conninfo.make_conninfo(database.url, user=role))) is None
-        assert "0005" in str(asyncio.run(schema.trouble_at(database.url)))
+        assert asyncio.run(trouble_at(psycopg.conninfo.make_conninfo(database.url, user=role))) is None
+        assert "0005" in str(asyncio.run(trouble_at(database.url)))
     finally:
         database.query(f"DROP ROLE {role}")
+
+
+async def trouble_at(conninfo: str) -> str | None:
+    async with await psycopg.AsyncConnection.connect(conninfo) as session:
+        return await schema.trouble_in(session)
 
 
 def walk(database: Database, server: Server, tenant: Tenant, count: int) -> None:

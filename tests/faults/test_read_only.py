@@ -5,26 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.read_only import read_only, sessions_opened
 from tests.support.system import Database, Tenant, Worker
 
 pytestmark = [pytest.mark.one_postgres, pytest.mark.begins_early]
 
 ACME = Tenant("acme", "secret")
-SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'ticket-inbox worker'"
-OPENED = "SELECT sessions::int FROM pg_stat_database WHERE datname = current_database()"
 SECONDS = 30.0
 
 
-def set_read_only(database: Database, *, read_only: bool) -> None:
-    """Have every new session of the database be read-only, or no longer."""
-    name, value = database.value("SELECT current_database()"), "on" if read_only else "off"
-    database.query("SET default_transaction_read_only = off")
-    database.query(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
-
-
 def promotes(database: Database, within: float) -> None:
-    with database.on_one_connection():
-        database.query("SET default_transaction_read_only = off")
     [inbox_id] = database.deliver(ACME.payload())
     database.wait_for(f"SELECT count(*) FROM ticket_history WHERE inbox_id = {inbox_id}", 1, within=within)
 
@@ -34,18 +24,15 @@ def test_a_worker_on_a_read_only_postgres_says_so_once_and_opens_few_sessions(
     database: Database, start_worker: Callable[..., Worker]
 ) -> None:
     """Then it may write, and promotes within 30 seconds; the sessions were 218, the lines 140."""
-    with database.on_one_connection():
-        set_read_only(database, read_only=True)
+    with read_only(database):
         worker = start_worker()
         worker.wait_for_line("worker_waits", within=30)
-        before = database.value(OPENED)
+        before = sessions_opened(database)
         time.sleep(SECONDS)
-        database.query("SELECT pg_stat_force_next_flush()")
         assert len(worker.lines()) <= 2, worker.text()
         [line] = worker.lines("worker_waits")
         assert "read-only" in line["error"]
-        assert database.value(OPENED) - before <= 10
-        set_read_only(database, read_only=False)
+        assert sessions_opened(database) - before <= 10
     promotes(database, within=30)
     assert worker.stop() == 0
 
@@ -57,12 +44,9 @@ def test_a_worker_whose_sessions_became_read_only_is_back(
     worker = start_worker()
     worker.wait_for_line("worker_started", within=30)
     promotes(database, within=10)
-    with database.on_one_connection():
-        set_read_only(database, read_only=True)
-        database.query(f"SELECT pg_terminate_backend(pid) {SESSIONS}")
+    with read_only(database):
         worker.wait_for_line("worker_waits", within=20)
         time.sleep(10)
-        set_read_only(database, read_only=False)
     promotes(database, within=30)
     assert len(worker.lines("worker_waits")) == 1, worker.text()
     assert len(worker.lines()) < 12, worker.text()

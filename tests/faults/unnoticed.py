@@ -9,20 +9,14 @@ from collections.abc import Iterator
 import psycopg
 
 from tests.faults.world import World
+from tests.support.read_only import read_only
 
 
 @contextlib.contextmanager
 def sessions_read_only(world: World, _rng: random.Random, _seconds: float) -> Iterator[None]:
     """Leave every session read-only, as after a failover behind a proxy: new ones may write once the block has ended."""
-    with psycopg.connect(world.postgres.url(), autocommit=True, options="-c default_transaction_read_only=off") as own:
-        own.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
-        own.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'ticket-inbox%'"
-        )
-        try:
-            yield
-        finally:
-            own.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+    with read_only(world.database):
+        yield
 
 
 @contextlib.contextmanager
