@@ -111,11 +111,11 @@ def _log_ignored(settings: environment.Settings) -> None:
 
 
 def _check_telemetry() -> None:
-    from otel import export  # noqa: PLC0415
+    from otel import variables  # noqa: PLC0415
 
     try:
-        export.check()
-    except export.WrongTelemetryError as error:
+        variables.check()
+    except variables.WrongTelemetryError as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -16,7 +16,7 @@ from app.settings import Settings, uses
 from app.webhook import dependencies, endpoint, openapi, problems
 from app.webhook.kinds import KINDS
 from db import engine as database
-from otel import export, logs
+from otel import export, logs, variables
 
 OTHERS = [health.live, health.ready, health.metrics]
 
@@ -30,8 +30,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     logs.configure(settings.log_level, settings.log_format)
     database_url.log_ignored()
     try:
-        export.check()
-    except export.WrongTelemetryError as wrong:
+        variables.check()
+    except variables.WrongTelemetryError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
     read = map(probes.by_head_too, [*OTHERS, openapi.schema])
     others = Router("/", route_handlers=[*read, probes.root], middleware=[correlation.on_each_answer])

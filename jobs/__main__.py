@@ -8,7 +8,7 @@ from app import settings as environment
 from app.server import ports
 from app.settings import uses
 from jobs import app, conninfo, health_port, settings, signs, worker
-from otel import export, logs, metrics
+from otel import export, logs, metrics, variables
 
 with contextlib.suppress(ImportError):  # there is no uvloop for Windows
     import uvloop as runner  # type: ignore[no-redef]
@@ -24,7 +24,7 @@ try:
     if port := own.worker_metrics_port:
         host = environment.load_or_exit({"host"}).host
         health_port.serve(ports.listen(host, port, "WORKER_METRICS_PORT"), signs)
-except (export.WrongTelemetryError, ports.ListenError) as error:
+except (variables.WrongTelemetryError, ports.ListenError) as error:
     raise SystemExit(f"Error: {error}") from None
 runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
 stopping.handle_all(stopping.end_at_once)  # the jobs are finished: a second signal waits for no receiver of spans

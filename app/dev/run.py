@@ -27,7 +27,7 @@ from app.settings import Settings
 from app.webhook import PATH
 from db import engine as database
 from db import schema, tenants, ticket_history
-from otel import export
+from otel import variables
 
 TENANT = "demo"
 READY_WITHIN = 20.0  # seconds; a server takes one
@@ -69,7 +69,7 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         secret = random.token_urlsafe(32)
         await _prepare(url, key, secret)
         address = ports.url(settings.host, port)
-        receiver = None if export.check() else stack.enter_context(waterfall.receiving())
+        receiver = None if variables.check() else stack.enter_context(waterfall.receiving())
         telemetry = receiver.environment if receiver else {}
         ours = environment.as_variables(database_url=url, secrets_key=key, host=settings.host, port=port)
         running = children.environment(**ours, **telemetry)

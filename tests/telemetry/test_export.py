@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel import export
+from otel import variables
 from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import attributes, receiving_grpc, receiving_http
 from tests.support.system import Database, Server, Worker, run
@@ -154,8 +154,8 @@ def test_a_wrong_name_stops_the_start_with_one_line(
 )
 def test_a_token_that_cannot_be_read_is_not_shown(name: str, value: str) -> None:
     """The exporters would log the whole value."""
-    with pytest.raises(export.WrongTelemetryError) as wrong:
-        export.check({name: value})
+    with pytest.raises(variables.WrongTelemetryError) as wrong:
+        variables.check({name: value})
     assert re.fullmatch(rf"{name} is wrong: it must be .+", str(wrong.value))
     assert "hunter2" not in str(wrong.value)
 
@@ -172,4 +172,4 @@ def test_a_token_that_cannot_be_read_is_not_shown(name: str, value: str) -> None
     ],
 )
 def test_addresses_that_the_exporters_accept_are_accepted(environ: dict[str, str]) -> None:
-    assert export.check({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", **environ})
+    assert variables.check({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", **environ})
