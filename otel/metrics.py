@@ -131,7 +131,7 @@ _outcomes: dict[tuple[str, str], Any] = {}
 
 
 def begin_at_zero(route: str, failures: Mapping[int, str]) -> None:
-    """Show from the start, at 0, how often `route` answers 202, and each status of `failures`, which maps it to its kind.
+    """Show from the start, at 0, how often `route` answers 202, and each status of `failures` with its kind.
 
     Prometheus sees no increase in a counter that it first meets at 1: no alert would count a route's first failure.
     """
