@@ -114,6 +114,8 @@ class Jaeger:
             answers.put((one, self._ask_one(client, one)))
 
     def _ask_one(self, client: "httpx.Client", wanted: Wanted) -> Answer:
+        from urllib.request import getproxies  # noqa: PLC0415  (--help stays fast)
+
         import httpx  # noqa: PLC0415
 
         try:
@@ -122,7 +124,8 @@ class Jaeger:
         except httpx.TimeoutException:
             return self._late()
         except Exception:  # noqa: BLE001  (whatever an address, a proxy or an answer leads to: its words are not ours)
-            return Answer("unknown", f"{self.host} cannot be reached, or does not speak HTTP")
+            variables = "; HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY count" if getproxies() else ""
+            return Answer("unknown", f"{self.host} cannot be reached, or does not speak HTTP{variables}")
 
     def _judge(self, status: int, body: bytes, span_id: str) -> Answer:
         """Return what an answer says; a page, such as a proxy's login, says nothing of a trace."""

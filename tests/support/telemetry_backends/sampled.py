@@ -22,11 +22,10 @@ SERVICE = "sampled"  # the name of both processes, so that one search finds ever
 FATES = {"first": 1, "healthy": 60, "unauthorized": 5, "rejected": 5, "poison": 5, "reprocessed soon": 5, "waited": 5, "late": 40,
          "poison late": 5}  # fmt: skip
 REPROCESSED_LATE = 20  # of the healthy ones
-POISON = (
-    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION 'poison' USING ERRCODE = '22001'; END $$",
+FUNCTION = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE data_exception; END $$"
+TRIGGER = (
     "CREATE TRIGGER refuse BEFORE INSERT ON ticket_history FOR EACH ROW WHEN (starts_with(NEW.ticket_id, 'poison')) "
-    "EXECUTE FUNCTION refuse()",
+    "EXECUTE FUNCTION refuse()"
 )
 
 
@@ -41,7 +40,7 @@ class Sampled:
 
     def send_all(self) -> None:
         """Send every webhook, and have the promotions of the last ones come after the decision about their traces."""
-        for statement in POISON:
+        for statement in (FUNCTION, TRIGGER):
             self._database.query(statement)
         with running_server(self._env, self._directory / "server.log") as server:
             with self._worker("first"):
@@ -58,8 +57,10 @@ class Sampled:
                 pass
             self._send(server, "late", "poison late")
             self._wait_for_decisions(sum(FATES.values()))
+            self._export_late(self.trace_ids["healthy"][REPROCESSED_LATE:])
             with self._worker("third"):
                 self._reprocess("healthy")
+        self._wait_until_sent()
 
     def counted(self, name: str) -> float:
         """Return a counter of the Collector's own, summed over its labels."""
@@ -72,7 +73,9 @@ class Sampled:
         with running_worker(self._env, self._directory / f"{name}-worker.log") as worker:
             yield worker
             self._wait_until_promoted()
-            jobs = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing') AND task_name = 'reprocess'"
+            jobs = (
+                "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing') AND task_name = 'reprocess'"
+            )
             self._database.wait_for(jobs, 0, within=20)
             assert worker.stop() == 0
 
@@ -96,11 +99,30 @@ class Sampled:
         self._database.defer("reprocess", inbox_ids=[row["id"] for row in rows if row["trace_id"] in wanted])
 
     def _wait_for_decisions(self, count: int) -> None:
-        """Wait until the Collector has decided about at least `count` traces."""
+        """Wait until the Collector has decided about at least `count` traces, and none waits any more."""
         deadline = time.monotonic() + 40
-        while (decided := self.counted("processor_tail_sampling_global_count_traces_sampled")) < count:
-            assert time.monotonic() < deadline, decided
+        while self.counted("processor_tail_sampling_global_count_traces_sampled") < count or self._undecided():
+            assert time.monotonic() < deadline
             time.sleep(0.2)
+
+    def _wait_until_sent(self) -> None:
+        """Wait until the Collector, which sends a batch each second, has sent nothing more for two of them."""
+        sent = -1.0
+        while self._undecided() or sent != (sent := self.counted("exporter_sent_spans")):
+            time.sleep(2.5)
+
+    def _export_late(self, trace_ids: list[str]) -> None:
+        """Export a span of each trace, such as one that waited while the Collector was away."""
+        now = str(time.time_ns())
+        times = {"startTimeUnixNano": now, "endTimeUnixNano": now}
+        late = [{"traceId": one, "spanId": one[:16], "name": "late span", "kind": 4, **times} for one in trace_ids]
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": SERVICE}}]}
+        body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": late}]}]}
+        url = f"http://127.0.0.1:{self._collector.ports['4318']}/v1/traces"
+        assert httpx.post(url, json=body, timeout=5).status_code == 200
+
+    def _undecided(self) -> float:
+        return self.counted("processor_tail_sampling_sampling_traces_on_memory")
 
 
 def _trace_id(number: int) -> str:
