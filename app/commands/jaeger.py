@@ -96,14 +96,21 @@ class Jaeger:
         found: dict[Wanted, Answer] = {}
         deadline = time.monotonic() + WITHIN_FOR_ALL
         while len(found) < len(wanted):
-            try:
-                one, answer = answers.get(timeout=max(min(WITHIN, deadline - time.monotonic()), 0))
-            except queue.Empty:
-                return dict.fromkeys(wanted, self._late()) | found
-            if answer.reason:
+            which, answer = self._next(answers, deadline - time.monotonic())
+            if which is None or answer.reason:
                 return dict.fromkeys(wanted, answer) | found
-            found[one] = answer
+            found[which] = answer
         return found
+
+    def _next(self, answers: "Answers", left: float) -> "tuple[Wanted | None, Answer]":
+        """Return the next answer; or None, and why the rest is given up, `left` seconds before the end of all."""
+        try:
+            if left > 0:
+                return answers.get(timeout=min(WITHIN, left))
+        except queue.Empty:
+            if left > WITHIN:
+                return None, self._late()
+        return None, Answer("unknown", f"{self.host} has not answered for all traces within {WITHIN_FOR_ALL:.0f} s")
 
     def _ask_each(self, client: "httpx.Client", todo: "Todo", answers: "Answers") -> None:
         while True:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.commands import jaeger
 from tests.support.commands_in_process import run_here
 from tests.support.free_ports import free_port
 from tests.support.jaeger_api import JSON, NO_TRACE, PAGE, JaegerApi, Reply, running_jaeger_api, trace
@@ -162,6 +163,18 @@ def test_many_are_asked_for_until_one_fails(env: dict[str, str], jaeger_api: Jae
     assert (done.stdout.count("(not checked)"), done.stderr.count("\n")) == (30, 1)
     assert "gives no answer within 2 s" in done.stderr
     assert len(jaeger_api.asked) <= 4
+
+
+def test_what_was_answered_in_time_counts(
+    env: dict[str, str], jaeger_api: JaegerApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thirty, ten are answered before the time is up."""
+    monkeypatch.setattr(jaeger, "WITHIN_FOR_ALL", 1.5)
+    jaeger_api.reply, jaeger_api.most = NO_TRACE, 10
+    done = run_here(["trace", "many"], env)
+    assert (done.stdout.count("no trace in Jaeger"), done.stdout.count("(not checked)")) == (10, 20)
+    assert done.stderr.endswith(f"127.0.0.1:{jaeger_api.port} has not answered for all traces within 2 s\n")
+    assert len(jaeger_api.asked) == 14
 
 
 def test_without_the_check_nothing_is_asked(env: dict[str, str], jaeger_api: JaegerApi) -> None:
