@@ -17,7 +17,7 @@ SETTLED = timedelta(seconds=30)
 NO_SPANS = {"bulk_import": "not traced: what a file brings leaves no span"}
 NOT_SAMPLED = (
     "not traced (traceparent ends in 00): the sender's traceparent said so, or OTEL_TRACES_SAMPLER, "
-    "or the server exports no span"
+    "or what received it exports no span"
 )
 ABSENT = "no trace in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
 PARTIAL = (

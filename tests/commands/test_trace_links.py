@@ -84,7 +84,7 @@ def test_what_is_not_there_whole_has_a_reason_and_no_link(env: dict[str, str], j
 
 
 def test_what_was_never_exported_has_a_reason_and_is_not_asked_for(env: dict[str, str], jaeger_api: JaegerApi) -> None:
-    why = "the sender's traceparent said so, or OTEL_TRACES_SAMPLER, or the server exports no span"
+    why = "the sender's traceparent said so, or OTEL_TRACES_SAMPLER, or what received it exports no span"
     for name, words in [
         ("unsampled", f"{TRACE_ID} (not traced) not traced (traceparent ends in 00): {why}"),
         ("imported", f"{TRACE_ID} (not traced) not traced: what a file brings leaves no span"),

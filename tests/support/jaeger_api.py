@@ -61,7 +61,7 @@ def running_jaeger_api() -> Iterator[JaegerApi]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         api = JaegerApi(server.server_port)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield api

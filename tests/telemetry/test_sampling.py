@@ -4,12 +4,13 @@ import collections
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.commands import trace_links
 from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Tenant
-from tests.support.telemetry_backends.collector import running_collector
+from tests.support.telemetry_backends.collector import CONFIGURATION, running_collector
 from tests.support.telemetry_backends.jaeger import Jaeger, tags
 from tests.support.telemetry_backends.sampled import FATES, REPROCESSED_LATE, SERVICE, Sampled, linked
 
@@ -117,6 +118,14 @@ def test_every_link_leads_to_a_trace(kept: Kept, jaeger: Jaeger) -> None:
 def test_no_span_is_exported_twice(kept: Kept) -> None:
     """Jaeger would show one of the two: the Collector's own count says how many it sent."""
     assert kept.sampled.counted("exporter_sent_spans") == sum(map(len, kept.traces.values()))
+
+
+def test_what_goes_past_the_sampling_is_what_is_kept_out_of_it() -> None:
+    """Another condition on one side would lose spans, or export them twice."""
+    processors = msgspec.yaml.decode(CONFIGURATION.read_bytes())["processors"]
+    conditions = {name: one["trace_conditions"] for name, one in processors.items() if name.startswith("filter/")}
+    [shared], [late] = conditions.pop("filter/no_shared_work"), conditions.pop("filter/no_span_twice")
+    assert conditions == {"filter/only_past_sampling": [f"not ({shared} or ({late}))"]}
 
 
 def test_trace_links_to_a_whole_trace_and_says_why_there_is_none(
