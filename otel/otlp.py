@@ -22,7 +22,9 @@ START, END = 0x39, 0x41
 ATTRIBUTE, LINK, STATUS = b"\x4a", b"\x6a", b"\x7a"
 FLAGS, LINK_FLAGS = b"\x85\x01", b"\x35"
 HAS_REMOTE, IS_REMOTE = 0x100, 0x200
-VARYING = {"correlation_id", "tenant_id", "ticket_id", "inbox_id", "job_id", "error.message"}
+VARYING = {
+    "correlation_id", "correlation_ids", "tenant_id", "ticket_id", "inbox_id", "job_id", "lag_ms", "error.message"
+}  # fmt: skip
 SPANS_OF_SCOPE = b"\x12"
 
 
@@ -51,13 +53,19 @@ def _span(span: ReadableSpan) -> bytes:
 
 
 def _attribute(name: str, value: object) -> bytes:
+    return _field(ATTRIBUTE, _key(name) + _field(b"\x12", _value(name, value)))
+
+
+def _value(name: str, value: object) -> bytes:
     if isinstance(value, str):
-        encoded = _text(b"\x0a", value)
-    elif isinstance(value, int):
-        encoded = b"\x18" + _varint(value)
-    else:
-        raise TypeError(name)
-    return _field(ATTRIBUTE, _key(name) + _field(b"\x12", encoded))
+        return _text(b"\x0a", value)
+    if isinstance(value, bool):
+        return b"\x10" + _varint(value)
+    if isinstance(value, int):
+        return b"\x18" + _varint(value)
+    if isinstance(value, list | tuple):
+        return _field(b"\x2a", b"".join(_field(b"\x0a", _value(name, one)) for one in value))
+    raise TypeError(name)
 
 
 # Most names have few values, such as a method or a status; a name with many only pushes others out of the cache.

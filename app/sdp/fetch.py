@@ -15,6 +15,7 @@ from app.sdp.client import Client
 from app.sdp.errors import SdpError
 from db.inbox import Delivery
 from otel import tracing
+from otel.tracing import Failure
 
 SPAN = "GET /api/v3/requests/{id}"
 ATTRIBUTES = {"http.request.method": "GET", "url.template": "/api/v3/requests/{id}"}
@@ -38,8 +39,8 @@ async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
         request = await client.ticket(ticket_id)
         times = _times(request, ticket_id)
     except SdpError as error:
-        attributes["error.type"] = type(error).__name__
-        tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes, error=str(error))
+        failure = Failure(type(error).__name__, str(error))
+        tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes, error=failure)
         raise
     tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes)
     body = msgspec.json.encode({"tenant_id": tenant_id, "request": request})
