@@ -53,19 +53,17 @@ def _span(span: ReadableSpan) -> bytes:
 
 
 def _attribute(name: str, value: object) -> bytes:
-    return _field(ATTRIBUTE, _key(name) + _field(b"\x12", _value(name, value)))
-
-
-def _value(name: str, value: object) -> bytes:
     if isinstance(value, str):
-        return _text(b"\x0a", value)
-    if isinstance(value, bool):
-        return b"\x10" + _varint(value)
-    if isinstance(value, int):
-        return b"\x18" + _varint(value)
-    if isinstance(value, list | tuple):
-        return _field(b"\x2a", b"".join(_field(b"\x0a", _value(name, one)) for one in value))
-    raise TypeError(name)
+        encoded = _text(b"\x0a", value)
+    elif isinstance(value, bool):
+        encoded = b"\x10" + _varint(value)
+    elif isinstance(value, int):
+        encoded = b"\x18" + _varint(value)
+    elif isinstance(value, list):  # of strings
+        encoded = _field(b"\x2a", b"".join([_field(b"\x0a", _text(b"\x0a", one)) for one in value]))
+    else:
+        raise TypeError(name)
+    return _field(ATTRIBUTE, _key(name) + _field(b"\x12", encoded))
 
 
 # Most names have few values, such as a method or a status; a name with many only pushes others out of the cache.

@@ -132,6 +132,9 @@ def test_five_hundred_in_a_burst_are_five_hundred_traces(
         whole(receiver, answer.json()["correlation_id"])
     [job] = receiver.wait_for_spans(1, name="process promote")
     assert job.attributes["messaging.batch.message_count"] == 500
+    named = [one.string_value for one in job.attributes["correlation_ids"].values]
+    first = database.query("SELECT correlation_id FROM inbox ORDER BY id LIMIT 20")
+    assert named == [row["correlation_id"] for row in first]
     assert {link for span in receiver.spans(name=PROMOTE) for link in span.links} == {job.id}
     statements = receiver.spans(name="INSERT inbox")
     assert sum(span.attributes["db.operation.batch.size"] for span in statements) == 500
