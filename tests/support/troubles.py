@@ -18,17 +18,17 @@ from tests.support.system import Database, Server, Worker, running_server, runni
 
 PAGE = ROOT / "docs/tracing.md"
 ROW = re.compile(r"^\| ([^|`]+) \| (server|worker) \| (?:`([^`]+)`)? ?\| (?:`([^`]+)`)? ?\| (?:`([^`]+)`)? ?\|$", re.MULTILINE)  # fmt: skip
-TICKET, CORRELATION_ID, INBOX_ID, JOB_ID = (
-    "155000",
-    "a055f9bd-d1ca-42b8-aec8-096a399f8552",
-    42,
-    17,
-)  # as the page has it
+# As the page has them.
+TICKET, CORRELATION_ID = "155000", "a055f9bd-d1ca-42b8-aec8-096a399f8552"
+INBOX_ID, JOB_ID = 42, 17
 SERVER = {"APPEND_TIMEOUT_SECONDS": "2", "MAX_BODY_BYTES": "20000"}
 WORKER = {"SDP_REQUESTS_PER_MINUTE": "6000"}
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+BLOCKED = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%INSERT INTO {}%%' AND datname = current_database()"  # fmt: skip
+WRITING, PROMOTING = BLOCKED.format("inbox"), BLOCKED.format("ticket_history")
+DISK_FULL = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON inbox FOR EACH ROW WHEN (NEW.source = 'api_fallback') EXECUTE FUNCTION refuse()"""
 PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
-END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"  # fmt: skip
 
 # What each row of the page finds: the webhooks by what happened to them.
 FINDS = {
@@ -38,7 +38,7 @@ FINDS = {
     "one inbox row": {"well"},
     "one job": set(),  # those of the job with that id: a worker decides which
     "anything red in a server": {"away"},
-    "anything red in a worker": {"broken", "unlucky", "rejected", "unfetched"},
+    "anything red in a worker": {"broken", "unlucky", "rejected", "unfetched", "unstored"},
     "refused: wrong signature, or unknown tenant": {"signature"},
     "refused: no JSON": {"malformed"},
     "refused: too large": {"too large"},
@@ -58,6 +58,7 @@ FINDS = {
     "a slow statement": {"away", "slow"},
     "stored later than a minute": {"late"},
     "a ticket that reconciliation could not fetch": {"unfetched"},
+    "a ticket that reconciliation could not append": {"unstored"},
 }
 
 
@@ -95,9 +96,10 @@ class Troubles:
         encrypted = Secrets(secrets_key).encrypt(json.dumps(sdp.given))
         asked = "INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES (%s, %s, %s, %s)"
         database.query(asked, self.globex.id, sdp.edition, sdp.url, encrypted)
-        [ticket_id] = sdp.add_resolved()
-        sdp.fail("wrong", times=1000, on=f"/requests/{ticket_id}")
-        self.of[ticket_id] = "unfetched"
+        unfetched, unstored = sdp.add_resolved(2)
+        sdp.fail("wrong", times=1000, on=f"/requests/{unfetched}")
+        database.query(DISK_FULL)
+        self.of |= {unfetched: "unfetched", unstored: "unstored"}
 
     def happen(self, env: dict[str, str], directory: Path) -> None:
         """Make all of it happen; then server and worker have ended, and exported everything."""
@@ -132,27 +134,28 @@ class Troubles:
         """Hold a lock until the server gives the webhook up, and one that it outlasts."""
         with self._locked("inbox"):
             self._send(server, "away", 503)
-            self._database.wait_for(WAITING, 0, within=10)
+            self._database.wait_for(f"SELECT count(*) {WRITING}", 0, within=10)
         with ThreadPoolExecutor(1) as pool, self._locked("inbox"):
             sent = pool.submit(self._send, server, "slow", 202)
-            self._database.wait_for(WAITING, 1, within=10)
+            self._database.wait_for(f"SELECT count(*) {WRITING}", 1, within=10)
             self._database.query("SELECT pg_sleep(1.1)")
         sent.result()
 
     def _work(self, server: Server, worker: Worker) -> None:
         self._database.wait_for(PENDING, 0, within=20)
         rows = self._database.query("SELECT correlation_id FROM inbox WHERE job_id = %s", JOB_ID)
+        assert rows
         self.finds["one job"] = {self.of[row["correlation_id"]] for row in rows}
         again = [self._inbox_id("well"), self._inbox_id("rejected")]
         self._database.defer("reprocess", inbox_ids=again)
         self._database.wait_for("SELECT count(*) FROM inbox WHERE status = 'rejected' AND attempts = 1", 1, within=20)
+        worker.wait_for_line("reconcile_failed", within=20)  # it reads ticket_history
         with self._locked("ticket_history"):
             self._send(server, "unlucky", 202)
-            self._database.wait_for(WAITING, 1, within=10)
-            self._database.query(END)
+            self._database.wait_for(f"SELECT count(*) {PROMOTING}", 1, within=10)
+            self._database.query(f"SELECT pg_terminate_backend(pid) {PROMOTING}")
             worker.wait_for_line("job_retried")
         self._database.wait_for(PENDING, 0, within=20)
-        worker.wait_for_line("reconcile_failed", within=20)
 
     @contextlib.contextmanager
     def _locked(self, table: str) -> Iterator[None]:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.one_postgres
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 ELSEWHERE = {"OTEL_RESOURCE_ATTRIBUTES": "host.name=elsewhere,ip=198.51.100.7"}
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%INSERT INTO inbox%%' AND datname = current_database()"
 PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
 
 
