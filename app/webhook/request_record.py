@@ -24,7 +24,7 @@ class RequestRecord(msgspec.Struct):
     origin: Origin
     started: float  # by the performance counter
     since: int  # nanoseconds since 1970
-    # As the body claims, cut to what a log line takes. Until `is_verified`, and so in a 401, it is only the sender's word.
+    # As the body claims, cut to what a log line takes. Until `is_verified`, so in a 401, it is only a claim.
     tenant_id: str | None = None
     ticket_id: str | None = None
     inbox_id: int | None = None
