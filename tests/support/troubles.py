@@ -27,7 +27,8 @@ BLOCKED = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '
 WRITING, PROMOTING = BLOCKED.format("inbox"), BLOCKED.format("ticket_history")
 DISK_FULL = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = '53100'; END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON inbox FOR EACH ROW WHEN (NEW.source = 'api_fallback') EXECUTE FUNCTION refuse()"""
+CREATE TRIGGER refuse BEFORE INSERT ON inbox FOR EACH ROW WHEN (NEW.source = 'api_fallback' OR NEW.ticket_id = 'large')
+EXECUTE FUNCTION refuse()"""
 PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
 
 # What each row of the page finds: the webhooks by what happened to them.
@@ -37,17 +38,17 @@ FINDS = {
     "one tenant": {"well", "signature"},
     "one inbox row": {"well"},
     "one job": set(),  # those of the job with that id: a worker decides which
-    "anything red in a server": {"away"},
+    "anything red in a server": {"away", "disk full"},
     "anything red in a worker": {"broken", "unlucky", "rejected", "unfetched", "unstored"},
     "refused: wrong signature, or unknown tenant": {"signature"},
     "refused: no JSON": {"malformed"},
     "refused: too large": {"too large"},
     "refused: wrong content type": {"wrong type"},
     "refused: breaks the schema (kept as rejected)": {"rejected"},
-    "answered 503": {"away"},
-    "a failed append": {"away"},
-    "a failed statement": {"away"},
-    "a failed statement, of one kind": {"away"},
+    "answered 503": {"away", "disk full"},
+    "a failed append": {"away", "disk full"},
+    "a failed statement": {"away", "disk full"},
+    "a failed statement, of one kind": {"disk full"},
     "a failed job, which comes again": {"unlucky"},
     "a failed try of one webhook": {"unlucky"},
     "a row that failed for good": {"broken"},
@@ -131,7 +132,8 @@ class Troubles:
         self._send(server, "rejected", 422, priority=7)
 
     def _wait_for_postgres(self, server: Server) -> None:
-        """Hold a lock until the server gives the webhook up, and one that it outlasts."""
+        """Refuse one for want of disk, hold a lock until the server gives one up, and a lock that one outlasts."""
+        self._send(server, "disk full", 503, ticket_id="large")
         with self._locked("inbox"):
             self._send(server, "away", 503)
             self._database.wait_for(f"SELECT count(*) {WRITING}", 0, within=10)

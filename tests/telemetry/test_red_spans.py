@@ -55,7 +55,6 @@ def test_a_red_span_leads_to_the_kinds_of_failure_and_has_postgres_code(run: Run
     assert {span.attributes["error.type"] for span in of_postgres} <= KINDS
     codes = {span.attributes.get("db.response.status_code"): span.attributes["error.type"] for span in of_postgres}
     assert codes["53100"] == "disk-full"
-    assert codes[None] == "silent", "a server that waits has no code from Postgres"
 
 
 def test_a_statement_and_a_job_name_their_webhooks(run: Run) -> None:
