@@ -18,7 +18,7 @@ from typing import Any
 from opentelemetry.sdk import environment_variables as names
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-from otel import metrics, tracing, variables
+from otel import host, metrics, tracing, variables
 from otel.variables import Environ
 
 BATCH = 512  # spans in one request
@@ -121,6 +121,7 @@ def _resource(service: str) -> Resource:
         "service.name": service,
         "service.version": version("ticket-inbox"),
         "service.instance.id": str(uuid.uuid4()),
+        **host.attributes(),
     }
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 

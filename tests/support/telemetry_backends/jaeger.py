@@ -62,9 +62,12 @@ class Jaeger:
         [found] = answer.json()["data"]
         return dict(found)
 
-    def search(self, service: str = "ticket-inbox-server", operation: str = "", **tags: str) -> list[dict[str, Any]]:
+    def search(
+        self, service: str = "ticket-inbox-server", operation: str = "", min_duration: str = "", **tags: str
+    ) -> list[dict[str, Any]]:
         """Return the traces that Jaeger's search finds, as with `name=value` typed into its field of tags."""
         asked = {"service": service, "operation": operation, "limit": "1500", "tags": json.dumps(tags)}
+        asked["minDuration"] = min_duration
         answer = httpx.get(f"{self.url}/api/traces", params=asked, timeout=20)
         assert answer.status_code == 200, answer.text
         return list(answer.json()["data"])
