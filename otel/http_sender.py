@@ -78,9 +78,7 @@ class HttpSender:
     def _outcome(self, response: requests.Response, ends: float) -> Outcome:
         status = response.status_code
         if status // 100 == 2:  # noqa: PLR2004
-            answer = self._answer(_beginning(response, ends))
-            message = self._target.one_line(answer.partial_success.error_message)
-            return outcome.of_answer(self._signal, answer, self._target.address, message)
+            return self._success(response, ends)
         error = f"{self._target.address} answered HTTP {status} {_phrase(status)}".rstrip()
         if status in LATER:
             return Outcome("later", error, wait=_seconds(response.headers.get("Retry-After")))
@@ -89,6 +87,14 @@ class HttpSender:
             to = self._target.one_line(without_credentials(leads))
             return Outcome("refused", f"{error}, to {to}: set OTEL_EXPORTER_OTLP_ENDPOINT to where it leads")
         return Outcome("refused", f"{error}: {HINTS[status]}" if status in HINTS else error)
+
+    def _success(self, response: requests.Response, ends: float) -> Outcome:
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            said = f"{self._target.address} answered with a web page, as Jaeger's own pages do: no receiver of OTLP"
+            return Outcome("refused", f"{said}; check OTEL_EXPORTER_OTLP_ENDPOINT")
+        answer = self._answer(_beginning(response, ends))
+        message = self._target.one_line(answer.partial_success.error_message)
+        return outcome.of_answer(self._signal, answer, self._target.address, message)
 
     def _answer(self, body: bytes) -> Any:  # noqa: ANN401
         """Return the message in a body, which is empty where there is none, or one that cannot be read."""

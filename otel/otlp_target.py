@@ -10,6 +10,7 @@ from otel import variables
 
 DEFAULT = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 TIMEOUT_SECONDS = "10"
+COMPRESSIONS = ("none", "gzip", "deflate")
 SHORTEST_SECRET = 6  # characters: a shorter value of a header is a word, which an error may well contain
 MESSAGE_CHARS = 200  # of a receiver's words that we repeat
 
@@ -46,19 +47,21 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def target(signal: str, environ: Mapping[str, str]) -> Target:
-    """Return where `signal` (TRACES, METRICS or LOGS) goes. Raises ValueError if its timeout is no number."""
+    """Return where `signal` (TRACES, METRICS or LOGS) goes. Raises ValueError for a wrong timeout or compression."""
 
     def value(name: str) -> str:
         own = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_{name}", "").strip()
         return own or environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
+    if (compression := value("COMPRESSION").lower() or "none") not in COMPRESSIONS:
+        raise ValueError(f"OTEL_EXPORTER_OTLP_COMPRESSION must be one of {', '.join(COMPRESSIONS)}")
     protocol = variables.protocol(signal, environ)
     return Target(
         protocol,
         _url(signal, protocol, environ),
         dict(parse_env_headers(value("HEADERS"), liberal=True)),
         float(value("TIMEOUT") or TIMEOUT_SECONDS),
-        value("COMPRESSION").lower() or "none",
+        compression,
         value("CERTIFICATE"),
         value("CLIENT_CERTIFICATE"),
         value("CLIENT_KEY"),

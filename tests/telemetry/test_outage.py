@@ -9,7 +9,7 @@ from tests.support.exporting import exporting
 from tests.support.otlp_received import Receiver
 from tests.support.otlp_receiver import receiving_grpc
 from tests.support.telemetry_backends.collector import running_collector
-from tests.support.telemetry_backends.jaeger import eventually, free_ports, running_jaeger, tags
+from tests.support.telemetry_backends.jaeger import Jaeger, eventually, free_ports, running_jaeger, tags
 
 pytestmark = pytest.mark.one_postgres
 
@@ -42,6 +42,14 @@ def test_a_jaeger_that_starts_after_us_gets_everything(tmp_path: Path) -> None:
                 arrived = {tags(span)["ticket_id"] for trace in jaeger.search() for span in trace["spans"]}
     assert arrived == TICKETS
     assert process.counts() == {"success": 1400}
+
+
+def test_the_pages_of_a_jaeger_are_no_receiver(jaeger: Jaeger) -> None:
+    """They answer 200."""
+    with exporting(to(jaeger.ports["pages"], "http/protobuf")) as process:
+        process.record(1)
+        eventually(lambda: process.count("failure"))
+    assert "answered with a web page" in process.lines[0]["error"]
 
 
 def test_a_collector_that_is_killed_and_started_again_gets_everything(tmp_path: Path) -> None:

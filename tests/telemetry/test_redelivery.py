@@ -114,6 +114,17 @@ def test_a_redirect_is_no_success(http: Receiver, by_grpc: Receiver, status: int
     assert "hunter2" not in json.dumps(process.lines, default=str)
 
 
+def test_a_web_page_is_no_success(http: Receiver, by_grpc: Receiver) -> None:
+    """Jaeger's pages answer any POST with 200."""
+    page = Answer(headers={"Content-Type": "text/html; charset=utf-8"}, body=b"<!DOCTYPE html>")
+    receiver = of(page, http, by_grpc)
+    with exporting(receiver) as process:
+        process.record(1)
+        receiver.wait_until(lambda: process.count("failure"))
+    assert process.counts() == {"failure": 1}
+    assert "answered with a web page" in process.lines[0]["error"]
+
+
 @BOTH
 def test_a_full_queue_drops_its_oldest(receiving: Receiving) -> None:
     """A batch that was sent once is kept beside the queue: memory holds no more than both."""
