@@ -4,6 +4,7 @@ The batch that the receiver could not take is kept beside the queue and sent aga
 or refused. When the queue is full, the oldest in it are dropped and counted.
 """
 
+import logging
 import random
 import threading
 import time
@@ -12,10 +13,11 @@ from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from otel import metrics, outcome
+from otel import logs, metrics, outcome
 from otel.outcome import Outcome
 from otel.sender import Sender
 
+logger = logging.getLogger(__name__)
 FIRST_WAIT = 1.0  # seconds after the first try that failed; each next wait is twice as long
 LONGEST_WAIT = 30.0
 LONGEST_ASKED_WAIT = 60.0  # seconds of a receiver's Retry-After that are believed
@@ -32,6 +34,7 @@ class ExportQueue:
         self._awake, self._stopping, self._closed = threading.Event(), threading.Event(), threading.Event()
         self._ends = float("inf")
         self._left = 0
+        self._has_overflowed = False
         self._dropped = metrics.DROPPED.labels(signal)
         self._settling = threading.Lock()  # each item is counted once, though two threads may end its wait
         self._thread = threading.Thread(target=self._run, name=f"{signal} by OTLP", daemon=True)
@@ -42,6 +45,7 @@ class ExportQueue:
         waiting = self._waiting
         if len(waiting) >= self._size:
             self._dropped.inc()
+            self._has_overflowed = True
         waiting.append(item)
         if len(waiting) >= self._batch and not self._awake.is_set():
             self._awake.set()
@@ -95,6 +99,10 @@ class ExportQueue:
             outcome.count(self._signal, len(self._in_hand), found)
             if found.kind != "later":
                 self._in_hand = []
+        if self._has_overflowed:
+            self._has_overflowed = False
+            full = f"{self._size} wait, and the oldest are dropped: the receiver takes too few, or none"
+            logs.log(logger, logging.WARNING, "telemetry_queue_full", signal=self._signal, error=full)
 
     def _pause(self, seconds: float) -> bool:
         """Wait before the next try, and return False if there is no time for one. A stop ends the wait once."""

@@ -1,4 +1,8 @@
-"""How does a batch of one signal become a request that is sent? Libraries of the protocol in use alone are loaded."""
+"""How does a batch of one signal become a request that is sent? Libraries of the protocol in use alone are loaded.
+
+OpenTelemetry's own exporters are not used: they give a batch up after ten seconds, take a redirect for a success, and
+read neither `partial_success` nor how long a receiver asks to wait.
+"""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

@@ -140,6 +140,7 @@ def test_a_full_queue_drops_its_oldest(receiving: Receiving) -> None:
             receiver.wait_for_spans(24)
         assert {int(one.attributes["ticket_id"]) for one in receiver.spans()} == {*range(8), *range(32, 48)}
         assert process.counts() == {"success": 24, "dropped": 24}
+        assert {line["event"] for line in process.lines} == {"telemetry_not_exported", "telemetry_queue_full"}
 
 
 @BOTH
