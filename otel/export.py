@@ -47,7 +47,7 @@ def configure(service: str, environ: Environ = os.environ) -> Stop:
     try:
         queues = {name.lower(): QUEUES[name](resource, environ) for name in wanted if name in QUEUES}
         pusher = _push_metrics(resource, environ) if "METRICS" in wanted else None
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise variables.WrongTelemetryError(f"an OTEL_* variable is wrong: {error}") from None
     return lambda: _stop(queues, pusher)
 

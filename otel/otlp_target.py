@@ -1,6 +1,7 @@
 """Where does OTLP send a signal, and how? OTEL_EXPORTER_OTLP_* say it; a signal's own variable wins, empty is unset."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -10,6 +11,7 @@ from otel import variables
 
 DEFAULT = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 TIMEOUT_SECONDS = "10"
+FILES = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
 COMPRESSIONS = ("none", "gzip", "deflate")
 SHORTEST_SECRET = 6  # characters: a shorter value of a header is a word, which an error may well contain
 MESSAGE_CHARS = 200  # of a receiver's words that we repeat
@@ -47,7 +49,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def target(signal: str, environ: Mapping[str, str]) -> Target:
-    """Return where `signal` (TRACES, METRICS or LOGS) goes. Raises ValueError for a wrong timeout or compression."""
+    """Return where `signal` (TRACES, METRICS or LOGS) goes. Raises ValueError if a setting is wrong."""
 
     def value(name: str) -> str:
         own = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_{name}", "").strip()
@@ -56,17 +58,27 @@ def target(signal: str, environ: Mapping[str, str]) -> Target:
     if (compression := value("COMPRESSION").lower() or "none") not in COMPRESSIONS:
         raise ValueError(f"OTEL_EXPORTER_OTLP_COMPRESSION must be one of {', '.join(COMPRESSIONS)}")
     protocol = variables.protocol(signal, environ)
+    certificate, client_certificate, client_key = (_readable(name, value(name)) for name in FILES)
     return Target(
         protocol,
         _url(signal, protocol, environ),
         dict(parse_env_headers(value("HEADERS"), liberal=True)),
         float(value("TIMEOUT") or TIMEOUT_SECONDS),
         compression,
-        value("CERTIFICATE"),
-        value("CLIENT_CERTIFICATE"),
-        value("CLIENT_KEY"),
+        certificate,
+        client_certificate,
+        client_key,
         value("INSECURE").lower() == "true",
     )
+
+
+def _readable(name: str, path: str) -> str:
+    try:
+        if path:
+            Path(path).open("rb").close()
+    except OSError as error:
+        raise ValueError(f"OTEL_EXPORTER_OTLP_{name} must name a file that can be read: {error.strerror}") from None
+    return path
 
 
 def _url(signal: str, protocol: str, environ: Mapping[str, str]) -> str:

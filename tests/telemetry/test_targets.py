@@ -9,6 +9,7 @@ import pytest
 
 from otel import export
 from otel.otlp_target import target
+from otel.variables import WrongTelemetryError
 from tests.support.certificates import Authority
 from tests.support.exporting import exporting
 from tests.support.otlp_receiver import Receiver, receiving_grpc, receiving_http
@@ -85,3 +86,14 @@ def test_an_address_is_shown_without_its_password() -> None:
     found = target("TRACES", {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://me:hunter2@collector/otlp?key=hunter2"})
     assert found.address == "https://collector/otlp"
     assert found.one_line("no me:hunter2 here, hunter2 !\n") == "no … here, … !"
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("CERTIFICATE", "/nowhere.pem"), ("CLIENT_KEY", "/nowhere.pem"), ("COMPRESSION", "zstd")]
+)
+def test_what_cannot_be_used_is_named_at_the_start(protocol: str, name: str, value: str) -> None:
+    """Not with the first span."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": ANY, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    with pytest.raises(WrongTelemetryError, match=f"OTEL_EXPORTER_OTLP_{name}"):
+        export.configure("ticket-inbox-server", {**environ, f"OTEL_EXPORTER_OTLP_{name}": value})
