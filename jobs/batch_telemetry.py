@@ -113,6 +113,7 @@ class Batch:
             "attempt": row.attempts + self._job.tries,
             "job_id": self._job.id or 0,
             "task": self._job.task,
+            "lag_ms": round(_lag(row) * 1000),
         }
         if outcome and outcome.action:
             known["action"] = outcome.action

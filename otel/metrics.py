@@ -149,6 +149,15 @@ def export_begins(signal: str) -> None:
     DROPPED.labels(signal)
 
 
+def begin_at_zero(route: str, failures: Mapping[int, str]) -> None:
+    """Show from the start, at 0, how often `route` answers 202, and each status of `failures` with its kind.
+
+    Prometheus sees no increase in a counter that it first meets at 1: no alert would count a route's first failure.
+    """
+    for status, kind in {202: "", **failures}.items():
+        REQUEST_DURATION.labels("POST", route, str(status), kind)
+
+
 def webhook_answered(
     route: str, status: int, kind: str | None, seconds: float, tenant_id: str, position: SpanPosition | None
 ) -> None:

@@ -48,6 +48,17 @@ def test_webhooks_are_counted_by_outcome_and_verified_ones_by_tenant(
     assert found["ticket_inbox_append_rows_count", ()] == found["ticket_inbox_append_rows_sum", ()] == 4
 
 
+def test_answers_that_an_alert_counts_begin_at_zero(server: Server) -> None:
+    """Prometheus sees no increase in a counter that it first meets at 1."""
+    count, found = "http_server_request_duration_seconds_count", scraped(server)
+    begun = {
+        (dict(labels)["http_response_status_code"], dict(labels)["error_type"])
+        for name, labels in found
+        if name == count
+    }
+    assert begun >= {("202", ""), ("500", "unforeseen"), ("503", "unavailable")}
+
+
 def test_tenants_are_capped() -> None:
     named = {metrics._named(f"tenant-{number}") for number in range(metrics.MOST_TENANTS * 3)}  # noqa: SLF001
     assert len(named) <= metrics.MOST_TENANTS + 1
@@ -136,9 +147,9 @@ def test_metrics_go_out_by_otlp_with_the_same_values(
         }
         receiver.wait_until(lambda: wanted <= receiver.metric_names())
         receiver.wait_until(lambda: any(point.count == 1 for point in receiver.points("http.server.request.duration")))
-    points = receiver.points("http.server.request.duration")
-    assert len(points[-1].bucket_counts) == len(points[-1].explicit_bounds) + 1
-    assert sum(points[-1].bucket_counts) == 1
+    *_, point = (point for point in receiver.points("http.server.request.duration") if point.count)
+    assert len(point.bucket_counts) == len(point.explicit_bounds) + 1
+    assert sum(point.bucket_counts) == 1
 
 
 def test_the_content_type_names_its_charset_once(server: Server) -> None:
