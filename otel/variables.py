@@ -9,7 +9,7 @@ from opentelemetry.sdk import environment_variables as names
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 QUEUE = 16_384  # spans: a burst of batches overflows the SDK's own 2,048
-MODULES = {"grpc": "opentelemetry.exporter.otlp.proto.grpc", "http/protobuf": "opentelemetry.exporter.otlp.proto.http"}
+PROTOCOLS = ("grpc", "http/protobuf")
 SAMPLERS = ("always_on", "always_off", "traceidratio")
 NUMBERS = (
     names.OTEL_BSP_MAX_QUEUE_SIZE,
@@ -82,7 +82,7 @@ def protocol(signal: str, environ: Environ) -> str:
     """Return the OTLP protocol of a signal. Raises WrongTelemetryError."""
     for name in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", names.OTEL_EXPORTER_OTLP_PROTOCOL):
         if given := environ.get(name):
-            if given not in MODULES:
-                raise WrongTelemetryError(f"{name} is wrong: it must be one of {', '.join(MODULES)}")
+            if given not in PROTOCOLS:
+                raise WrongTelemetryError(f"{name} is wrong: it must be one of {', '.join(PROTOCOLS)}")
             return given
     return "http/protobuf"
