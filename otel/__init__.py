@@ -2,5 +2,5 @@
 
 import os
 
-# OpenTelemetry reads it while it is imported, in any command, and logs a traceback if it names nothing that is installed.
+# OpenTelemetry reads it while it is imported, in any command, and logs a traceback if it names nothing there is.
 os.environ.pop("OTEL_PYTHON_CONTEXT", None)

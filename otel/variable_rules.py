@@ -142,7 +142,7 @@ NUMBER = number_from(1)
 RATIO = Rule("a number from 0 to 1", _is_ratio)
 SECONDS = Rule(f"a number of seconds above 0, at most {LONGEST}: seconds, not milliseconds", _is_timeout)
 SWITCH = one_of("true", "false")
-ADDRESS_OF_ANY = Rule("a URL like http://localhost:4318", _is_address)
+ADDRESS_OF_ANY = Rule("a URL like http://localhost:4318, or host:port with grpc", _is_address)
 HTTP_ADDRESS = Rule(
     "a URL like http://localhost:4318, to which /v1/traces and the like are appended",
     lambda text: _is_address(text, bare=False, query=False),

@@ -33,11 +33,14 @@ OPTIONS = {
     "CLIENT_CERTIFICATE": rules.CERTIFICATES,
     "CLIENT_KEY": rules.KEY,
 }
+PARTS = ("", *(f"{signal}_" for signal in SIGNALS))
+# What `settle` gives to each signal; but an HTTP exporter appends its path to the shared endpoint, and not to its own.
+SPREAD = {f"{OTLP}{part}{option}" for part in PARTS for option in OPTIONS.keys() - {"ENDPOINT"}}
 # Every variable that has an effect here, with its rule; docs/tracing.md lists them.
 HONOURED: Mapping[str, Rule] = {
     names.OTEL_SDK_DISABLED: rules.SWITCH,
     **{f"OTEL_{signal}_EXPORTER": EXPORTER for signal in SIGNALS},
-    **{f"{OTLP}{of}{option}": rule for of in ("", *(f"{one}_" for one in SIGNALS)) for option, rule in OPTIONS.items()},
+    **{f"{OTLP}{part}{option}": rule for part in PARTS for option, rule in OPTIONS.items()},
     names.OTEL_TRACES_SAMPLER: rules.one_of(*SAMPLERS, *(f"parentbased_{name}" for name in SAMPLERS)),
     names.OTEL_TRACES_SAMPLER_ARG: rules.RATIO,
     names.OTEL_SERVICE_NAME: rules.NAME,
@@ -96,7 +99,7 @@ def settle(environ: Environ = os.environ) -> list[str]:
     given = _given(environ)
     for name in [name for name in environ if name.startswith("OTEL_")]:
         del environ[name]
-    environ.update({name: text for name, text in given.items() if not _is_shared(name)})
+    environ.update({name: text for name, text in given.items() if name not in SPREAD})
     for signal in SIGNALS:
         environ.update(_options(signal, given))
     _settle_sampler(environ)
@@ -164,14 +167,6 @@ def _check_client(signal: str, given: Mapping[str, str], spoken: str) -> None:
     if file and not rules.belong_together(file, key_file or None):
         rule = f"it must be the private key, without a passphrase, of the first certificate in {certificate}"
         raise WrongTelemetryError(f"{key} is wrong: {rule}")
-
-
-def _is_shared(name: str) -> bool:
-    """Return True if it sets an option of all signals, which each gets as its own.
-
-    The endpoint is none of these: an HTTP exporter appends its path to the shared one alone.
-    """
-    return name in {f"{OTLP}{option}" for option in OPTIONS} - {f"{OTLP}ENDPOINT"}
 
 
 def _options(signal: str, given: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,10 @@
 """A real OTLP receiver, over HTTP or gRPC, in the tests' own process, and what it has received."""
 
 import contextlib
+import gzip
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,7 @@ REQUESTS: dict[str, Any] = {
     "/v1/metrics": metrics_service_pb2.ExportMetricsServiceRequest,
     "/v1/logs": logs_service_pb2.ExportLogsServiceRequest,
 }
+UNPACK: dict[str, Callable[[bytes], bytes]] = {"none": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
 class Span:
@@ -156,6 +159,7 @@ def receiving_http(answer: int = 200, delay: float = 0.0) -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = UNPACK[self.headers.get("Content-Encoding", "none")](body)
             time.sleep(delay)
             receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
             receiver.take(REQUESTS[self.path].FromString(body))
