@@ -63,9 +63,20 @@ RECONCILED_AT = Gauge(
     ["tenant_id"],
 )
 EXPORTED = Counter(
-    "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
+    "ticket_inbox_telemetry_exported",
+    "Spans, metrics or log lines that the receiver took (success), or refused for good (failure).",
+    ["signal", "outcome"],
 )
-DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans dropped because the queue was full.", ["signal"])
+RETRIED = Counter(
+    "ticket_inbox_telemetry_retried",
+    "Spans, metrics or log lines that the receiver could not take yet; they wait to be sent again.",
+    ["signal"],
+)
+DROPPED = Counter(
+    "ticket_inbox_telemetry_dropped",
+    "Spans or log lines dropped because the queue was full, or the process ended before the receiver took them.",
+    ["signal"],
+)
 LOG_LINES_DROPPED = Counter("ticket_inbox_log_lines_dropped", "Log lines dropped because standard error took nothing.")
 
 
@@ -128,6 +139,14 @@ REGISTRY.register(worker_heartbeat)
 _tenants: set[str] = set()
 _answered: dict[tuple[int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
+
+
+def export_begins(signal: str) -> None:
+    """Show the counters of an exported signal from the beginning, at 0."""
+    for outcome in ("success", "failure"):
+        EXPORTED.labels(signal, outcome)
+    RETRIED.labels(signal)
+    DROPPED.labels(signal)
 
 
 def webhook_answered(

@@ -14,8 +14,7 @@ LAST_PORT = 65_535
 ADDRESS = re.compile(
     r"(?:(?P<scheme>https?)://(?:(?P<user>[^\s/?#@]+)@)?)?"
     r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|[\w.~-]+)(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/[^\s?#@]*)?(?P<query>\?[^\s#]*)?",
-    re.IGNORECASE,
+    r"(?P<path>/[^\s?#@]*)?(?P<query>\?[^\s#]*)?"
 )
 HEADER = re.compile(r"(?P<name>[!#-'*+\-.0-9A-Z^-z|~]+)[ \t]*=(?P<value>[ !#-+\--:<-\[\]-~\t]*)")
 GRPC_HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)", re.IGNORECASE)  # gRPC refuses any other name at each export

@@ -1,11 +1,10 @@
 """Which OTEL_* variables do we honour, and is each one right? They are checked before anything listens.
 
-The SDK and its exporters read most of them from os.environ by themselves, each in its own way: `settle` leaves them
-nothing there but what we honour, in the form that all of them read alike.
+The SDK reads many from os.environ by itself, each in its own way: `settle` leaves nothing there but what we honour.
 """
 
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from opentelemetry.sdk import environment_variables as names
 
@@ -16,15 +15,14 @@ SIGNALS = ("TRACES", "METRICS", "LOGS")
 QUEUE = 16_384  # spans: a burst of batches overflows the SDK's own 2,048
 LINES = 2_048  # log lines, as the SDK has it
 BATCH = 512  # of either, as the SDK has it
-MODULES = {"grpc": "opentelemetry.exporter.otlp.proto.grpc", "http/protobuf": "opentelemetry.exporter.otlp.proto.http"}
-HTTP, GRPC = "http/protobuf", "grpc"
+PROTOCOLS = HTTP, GRPC = "http/protobuf", "grpc"
 OTLP = "OTEL_EXPORTER_OTLP_"
 SAMPLERS = ("always_on", "always_off", "traceidratio")
 EXPORTER = Rule("otlp or none", rules.one_of("otlp", "none").holds)
 # What OTEL_EXPORTER_OTLP_… says for all signals, and OTEL_EXPORTER_OTLP_TRACES_… and the like for one.
 OPTIONS = {
     "ENDPOINT": rules.ADDRESS_OF_ANY,
-    "PROTOCOL": rules.one_of(*MODULES),
+    "PROTOCOL": rules.one_of(*PROTOCOLS),
     "HEADERS": rules.HEADERS,
     "COMPRESSION": rules.one_of("none", "gzip", "deflate"),
     "TIMEOUT": rules.SECONDS,
@@ -34,8 +32,6 @@ OPTIONS = {
     "CLIENT_KEY": rules.KEY,
 }
 PARTS = ("", *(f"{signal}_" for signal in SIGNALS))
-# What `settle` gives to each signal; but an HTTP exporter appends its path to the shared endpoint, and not to its own.
-SPREAD = {f"{OTLP}{part}{option}" for part in PARTS for option in OPTIONS.keys() - {"ENDPOINT"}}
 # Every variable that has an effect here, with its rule; docs/tracing.md lists them.
 HONOURED: Mapping[str, Rule] = {
     names.OTEL_SDK_DISABLED: rules.SWITCH,
@@ -90,21 +86,19 @@ def check(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def settle(environ: Environ = os.environ) -> list[str]:
-    """Return what `check` returns, and rewrite `environ` for the SDK, which is to see nothing but what was checked.
+    """Return what `check` returns, and leave no OTEL_* in `environ` but those that were checked.
 
-    Blanks around a value are removed, and empty values, and each OTEL_* without effect here. What all signals share
-    is given to each of them, because the exporters look for some options in one place and for some in two.
+    Blanks around a value are removed, and empty values. The SDK would warn of what it reads in its own way.
     """
     wanted = check(environ)
     given = _given(environ)
+    if attributes := given.get(names.OTEL_RESOURCE_ATTRIBUTES):
+        given[names.OTEL_RESOURCE_ATTRIBUTES] = ",".join(rules.entries(attributes))
+    if given.get(names.OTEL_TRACES_SAMPLER, "").lower().endswith("ratio"):
+        given.setdefault(names.OTEL_TRACES_SAMPLER_ARG, "1")
     for name in [name for name in environ if name.startswith("OTEL_")]:
         del environ[name]
-    environ.update({name: text for name, text in given.items() if name not in SPREAD})
-    for signal in SIGNALS:
-        environ.update(_options(signal, given))
-    _settle_sampler(environ)
-    if attributes := given.get(names.OTEL_RESOURCE_ATTRIBUTES):
-        environ[names.OTEL_RESOURCE_ATTRIBUTES] = ",".join(rules.entries(attributes))
+    environ.update(given)
     return wanted
 
 
@@ -154,36 +148,13 @@ def _check_exporter(signal: str, given: Mapping[str, str]) -> None:
 
 
 def _check_client(signal: str, given: Mapping[str, str], spoken: str) -> None:
-    """Check what we show a receiver of who we are: the exporters ignore a half of it, or fail at each export."""
+    """Check what shows a receiver who we are: half of it would be ignored, or fail at each export."""
     key, key_file = _source(signal, "CLIENT_KEY", given)
     certificate, file = _source(signal, "CLIENT_CERTIFICATE", given)
-    authority, authority_file = _source(signal, "CERTIFICATE", given)
     if key_file and not file:
         raise WrongTelemetryError(f"{key} is wrong: it must be set together with {certificate}")
-    if file and spoken == GRPC and not (key_file and authority_file):
-        raise WrongTelemetryError(
-            f"{certificate} is wrong: it must be set together with {key} and {authority} with grpc"
-        )
+    if file and not key_file and spoken == GRPC:
+        raise WrongTelemetryError(f"{certificate} is wrong: it must be set together with {key} with grpc")
     if file and not rules.belong_together(file, key_file or None):
         rule = f"it must be the private key, without a passphrase, of the first certificate in {certificate}"
         raise WrongTelemetryError(f"{key} is wrong: {rule}")
-
-
-def _options(signal: str, given: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield a signal's own variables, with what all signals share."""
-    for option in OPTIONS.keys() - {"ENDPOINT", "INSECURE"}:
-        _, text = _source(signal, option, given)
-        if text and not (option == "COMPRESSION" and text.lower() == "none"):  # the gRPC exporter knows it unset alone
-            yield f"{OTLP}{signal}_{option}", text
-    yield f"{OTLP}{signal}_INSECURE", _insecure(signal, given)
-
-
-def _insecure(signal: str, given: Mapping[str, str]) -> str:
-    """Return whether gRPC is spoken without TLS: a URL says it itself, and the variable says it of host:port."""
-    scheme = _source(signal, "ENDPOINT", given)[1].lower().partition("://")[0]
-    return {"http": "true", "https": "false"}.get(scheme) or _source(signal, "INSECURE", given)[1] or "false"
-
-
-def _settle_sampler(environ: Environ) -> None:
-    if environ.get(names.OTEL_TRACES_SAMPLER, "").lower().endswith("ratio"):
-        environ.setdefault(names.OTEL_TRACES_SAMPLER_ARG, "1")  # the SDK warns, and takes 1

@@ -103,7 +103,11 @@ def test_empty_values_and_those_without_effect_change_nothing(
 )  # fmt: skip
 def test_each_compression_really_exports(receiving: Callable[..., Receiver], compression: str) -> None:
     with receiving() as receiver:  # type: ignore[attr-defined]
-        others = {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_RESOURCE_ATTRIBUTES": "team=a%2Cb, ,"}
+        others = {
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+            "OTEL_EXPORTER_OTLP_INSECURE": "false",
+            "OTEL_RESOURCE_ATTRIBUTES": "team=a%2Cb, ,",
+        }
         said = export_one(**receiver.environment, **others, OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=compression)
         assert [span.name for span in receiver.spans()] == ["one"]
     assert said == []
@@ -146,8 +150,8 @@ def test_exports_go_through_a_proxy(protocol: str, variable: str, passed_over: s
     with recording_proxy() as (url, heard):
         said = export_one(**telemetry, **{variable: url})
         assert heard[0] == words
-        assert [(line["event"], line["level"]) for line in said] == [("telemetry_not_exported", "error")]
-        assert "Traceback" not in str(said)
+        assert said[0]["event"] == "telemetry_not_exported"
+        assert not [line for line in said if "traceback" in line]
         heard.clear()
         export_one(**telemetry, **{variable: url, passed_over: "127.0.0.1"})
         assert heard == []
