@@ -27,6 +27,9 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
+DROPPED = 'ticket_inbox_telemetry_dropped_total{signal="traces"}'
+
+
 def refusing() -> str:
     """Return an address where no process listens."""
     return f"http://127.0.0.1:{free_port()}"
@@ -73,7 +76,7 @@ def test_a_full_queue_drops_and_counts_and_holds_its_length(
     for _ in range(40):
         assert server.send(tenant).status_code == 202
     metrics = server.client.get("/metrics").text
-    [dropped] = [line for line in metrics.splitlines() if line.startswith("ticket_inbox_telemetry_dropped_total")]
+    [dropped] = [line for line in metrics.splitlines() if line.startswith(DROPPED)]
     # Each webhook has three spans here; eight are being exported, sixteen wait.
     assert float(dropped.split()[1]) >= 40 * 3 - 8 - 16 - 8
 
