@@ -1,5 +1,6 @@
 """Where does OTLP send a signal, and how? OTEL_EXPORTER_OTLP_* say it; a signal's own variable wins, empty is unset."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from otel import variables
 DEFAULT = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 TIMEOUT_SECONDS = "10"
 SHORTEST_SECRET = 6  # characters: a shorter value of a header is a word, which an error may well contain
+USER = re.compile(r"//\S+@")  # and a password, of a proxy's URL that a library shows whole
 MESSAGE_CHARS = 200  # of a receiver's words that we repeat
 
 
@@ -36,6 +38,7 @@ class Target(msgspec.Struct, frozen=True):
         """Return what a library or the receiver wrote as one short, printable line without this target's secrets."""
         for secret in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(secret, "…")
+        text = USER.sub("//…@", text)
         line = " ".join(text[: 10 * MESSAGE_CHARS].split())
         return "".join(one if one.isprintable() else "?" for one in line)[:MESSAGE_CHARS]
 

@@ -164,6 +164,9 @@ def test_files_of_tls_belong_together(tmp_path: Path, of: str) -> None:
     shown = {**key, f"{prefix}CLIENT_CERTIFICATE": str(certificate)}
     for endpoint in (HTTP, GRPC):
         assert variables.check({**endpoint, **shown})
+    both = tmp_path / "both.pem"
+    both.write_bytes(certificate.read_bytes() + certificate.with_suffix(".key").read_bytes())
+    assert variables.check({**HTTP, f"{prefix}CLIENT_CERTIFICATE": str(both)})
     together = "is wrong: it must be set together with "
     assert said_of({**HTTP, **key}).startswith(f"{prefix}CLIENT_KEY {together}OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
     alone = {f"{prefix}CLIENT_CERTIFICATE": str(certificate)}
