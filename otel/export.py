@@ -119,8 +119,7 @@ def _stop(queues: "dict[str, ExportQueue]", pusher: "Pusher | None") -> None:
         queue.stop(ends - (LAST_PUSH_SECONDS if pusher else 0))
     left = {signal: queue.wait() or None for signal, queue in queues.items()}
     if any(left.values()):
-        logs.log(
-            logger, logging.WARNING, "telemetry_dropped", **left, error="the process ends; the receiver took no more"
-        )
+        error = "the process ends, and the receiver took no more"
+        logs.log(logger, logging.WARNING, "telemetry_dropped", **left, error=error)
     if pusher:
         pusher.stop(ends)

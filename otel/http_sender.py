@@ -27,6 +27,7 @@ HINTS = {
     413: "set OTEL_BSP_MAX_EXPORT_BATCH_SIZE lower, or the receiver's limit higher",
 }
 BODY_BYTES = 65_536  # of an answer that are read; what is longer says nothing to us
+HOW: dict[str, Any] = {"allow_redirects": False, "stream": True}  # a post that is redirected would become a get
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
@@ -35,13 +36,13 @@ class HttpSender:
 
     def __init__(self, signal: str, target: Target, answer_type: Any) -> None:  # noqa: ANN401  (a type of protobuf's)
         self._signal, self._target, self._answer_type = signal, target, answer_type
+        self._verify = target.certificate or True  # for each request: over a session's own, REQUESTS_CA_BUNDLE wins
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"ticket-inbox/{version('ticket-inbox')}"
         self._session.headers["Content-Type"] = "application/x-protobuf"
         self._session.headers.update(target.headers)
         if target.compression != "none":
             self._session.headers["Content-Encoding"] = target.compression
-        self._session.verify = target.certificate or True
         pair = target.client_certificate, target.client_key
         self._session.cert = pair if all(pair) else target.client_certificate or None
 
@@ -66,9 +67,7 @@ class HttpSender:
         """Post at once again if the connection broke: the receiver may have closed it while nothing was sent."""
         for last in (False, True):
             try:
-                return self._session.post(
-                    self._target.url, data=body, timeout=within, allow_redirects=False, stream=True
-                )
+                return self._session.post(self._target.url, data=body, timeout=within, verify=self._verify, **HOW)
             except requests.Timeout:
                 raise
             except requests.ConnectionError:

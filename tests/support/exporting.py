@@ -20,13 +20,18 @@ class Exporting:
         self._before: dict[tuple[str, str, str], float] = {}
         self._before = self._counters()
         self.lines: list[dict[str, Any]] = []
-        self.stop = export.configure("ticket-inbox-server", environ)
+        self._stops = [export.configure("ticket-inbox-server", environ)]
 
-    def record(self, *numbers: int) -> None:
+    def stop(self) -> None:
+        """Stop the exports, once."""
+        while self._stops:
+            self._stops.pop()()
+
+    def record(self, *numbers: int, error: str | None = None) -> None:
         """Record one span for each number, which is its ticket's id."""
         for number in numbers:
             position, identity = tracing.position_in_new_trace(), {"ticket_id": str(number)}
-            tracing.record(position, "test", SpanKind.SERVER, time.time_ns(), identity)
+            tracing.record(position, "test", SpanKind.SERVER, time.time_ns(), identity, error=error)
 
     def count(self, name: str, signal: str = "traces") -> int:
         """Return how far `success`, `failure`, `retried` or `dropped` went up since the beginning."""

@@ -101,11 +101,11 @@ class Receiver:
             time.sleep(0.05)
 
     def metric_names(self) -> set[str]:
-        return {metric.name for metric in self._metrics()}
+        return {metric.name for metric in self.metrics()}
 
     def points(self, name: str) -> list[Any]:
         """Return a histogram's points, in the order in which they arrived."""
-        return [point for metric in self._metrics() if metric.name == name for point in metric.histogram.data_points]
+        return [point for metric in self.metrics() if metric.name == name for point in metric.histogram.data_points]
 
     def newest_by_instance(self, name: str) -> dict[str, int]:
         """Return a histogram's last count by `service.instance.id`."""
@@ -121,7 +121,8 @@ class Receiver:
             if metric.name == name
         }
 
-    def _metrics(self) -> list[Any]:
+    def metrics(self) -> list[Any]:
+        """Return every metric of every push."""
         return [
             metric
             for request in list(self.requests)

@@ -40,11 +40,16 @@ exporters:
 """
 
 
+def free_ports() -> dict[str, int]:
+    """Return a port for each of what a Jaeger listens for."""
+    return {name: free_port() for name in ("pages", "query", "grpc", "http")}
+
+
 class Jaeger:
     """Where a Jaeger listens, and what it has."""
 
-    def __init__(self) -> None:
-        self.ports = {name: free_port() for name in ("pages", "query", "grpc", "http")}
+    def __init__(self, ports: dict[str, int] | None = None) -> None:
+        self.ports = ports or free_ports()
         self.url = f"http://127.0.0.1:{self.ports['pages']}"
 
     def environment(self, protocol: str = "http/protobuf") -> dict[str, str]:
@@ -95,9 +100,12 @@ def eventually(look: Callable[[], Found], within: float = 15.0) -> Found:
 
 
 @contextlib.contextmanager
-def running_jaeger(directory: Path) -> Iterator[Jaeger]:
-    """Run a Jaeger whose files are in `directory`; skip the test if there is none on this machine."""
-    binary, jaeger = program("JAEGER_BIN", "jaeger"), Jaeger()
+def running_jaeger(directory: Path, ports: dict[str, int] | None = None) -> Iterator[Jaeger]:
+    """Run a Jaeger whose files are in `directory`, on these ports or on free ones.
+
+    Skip the test if there is none on this machine.
+    """
+    binary, jaeger = program("JAEGER_BIN", "jaeger"), Jaeger(ports)
     configuration = directory / "jaeger.yaml"
     configuration.write_text(CONFIGURATION.format_map(jaeger.ports))
     with running([binary, "--config", configuration], directory / "jaeger.log", f"{jaeger.url}/api/services"):
