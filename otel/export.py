@@ -37,7 +37,7 @@ def configure(service: str, environ: Environ = os.environ) -> Stop:
 
     Raises WrongTelemetryError, before anything is started.
     """
-    wanted = variables.check(environ)
+    wanted = variables.settle(environ)
     if not wanted:
         return lambda: None
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes log lines of its own otherwise

@@ -19,7 +19,7 @@ from otel.sender import Sender
 
 logger = logging.getLogger(__name__)
 FIRST_WAIT = 1.0  # seconds after the first try that failed; each next wait is twice as long
-LONGEST_WAIT = 30.0
+LONGEST_WAIT = 8.0  # seconds: server and worker come back well within the Collector's decision_wait of each other
 LONGEST_ASKED_WAIT = 60.0  # seconds of a receiver's Retry-After that are believed
 JITTER = 0.2  # so that many processes do not come back at the same moment
 

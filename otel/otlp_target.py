@@ -1,5 +1,6 @@
 """Where does OTLP send a signal, and how? OTEL_EXPORTER_OTLP_* say it; a signal's own variable wins, empty is unset."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ TIMEOUT_SECONDS = "10"
 FILES = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
 COMPRESSIONS = ("none", "gzip", "deflate")
 SHORTEST_SECRET = 6  # characters: a shorter value of a header is a word, which an error may well contain
+USER = re.compile(r"//\S+@")  # and a password, of a proxy's URL that a library shows whole
 MESSAGE_CHARS = 200  # of a receiver's words that we repeat
 
 
@@ -39,6 +41,7 @@ class Target(msgspec.Struct, frozen=True):
         """Return what a library or the receiver wrote as one short, printable line without this target's secrets."""
         for secret in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(secret, "…")
+        text = USER.sub("//…@", text)
         line = " ".join(text[: 10 * MESSAGE_CHARS].split())
         return "".join(one if one.isprintable() else "?" for one in line)[:MESSAGE_CHARS]
 

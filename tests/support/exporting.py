@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 
 from otel import export, logs, tracing
+from otel.tracing import Failure
 from tests.support.otlp_received import Receiver
 
 
@@ -27,7 +28,7 @@ class Exporting:
         while self._stops:
             self._stops.pop()()
 
-    def record(self, *numbers: int, error: str | None = None) -> None:
+    def record(self, *numbers: int, error: Failure | None = None) -> None:
         """Record one span for each number, which is its ticket's id."""
         for number in numbers:
             position, identity = tracing.position_in_new_trace(), {"ticket_id": str(number)}

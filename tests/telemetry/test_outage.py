@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from otel import export_queue
+from otel.tracing import Failure
 from tests.support.exporting import exporting
 from tests.support.otlp_received import Receiver
 from tests.support.otlp_receiver import receiving_grpc
@@ -22,6 +23,7 @@ def to(port: int, protocol: str) -> Receiver:
 
 
 BRIEF = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}  # a try is over long before the outage is
+FAILED = Failure("test", "it failed")
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +65,9 @@ def test_a_collector_that_is_killed_and_started_again_gets_everything(tmp_path: 
             one.record(0)
             eventually(lambda: one.count("success"))
             collector.kill()
-            one.record(*range(700), error="it failed")
+            one.record(*range(700), error=FAILED)
             with exporting(to(collector.ports["4317"], "grpc"), **BRIEF) as other:
-                other.record(*range(700, 1400), error="it failed")
+                other.record(*range(700, 1400), error=FAILED)
                 eventually(lambda: one.count("retried") > 3 * 512)
                 with running_collector(tmp_path, port, collector.ports):
                     eventually(lambda: one.count("success") == 1401)
