@@ -16,7 +16,7 @@ from app.settings import Settings, uses
 from app.webhook import dependencies, endpoint, openapi, problems
 from app.webhook.kinds import KINDS
 from db import engine as database
-from otel import export, logs, variables
+from otel import export, logs, metrics, variables
 
 OTHERS = [health.live, health.ready, health.metrics]
 
@@ -51,6 +51,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
+    for kind in KINDS:
+        metrics.expect_webhooks(kind.path)
     stop_exporting = export.configure("ticket-inbox-server")
     engine = database.create_engine(
         settings.database_url,

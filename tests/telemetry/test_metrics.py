@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
 from otel import metrics
@@ -136,9 +137,32 @@ def test_metrics_go_out_by_otlp_with_the_same_values(
         }
         receiver.wait_until(lambda: wanted <= receiver.metric_names())
         receiver.wait_until(lambda: any(point.count == 1 for point in receiver.points("http.server.request.duration")))
-    points = receiver.points("http.server.request.duration")
-    assert len(points[-1].bucket_counts) == len(points[-1].explicit_bounds) + 1
-    assert sum(points[-1].bucket_counts) == 1
+    point = [each for each in receiver.points("http.server.request.duration") if each.count][-1]
+    assert len(point.bucket_counts) == len(point.explicit_bounds) + 1
+    assert sum(point.bucket_counts) == 1
+
+
+def test_a_family_without_a_value_does_not_go_out_by_otlp(start_server: StartServer) -> None:
+    """A Collector would log 36 lines about each, with every push: no webhook has come, so there are several."""
+    with receiving_http() as receiver:
+        start_server(**receiver.environment)
+        receiver.wait_until(lambda: "ticket_inbox.rows" in receiver.metric_names())
+    resources = [one for request in receiver.requests for one in getattr(request, "resource_metrics", [])]
+    metrics_sent = [metric for one in resources for scope in one.scope_metrics for metric in scope.metrics]
+    assert [metric.name for metric in metrics_sent if not points_of(metric)] == []
+    assert "ticket_inbox.webhooks" not in receiver.metric_names()
+
+
+def points_of(metric: Metric) -> list[object]:
+    """Return the points of a metric, of whichever kind it is."""
+    return [*metric.gauge.data_points, *metric.sum.data_points, *metric.histogram.data_points]
+
+
+def test_answers_that_a_promise_counts_begin_at_zero(server: Server) -> None:
+    """The first failure is then an increase, as the rules in otel/slo.yaml need it."""
+    name = "http_server_request_duration_seconds_count"
+    found = {dict(labels)["http_response_status_code"] for (each, labels) in scraped(server) if each == name}
+    assert {"202", "500", "503"} <= found
 
 
 def test_the_content_type_names_its_charset_once(server: Server) -> None:

@@ -28,11 +28,16 @@ class Collector:
 
 
 @contextlib.contextmanager
-def running_collector(directory: Path, jaeger_port: int) -> Iterator[Collector]:
-    """Run a Collector that sends traces to the OTLP gRPC port of a Jaeger; skip the test if there is none here."""
+def running_collector(directory: Path, jaeger_port: int, expires: str = "3m") -> Iterator[Collector]:
+    """Run a Collector that sends traces to the OTLP gRPC port of a Jaeger; skip the test if there is none here.
+
+    `expires` is how long it shows the last metrics of a process, after which a test need not wait for three minutes.
+    """
     binary, collector = program("OTELCOL_BIN", "otelcol"), Collector(directory)
-    configuration = directory / "collector.yaml"
-    configuration.write_text(_addressed(CONFIGURATION.read_text(), collector, jaeger_port))
+    configuration, text = directory / "collector.yaml", CONFIGURATION.read_text()
+    assert text.count("metric_expiration: 3m") == 1
+    text = text.replace("metric_expiration: 3m", f"metric_expiration: {expires}")
+    configuration.write_text(_addressed(text, collector, jaeger_port))
     health = f"http://127.0.0.1:{collector.ports['13133']}/"
     with running([binary, f"--config={configuration}"], collector.log, health):
         yield collector
