@@ -18,6 +18,7 @@ from app.webhook.kinds import KINDS
 from db import engine as database
 from otel import export, logs, metrics, variables
 
+OUR_FAULTS = {status: problems.KINDS[status][0] for status in (500, 503)}
 OTHERS = [health.live, health.ready, health.metrics]
 
 
@@ -33,6 +34,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         variables.check()
     except variables.WrongTelemetryError as wrong:
         raise SystemExit(f"ticket-inbox: {wrong}") from None
+    for kind in KINDS:
+        metrics.begin_at_zero(kind.path, OUR_FAULTS)
     read = map(probes.by_head_too, [*OTHERS, openapi.schema])
     others = Router("/", route_handlers=[*read, probes.root], middleware=[correlation.on_each_answer])
     return Litestar(
@@ -51,8 +54,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
-    for kind in KINDS:
-        metrics.expect_webhooks(kind.path)
     stop_exporting = export.configure("ticket-inbox-server")
     engine = database.create_engine(
         settings.database_url,

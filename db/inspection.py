@@ -37,13 +37,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """The life of one delivery; `stands` is True if ticket_history holds its values."""
+    """The life of one delivery; `stands` is True if ticket_history holds its values.
+
+    `span_id` is the request's span, or its sender's where the server exports none. `is_sampled` is False if no span of
+    it was ever exported.
+    """
 
     inbox_id: int
     tenant_id: str
     ticket_id: str | None
     correlation_id: str
     trace_id: str | None
+    span_id: str | None
+    is_sampled: bool
     source: str
     received_at: datetime
     status: str
@@ -114,8 +120,9 @@ TROUBLE = sa.text(
 DELIVERIES = sa.text(
     """
     SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id, correlation_id,
-           split_part(traceparent, '-', 2) AS trace_id, inbox.source, received_at, status, action, attempts, job_id,
-           promoted_at, error, ticket_history.id IS NOT NULL AS stands
+           split_part(traceparent, '-', 2) AS trace_id, split_part(traceparent, '-', 3) AS span_id,
+           coalesce(traceparent ~ '-[0-9a-f][13579bdf]$', false) AS is_sampled, inbox.source, received_at, status,
+           action, attempts, job_id, promoted_at, error, ticket_history.id IS NOT NULL AS stands
     FROM inbox
     LEFT JOIN ticket_history
       ON ticket_history.tenant_id = inbox.tenant_id AND ticket_history.ticket_id = inbox.ticket_id

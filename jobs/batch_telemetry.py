@@ -10,12 +10,13 @@ from typing import Self
 import msgspec
 from opentelemetry.trace import SpanContext, SpanKind
 
-from db import failures, queue
+from db import failure_in_span, queue
 from db.inbox import ClaimedRow, Outcome
 from otel import logs, metrics, tracing
-from otel.tracing import SpanPosition
+from otel.tracing import Failure, SpanPosition
 
 LINES = {"promoted": "ticket_promoted", "failed": "ticket_failed", "rejected": "ticket_rejected"}
+LATE = 60.0  # seconds from receipt to stored, past which `is_late` marks a promotion, and `status` a backlog
 _logger = logging.getLogger("ticket_inbox.promote")
 
 
@@ -48,7 +49,7 @@ class Batch:
         if error is None:
             self._ended()
         else:
-            self._failed(failures.reason(error) if isinstance(error, failures.DatabaseError) else type(error).__name__)
+            self._failed(failure_in_span.of(error))
 
     def _ended(self) -> None:
         """Log, trace and count the outcome of every row."""
@@ -59,13 +60,13 @@ class Batch:
             self._log(claimed[outcome.id], outcome, positions.get(outcome.id), seconds)
         self._count(claimed, positions)
 
-    def _failed(self, error: str) -> None:
+    def _failed(self, error: Failure) -> None:
         """Trace that this try of the batch failed: no row has an outcome."""
         positions = self._record({}, error)
         if not positions:
-            self._record_job(tracing.position_in_new_trace(), error)
+            self._record_job(tracing.position_in_new_trace(), error, [])
 
-    def _record(self, outcomes: dict[int, Outcome], error: str | None = None) -> dict[int, SpanPosition]:
+    def _record(self, outcomes: dict[int, Outcome], error: Failure | None = None) -> dict[int, SpanPosition]:
         """Record the spans of the rows whose traces are exported, and the job's if there is such a row.
 
         Returns the spans' positions by row id.
@@ -74,7 +75,7 @@ class Batch:
         if not positions:
             return positions
         job = tracing.position_in_new_trace()
-        self._record_job(job, error)
+        self._record_job(job, error, [row.correlation_id for row in self.rows if row.id in positions][: tracing.FEW])
         for row in self.rows:
             if position := positions.get(row.id):
                 outcome = outcomes.get(row.id)
@@ -85,7 +86,7 @@ class Batch:
                     self._since,
                     self._attributes(row, outcome),
                     links=(job.context,),
-                    error=outcome.error if outcome else error,
+                    error=_failure(outcome) if outcome else error,
                 )
         return positions
 
@@ -94,18 +95,19 @@ class Batch:
             if context := tracing.context_of(row.traceparent):
                 yield row, context
 
-    def _record_job(self, position: SpanPosition, error: str | None) -> None:
+    def _record_job(self, position: SpanPosition, error: Failure | None, correlation_ids: Sequence[str]) -> None:
         attributes = {
             **tracing.PROMOTING,
             "messaging.operation.name": self._job.task,
             "messaging.batch.message_count": len(self.rows),
             "job_id": self._job.id or 0,
             "attempt": self._job.tries,
+            "correlation_ids": correlation_ids,
         }
         tracing.record(position, f"process {self._job.task}", SpanKind.CONSUMER, self._since, attributes, error=error)
 
     def _attributes(self, row: ClaimedRow, outcome: Outcome | None) -> dict[str, str | int]:
-        ticket_id = (outcome.ticket_id if outcome else None) or row.ticket_id
+        ticket_id, lag = (outcome.ticket_id if outcome else None) or row.ticket_id, _lag(row)
         known: dict[str, str | int] = {
             **tracing.PROMOTING,
             **tracing.identity(row.correlation_id, row.tenant_id, ticket_id),
@@ -113,11 +115,12 @@ class Batch:
             "attempt": row.attempts + self._job.tries,
             "job_id": self._job.id or 0,
             "task": self._job.task,
+            "lag_ms": round(lag * 1000),
         }
         if outcome and outcome.action:
             known["action"] = outcome.action
-        elif outcome:
-            known["error.type"] = outcome.status
+        if lag > LATE and row.status == "pending":  # a reprocessed row's age is no lag
+            known["is_late"] = True
         return known
 
     def _log(self, row: ClaimedRow, outcome: Outcome, position: SpanPosition | None, seconds: float) -> None:
@@ -146,6 +149,11 @@ class Batch:
         for outcome in self.outcomes:
             if outcome.action and claimed[outcome.id].status == "pending":  # a reprocessed row's age is no lag
                 metrics.promotion_lagged(_lag(claimed[outcome.id]), positions.get(outcome.id))
+
+
+def _failure(outcome: Outcome) -> Failure | None:
+    """Return why a row was not promoted: `failed` or `rejected`, and its reason; None if it was."""
+    return None if outcome.action else Failure(outcome.status, outcome.error or outcome.status)
 
 
 def _lag(row: ClaimedRow) -> float:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -17,9 +18,12 @@ import msgspec
 from otel import standard_error
 from otel.standard_error import PatientWriter
 
-TELEMETRY = "opentelemetry"  # how the names of OpenTelemetry's loggers begin
+SDK = "opentelemetry."  # how the names of OpenTelemetry's loggers begin
+OF_TELEMETRY = (SDK, "otel.")  # its loggers and ours about exports
+NOT_EXPORTED, WARNING = "telemetry_not_exported", "telemetry_warning"
+MOST_WARNINGS = 100  # that are remembered, so that each is logged once a minute
 # Libraries that report at INFO what our own lines already say.
-NOISY = ("httpx", "httpcore", "procrastinate", "uvicorn", "alembic")
+NOISY = ("httpx", "httpcore", "procrastinate", "uvicorn", "alembic", "urllib3")
 
 
 def log(logger: logging.Logger, level: int, event: str, **fields: object) -> None:
@@ -86,22 +90,45 @@ class OnceATurn(logging.Handler):
 
 
 class OncePerMinute(logging.Filter):
-    """Lets one of OpenTelemetry's warnings about failed exports pass per minute, as one line: each try warns again."""
+    """Lets one line a minute pass about exports that failed, and one of each warning of OpenTelemetry, as one line.
+
+    Each try fails again; and a warning must not hide why nothing arrives.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._next = float("-inf")
+        self._next: dict[object, float] = {}
+        self._counting = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(TELEMETRY):
+        if not record.name.startswith(OF_TELEMETRY):
             return True
-        if record.levelno < logging.WARNING or time.monotonic() < self._next:
+        if record.levelno < logging.WARNING:
             return False
-        self._next = time.monotonic() + 60
-        why = record.exc_info[1] if record.exc_info and record.exc_info[1] else record.getMessage()
-        record.msg, record.args, record.exc_info = "telemetry_not_exported", (), None
-        record.fields = {"error": " ".join(str(why).split())[:300]}
+        if record.name.startswith(SDK):
+            return self._has_turn((record.name, record.msg)) and _as_warning(record)
+        key = (WARNING, record.fields["error"]) if record.msg == WARNING else record.msg  # type: ignore[attr-defined]
+        return self._has_turn(key)
+
+    def _has_turn(self, key: object) -> bool:
+        with self._counting:  # each signal has a thread of its own
+            return self._has_waited(key, time.monotonic())
+
+    def _has_waited(self, key: object, now: float) -> bool:
+        if now < self._next.get(key, now):
+            return False
+        if len(self._next) >= MOST_WARNINGS:
+            self._next = {NOT_EXPORTED: self._next.get(NOT_EXPORTED, now)}
+        self._next[key] = now + 60
         return True
+
+
+def _as_warning(record: logging.LogRecord) -> bool:
+    """Make a line of OpenTelemetry's one of ours; it passes."""
+    why = record.exc_info[1] if record.exc_info and record.exc_info[1] else record.getMessage()
+    record.msg, record.args, record.exc_info = WARNING, (), None
+    record.fields = {"error": " ".join(str(why).split())[:300]}
+    return True
 
 
 class JsonLines(logging.Formatter):

@@ -63,14 +63,20 @@ RECONCILED_AT = Gauge(
     ["tenant_id"],
 )
 EXPORTED = Counter(
-    "ticket_inbox_telemetry_exported", "Spans, metrics or log lines handed to the exporter.", ["signal", "outcome"]
+    "ticket_inbox_telemetry_exported",
+    "Spans, metrics or log lines that the receiver took (success), or refused for good (failure).",
+    ["signal", "outcome"],
 )
 RETRIED = Counter(
     "ticket_inbox_telemetry_retried",
     "Spans, metrics or log lines that the receiver could not take yet; they wait to be sent again.",
     ["signal"],
 )
-DROPPED = Counter("ticket_inbox_telemetry_dropped", "Spans dropped because the queue was full.", ["signal"])
+DROPPED = Counter(
+    "ticket_inbox_telemetry_dropped",
+    "Spans or log lines dropped because the queue was full, or the process ended before the receiver took them.",
+    ["signal"],
+)
 LOG_LINES_DROPPED = Counter("ticket_inbox_log_lines_dropped", "Log lines dropped because standard error took nothing.")
 
 
@@ -135,6 +141,23 @@ _answered: dict[tuple[int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
 
 
+def export_begins(signal: str) -> None:
+    """Show the counters of an exported signal from the beginning, at 0."""
+    for outcome in ("success", "failure"):
+        EXPORTED.labels(signal, outcome)
+    RETRIED.labels(signal)
+    DROPPED.labels(signal)
+
+
+def begin_at_zero(route: str, failures: Mapping[int, str]) -> None:
+    """Show from the start, at 0, how often `route` answers 202, and each status of `failures` with its kind.
+
+    Prometheus sees no increase in a counter that it first meets at 1: no alert would count a route's first failure.
+    """
+    for status, kind in {202: "", **failures}.items():
+        REQUEST_DURATION.labels("POST", route, str(status), kind)
+
+
 def webhook_answered(
     route: str, status: int, kind: str | None, seconds: float, tenant_id: str, position: SpanPosition | None
 ) -> None:
@@ -146,12 +169,6 @@ def webhook_answered(
     if (histogram := _answered.get((status, outcome[0]))) is None:
         histogram = _answered[status, outcome[0]] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
     histogram.observe(seconds, _exemplar(position) if position and position.is_sampled else None)
-
-
-def expect_webhooks(route: str) -> None:
-    """Begin to count the answers that otel/slo.yaml judges at 0, so that the first failure is an increase too."""
-    for status, kind in (("202", ""), ("500", "unforeseen"), ("503", "unavailable")):
-        REQUEST_DURATION.labels("POST", route, status, kind)
 
 
 def statement_ended(summary: str, kind: str, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from opentelemetry.sdk.metrics import Exemplar
@@ -12,8 +12,6 @@ from opentelemetry.sdk.metrics.export import (
     Histogram,
     HistogramDataPoint,
     Metric,
-    MetricExporter,
-    MetricExportResult,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -25,6 +23,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import REGISTRY
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
+
+from otel import outcome
+from otel.outcome import Outcome
+from otel.sender import Sender
 
 SCOPE = InstrumentationScope("ticket-inbox")
 # Where Prometheus' names have underscores, OpenTelemetry's have dots, except within a word.
@@ -44,21 +46,24 @@ ABSENT: Any = None  # the exporter leaves it out
 
 
 class Pusher:
-    """Exports all values every `interval` seconds from a thread of its own, and once more at the end."""
+    """Sends all values every `interval` seconds from a thread of its own, and once more at the end.
 
-    def __init__(
-        self, exporter: MetricExporter, resource: Resource, interval: float, count: Callable[[int, bool], None]
-    ) -> None:
-        self._exporter, self._resource, self._interval, self._count = exporter, resource, interval, count
+    A push that fails is not repeated: the next one has newer values of everything.
+    """
+
+    def __init__(self, sender: Sender, resource: Resource, interval: float) -> None:
+        self._sender, self._resource, self._interval = sender, resource, interval
         self._ended = threading.Event()
+        self._ends = float("inf")
         self._thread = threading.Thread(target=self._run, name="metrics by OTLP", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Export all values a last time, and end the thread."""
+    def stop(self, ends: float) -> None:
+        """Send all values a last time, and wait for that until `ends` on the monotonic clock."""
+        self._ends = ends
         self._ended.set()
-        self._thread.join()
-        self._exporter.shutdown()
+        self._thread.join(max(0.0, ends - time.monotonic()))
+        self._sender.close()
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
@@ -67,9 +72,11 @@ class Pusher:
 
     def _push(self) -> None:
         found = data(REGISTRY.collect(), self._resource)
-        result = self._exporter.export(found)
-        number = len(found.resource_metrics[0].scope_metrics[0].metrics)
-        self._count(number, result is MetricExportResult.SUCCESS)
+        points = sum(len(metric.data.data_points) for metric in found.resource_metrics[0].scope_metrics[0].metrics)
+        became = self._sender.send(found, max(0.1, self._ends - time.monotonic()))
+        if became.kind == "later" and self._ended.is_set():
+            became = Outcome("refused", became.error)  # there is no next push
+        outcome.count("metrics", points, became)
 
 
 def data(families: Iterable[Family], resource: Resource) -> MetricsData:

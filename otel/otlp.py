@@ -22,7 +22,9 @@ START, END = 0x39, 0x41
 ATTRIBUTE, LINK, STATUS = b"\x4a", b"\x6a", b"\x7a"
 FLAGS, LINK_FLAGS = b"\x85\x01", b"\x35"
 HAS_REMOTE, IS_REMOTE = 0x100, 0x200
-VARYING = {"correlation_id", "tenant_id", "ticket_id", "inbox_id", "job_id", "error.message"}
+VARYING = {
+    "correlation_id", "correlation_ids", "tenant_id", "ticket_id", "inbox_id", "job_id", "lag_ms", "error.message"
+}  # fmt: skip
 SPANS_OF_SCOPE = b"\x12"
 
 
@@ -53,8 +55,12 @@ def _span(span: ReadableSpan) -> bytes:
 def _attribute(name: str, value: object) -> bytes:
     if isinstance(value, str):
         encoded = _text(b"\x0a", value)
+    elif isinstance(value, bool):
+        encoded = b"\x10" + _varint(value)
     elif isinstance(value, int):
         encoded = b"\x18" + _varint(value)
+    elif isinstance(value, list):  # of strings
+        encoded = _field(b"\x2a", b"".join([_field(b"\x0a", _text(b"\x0a", one)) for one in value]))
     else:
         raise TypeError(name)
     return _field(ATTRIBUTE, _key(name) + _field(b"\x12", encoded))

@@ -67,7 +67,7 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
     }
     theirs = {
         "SSL_CERT_FILE",
-        "HTTPS_PROXY",
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
         *(one.variable for one in libpq.PARAMETERS),
         *vars(sdk_variables),
         *vars(api_variables),

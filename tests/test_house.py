@@ -57,12 +57,10 @@ def test_no_module_imports_what_another_keeps_private() -> None:
 
 def test_the_dependencies_declared_are_those_imported() -> None:
     """Each module that the code imports belongs to a declared package, and each declared package is imported."""
-    from otel.variables import MODULES  # noqa: PLC0415  (modules that are imported by name, if OTEL_* asks for one)
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["embedded"]
     names = {re.split(r"[\[<>=;]", one)[0] for one in declared}
-    used = {package_of(name) for name in {*imported(), *MODULES.values()}} - {None}
+    used = {package_of(name) for name in imported()} - {None}
     assert names - {"greenlet"} == used  # SQLAlchemy needs it and does not require it
 
 

@@ -14,6 +14,7 @@ from app.commands.options import as_json
 from app.settings import uses
 
 if TYPE_CHECKING:
+    from app.commands.trace_links import TraceLink, TraceLinks
     from db.blocking import BlockingSession
     from db.inspection import Delivery, Status
 
@@ -45,20 +46,38 @@ def status(*, as_json: bool) -> None:
 @click.command()
 @click.argument("wanted", metavar="TICKET_OR_CORRELATION_ID")
 @click.option("--tenant", "tenant_id", metavar="ID", help="Only this tenant's deliveries.")
+@click.option(
+    "--check/--no-check",
+    default=None,
+    help="Ask Jaeger for each trace, and link only to one that it has; without --json that is the default where "
+    "JAEGER_URL is set.",
+)
 @as_json
-def trace(wanted: str, tenant_id: str | None, *, as_json: bool) -> None:
-    """Show the life of a ticket, delivery by delivery; times are UTC."""
-    from app.commands import on_database  # noqa: PLC0415
+def trace(wanted: str, tenant_id: str | None, *, check: bool | None, as_json: bool) -> None:
+    """Show the life of a ticket, delivery by delivery; times are UTC.
+
+    With JAEGER_URL set, link to each delivery's trace, or say why there is none.
+    """
+    from app.commands import on_database, trace_links  # noqa: PLC0415
+    from app.commands.jaeger import Jaeger  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
-    jaeger = environment.load_or_exit(uses.DATABASE | {"jaeger_url"}).jaeger_url.rstrip("/")
+    url = environment.load_or_exit(uses.DATABASE | {"jaeger_url"}).jaeger_url
+    if check and not url:
+        raise click.UsageError("--check asks Jaeger: set JAEGER_URL to the address of its pages")
     found = on_database.run(
         lambda connection, _settings: inspection.read_deliveries(connection, wanted, tenant_id), TIMEOUT
     )
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
         raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
-    click.echo(msgspec.json.encode({"deliveries": found}) if as_json else "\n".join(_trace_lines(found, jaeger)))
+    asks = bool(url) and not as_json if check is None else check
+    links = trace_links.TraceLinks(Jaeger(url) if url else None, found, check=asks)
+    click.echo(_trace_json(found, links) if as_json else "\n".join(_trace_lines(found, links)))
+    if links.failure and check:
+        raise click.ClickException(f"Jaeger could not be asked: {links.failure}")
+    if links.failure:
+        click.echo(f"Warning: Jaeger could not be asked: {links.failure}", err=True)
 
 
 def _status_lines(found: "Status") -> Iterator[str]:
@@ -87,15 +106,24 @@ def _held_up(session: "BlockingSession") -> str:
     return f"{waiting} for pid {session.pid}: {program}, role {_printable(session.role or 'unknown')}, {state}"
 
 
-def _trace_lines(found: "list[Delivery]", jaeger: str) -> Iterator[str]:
+def _trace_json(found: "list[Delivery]", links: "TraceLinks") -> bytes:
+    def members(delivery: "Delivery") -> dict[str, object]:
+        link = links.of(delivery)
+        return {**msgspec.structs.asdict(delivery), "trace_found": link.found, "trace_url": link.url}
+
+    return msgspec.json.encode({"deliveries": [members(delivery) for delivery in found]})
+
+
+def _trace_lines(found: "list[Delivery]", links: "TraceLinks") -> Iterator[str]:
     for (tenant_id, ticket_id), deliveries in groupby(found, key=lambda one: (one.tenant_id, one.ticket_id)):
         name = "a ticket without a readable id" if ticket_id is None else f"ticket {_printable(ticket_id)}"
         yield from _wrapped(f"{_printable(tenant_id)}, {name}", 2)
         for delivery in deliveries:
-            yield from _delivery_lines(delivery, jaeger)
+            yield from _delivery_lines(delivery)
+            yield from _link_lines(links.of(delivery))
 
 
-def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
+def _delivery_lines(delivery: "Delivery") -> Iterator[str]:
     came = CAME.get(delivery.source, delivery.source)
     head = f"  {delivery.inbox_id:<5} {_utc(delivery.received_at)}  {came}, {_fate(delivery)}"
     yield from _wrapped(head, 8)
@@ -103,9 +131,18 @@ def _delivery_lines(delivery: "Delivery", jaeger: str) -> Iterator[str]:
         stands = "; its values stand in ticket_history" if delivery.stands else ""
         yield f"{'':8}attempts {delivery.attempts}, last in job {delivery.job_id or 'unknown'}{stands}"
     yield f"{'':8}correlation id {delivery.correlation_id}"
-    yield f"{'':8}trace id       {delivery.trace_id or 'none'}"
-    if jaeger and delivery.trace_id:
-        yield f"{'':8}{jaeger}/trace/{delivery.trace_id}"  # may be longer than 80: a link must not be cut
+    spans = "" if delivery.is_sampled or not delivery.trace_id else " (not traced)"
+    yield f"{'':8}trace id       {delivery.trace_id or 'none'}{spans}"
+
+
+def _link_lines(link: "TraceLink") -> Iterator[str]:
+    """Yield a link, which may be longer than 80 columns and must not be cut, or why there is none."""
+    if link.words:
+        yield from _wrapped(f"{'':8}{link.words}", 8)
+    if link.search:
+        yield f"{'':8}{link.search}"
+    if link.url:
+        yield f"{'':8}{link.url}{' (not checked)' if link.found == 'unknown' else ''}"
 
 
 def _fate(delivery: "Delivery") -> str:

@@ -31,6 +31,7 @@ class Receiver:
         self.environment = {
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces",
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         self._steps: list[Step] = []

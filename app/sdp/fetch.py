@@ -15,8 +15,10 @@ from app.sdp.client import Client
 from app.sdp.errors import SdpError
 from db.inbox import Delivery
 from otel import tracing
+from otel.tracing import Failure
 
 SPAN = "GET /api/v3/requests/{id}"
+PORTS = {"http": 80, "https": 443}
 ATTRIBUTES = {"http.request.method": "GET", "url.template": "/api/v3/requests/{id}"}
 
 
@@ -33,17 +35,22 @@ async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
     position, since = tracing.position_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
     origin = Origin(correlation.new(), position)
     known = tracing.identity(origin.correlation_id, tenant_id, ticket_id)
-    attributes = {**ATTRIBUTES, "server.address": urlsplit(client.base_url).hostname or "", **known}
+    attributes = {**ATTRIBUTES, **_server(client.base_url), **known}
     try:
         request = await client.ticket(ticket_id)
         times = _times(request, ticket_id)
     except SdpError as error:
-        attributes["error.type"] = type(error).__name__
-        tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes, error=str(error))
+        failure = Failure(type(error).__name__, str(error))
+        tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes, error=failure)
         raise
     tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes)
     body = msgspec.json.encode({"tenant_id": tenant_id, "request": request})
     return Fetched(times, body, origin)
+
+
+def _server(base_url: str) -> dict[str, str | int]:
+    address = urlsplit(base_url)
+    return {"server.address": address.hostname or "", "server.port": address.port or PORTS[address.scheme]}
 
 
 def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:

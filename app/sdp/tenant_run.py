@@ -16,7 +16,7 @@ from app.sdp.client import Client
 from app.sdp.errors import GoneError, SdpError
 from app.sdp.fetch import Fetched
 from app.sdp.summary import Summary
-from db import inbox, ticket_history
+from db import failure_in_span, failures, inbox, ticket_history
 from db.inbox import Delivery
 from db.sdp import Config
 from otel import logs, tracing
@@ -176,12 +176,17 @@ class TenantRun:
     async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
         """Write a delivery and its job, which promotes it after webhooks; return the inbox id."""
         since = time.time_ns()
-        [inbox_id] = await inbox.append(self._connection, [delivery], over_share=[self._tenant_id])
         known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
+        attributes: dict[str, str | int] = {**tracing.APPENDING, **known}
         position = tracing.position_below(fetched.origin.position.context)
-        tracing.record(
-            position, APPEND_SPAN, SpanKind.PRODUCER, since, {**tracing.APPENDING, **known, "inbox_id": inbox_id}
-        )
+        try:
+            [inbox_id] = await inbox.append(self._connection, [delivery], over_share=[self._tenant_id])
+        except failures.DatabaseError as error:
+            failure = failure_in_span.of(error)
+            tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes, error=failure)
+            raise
+        attributes["inbox_id"] = inbox_id
+        tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes)
         return inbox_id
 
     def _is_resolved(self, status: Named | None) -> bool:

@@ -171,7 +171,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     jaeger_url: Annotated[
         str,
-        _meta("Where Jaeger's pages are; `ticket-inbox trace` links to them.", "a URL like http://localhost:16686"),
+        _meta(
+            "Where Jaeger's pages are; `ticket-inbox trace` links to them, and asks there whether the trace exists.",
+            "a URL like http://localhost:16686",
+        ),
     ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],

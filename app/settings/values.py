@@ -8,6 +8,7 @@ import ipaddress
 import re
 import string
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -85,6 +86,11 @@ def _is_host(text: str) -> bool:
     return bool(ipaddress.IPv6Address(text))
 
 
+def _is_page(url: str) -> bool:
+    parts = urlsplit(url)  # raises ValueError, as `port` does where it is no number
+    return re.fullmatch(r"https?://\S+", url) is not None and bool(parts.hostname) and parts.port != 0
+
+
 def _is_path(text: str) -> bool:
     """Return False for what nobody means: a blank before a path, a line break after it, quotes around it."""
     return not (text[0].isspace() or text[0] in MARKS or text[-1] in "\r\n" or QUOTES.get(text[0]) == text[-1])
@@ -102,7 +108,7 @@ def _key(part: str) -> bytes:
 _RULES: Mapping[str, Callable[[str], bool]] = {
     "database_url": database_url.is_one,
     "host": _is_host,
-    "jaeger_url": lambda url: re.fullmatch(r"https?://\S*", url) is not None,
+    "jaeger_url": _is_page,
     "secrets_key": lambda keys: all(len(_key(one)) == KEY_BYTES for one in keys.split(",")),
     "resolved_statuses": lambda names: all(map(_is_status, names.split(","))),
     "dev_dir": _is_path,

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.webhook.admission import Admission
 from app.webhook.fair_share import FairShare
 from db import engine as database
-from db import failures, inbox, queue
+from db import failure_in_span, failures, inbox, queue
 from otel import metrics, tracing
-from otel.tracing import SpanPosition
+from otel.tracing import Failure, SpanPosition
 
 STATEMENTS = 2  # under way at once, so that one that hangs does not hold up all; 1 and 3 were within a few per cent
 BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
@@ -119,7 +119,7 @@ class GroupCommit:
         try:
             ids = await self._append(batch)
         except Exception as error:  # noqa: BLE001  (whatever it is: each sender gets an answer)
-            statement.end(failures.reason(error))
+            statement.end(failure_in_span.of(error))
             if len(batch) > 1 and failures.is_fault_of_a_value(error):
                 for one in batch:
                     await self._commit([one])
@@ -168,7 +168,7 @@ class Statement:
         self._position = tracing.position_in_new_trace() if self._sampled else None
         self._started = time.time_ns()
 
-    def end(self, error: str | None) -> None:
+    def end(self, error: Failure | None) -> None:
         """Count the statement and record its spans; `error` is why it did not commit."""
         seconds = (time.time_ns() - self._started) / 1e9
         metrics.statement_ended(inbox.APPEND_SUMMARY, "postgres" if error else "", seconds)
@@ -182,12 +182,14 @@ class Statement:
             "db.collection.name": table,
             "db.query.summary": inbox.APPEND_SUMMARY,
             "db.operation.batch.size": len(self._batch),
+            # The first waited longest. No links back: behind sampling most would lead nowhere.
+            "correlation_ids": [one.delivery.correlation_id for one in self._sampled[: tracing.FEW]],
         }
         tracing.record(self._position, inbox.APPEND_SUMMARY, SpanKind.CLIENT, self._started, attributes, error=error)
         for one in self._sampled:
             self._record_append(one, self._position, error)
 
-    def _record_append(self, one: Waiting, statement: SpanPosition, error: str | None) -> None:
+    def _record_append(self, one: Waiting, statement: SpanPosition, error: Failure | None) -> None:
         delivery = one.delivery
         known = tracing.identity(delivery.correlation_id, delivery.tenant_id, delivery.ticket_id)
         tracing.record(

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 from app import correlation
 from app.delivery import Origin
 from otel import logs, metrics, tracing
+from otel.tracing import Failure
 
 _logger = logging.getLogger("ticket_inbox.webhook")
 
@@ -23,7 +24,8 @@ class RequestRecord(msgspec.Struct):
     origin: Origin
     started: float  # by the performance counter
     since: int  # nanoseconds since 1970
-    tenant_id: str | None = None  # as the body claims, cut to what a log line takes
+    # As the body claims, cut to what a log line takes. Until `is_verified`, so in a 401, it is only a claim.
+    tenant_id: str | None = None
     ticket_id: str | None = None
     inbox_id: int | None = None
     is_verified: bool = False
@@ -75,9 +77,9 @@ def _record_span(record: RequestRecord, status: int) -> None:
     if record.kind:
         attributes["error.type"] = record.kind
         attributes["error.message"] = _described(record.error)
-    error = _described(record.error) if status >= 500 else None  # noqa: PLR2004
+    failure = Failure(record.kind or str(status), _described(record.error)) if status >= 500 else None  # noqa: PLR2004
     name = _span_name(record.path)
-    tracing.record(record.origin.position, name, SpanKind.SERVER, record.since, attributes, error=error)
+    tracing.record(record.origin.position, name, SpanKind.SERVER, record.since, attributes, error=failure)
 
 
 def _described(error: BaseException | str | None) -> str:

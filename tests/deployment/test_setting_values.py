@@ -81,6 +81,9 @@ def test_what_cannot_be_meant_is_dropped(name: str, text: str, found: object) ->
         ("HOST", "[localhost]", "is wrong"),
         ("HOST", "a b", "is wrong"),
         ("JAEGER_URL", "http://local host", "is wrong"),
+        ("JAEGER_URL", "http://:16686", "is wrong"),
+        ("JAEGER_URL", "http://hunter2@[::1", "is wrong"),
+        ("JAEGER_URL", "http://localhost:pages", "is wrong"),
     ],
 )
 def test_what_could_be_meant_is_named(name: str, text: str, trouble: str) -> None:

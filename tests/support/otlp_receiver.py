@@ -1,8 +1,12 @@
-"""A real OTLP receiver, over HTTP or gRPC, in the tests' own process, and what it has received."""
+"""A real OTLP receiver, over HTTP or gRPC, in the tests' own process; its answer may change while it runs."""
 
 import contextlib
+import gzip
+import socket
+import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,163 +16,60 @@ import grpc
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 
-REQUESTS: dict[str, Any] = {
-    "/v1/traces": trace_service_pb2.ExportTraceServiceRequest,
-    "/v1/metrics": metrics_service_pb2.ExportMetricsServiceRequest,
-    "/v1/logs": logs_service_pb2.ExportLogsServiceRequest,
+from tests.support.certificates import Authority
+from tests.support.otlp_answer import Answer
+from tests.support.otlp_received import Receiver, Span, attributes
+
+__all__ = ["Receiver", "Span", "attributes", "receiving_grpc", "receiving_http"]
+MESSAGES: dict[str, tuple[Any, Any]] = {  # request and answer
+    "/v1/traces": (trace_service_pb2.ExportTraceServiceRequest, trace_service_pb2.ExportTraceServiceResponse),
+    "/v1/metrics": (metrics_service_pb2.ExportMetricsServiceRequest, metrics_service_pb2.ExportMetricsServiceResponse),
+    "/v1/logs": (logs_service_pb2.ExportLogsServiceRequest, logs_service_pb2.ExportLogsServiceResponse),
 }
-
-
-class Span:
-    """A span as it arrived."""
-
-    def __init__(self, span: ProtoSpan, service: str, schema_url: str) -> None:
-        self.name, self.service, self.schema_url = span.name, service, schema_url
-        self.kind = ProtoSpan.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_")
-        self.trace_id, self.id, self.parent_id = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
-        self.attributes = attributes(span.attributes)
-        self.links = [link.span_id.hex() for link in span.links]
-        self.error = span.status.message if span.status.code == 2 else None
-        self.start, self.end = span.start_time_unix_nano, span.end_time_unix_nano
-
-
-class Receiver:
-    """Everything that was exported, and the address to export to."""
-
-    def __init__(self) -> None:
-        self.endpoint = ""
-        self.protocol = ""
-        self.requests: list[Any] = []
-        self.headers: list[dict[str, str]] = []  # of the requests over HTTP, with names in lower case
-        self._spans: list[Span] = []
-        self._of_webhook: dict[object, list[Span]] = {}  # by correlation id, for speed: there may be thousands
-
-    def take(self, request: Any) -> None:  # noqa: ANN401
-        self.requests.append(request)
-        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
-            spans = [
-                Span(span, attributes(resource.resource.attributes)["service.name"], scope.schema_url)
-                for resource in request.resource_spans
-                for scope in resource.scope_spans
-                for span in scope.spans
-            ]
-            self._spans += spans
-            for span in spans:
-                self._of_webhook.setdefault(span.attributes.get("correlation_id"), []).append(span)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The settings that make a process export to this receiver, and soon."""
-        return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": self.protocol,
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-            "OTEL_METRIC_EXPORT_INTERVAL": "500",
-        }
-
-    def spans(self, **wanted: object) -> list[Span]:
-        """Return the spans with these attributes, sorted by start; `name` and `trace_id` are the span's own fields."""
-        correlation_id = wanted.get("correlation_id")
-        found = list(self._of_webhook.get(correlation_id, []) if correlation_id else self._spans)
-        own = {"name", "trace_id"} & wanted.keys()
-        return sorted(
-            (
-                span
-                for span in found
-                if all(getattr(span, name) == wanted[name] for name in own)
-                and all(span.attributes.get(name) == wanted[name] for name in wanted.keys() - own)
-            ),
-            key=lambda span: span.start,
-        )
-
-    def wait_for_spans(self, count: int, within: float = 15.0, **wanted: object) -> list[Span]:
-        deadline = time.monotonic() + within
-        while len(found := self.spans(**wanted)) < count:
-            assert time.monotonic() < deadline, f"{len(found)} of {count} spans {wanted} after {within} s"
-            time.sleep(0.05)
-        return found
-
-    def wait_until(self, condition: Callable[[], object], within: float = 15.0) -> None:
-        deadline = time.monotonic() + within
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def metric_names(self) -> set[str]:
-        return {metric.name for metric in self._metrics()}
-
-    def points(self, name: str) -> list[Any]:
-        """Return a histogram's points, in the order in which they arrived."""
-        return [point for metric in self._metrics() if metric.name == name for point in metric.histogram.data_points]
-
-    def newest_by_instance(self, name: str) -> dict[str, int]:
-        """Return a histogram's last count by `service.instance.id`."""
-        return {
-            attributes(resource.resource.attributes)["service.instance.id"]: sum(
-                point.count for point in metric.histogram.data_points
-            )
-            for request in list(self.requests)
-            if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest)
-            for resource in request.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-        }
-
-    def _metrics(self) -> list[Any]:
-        return [
-            metric
-            for request in list(self.requests)
-            if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest)
-            for resource in request.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        ]
-
-    def log_records(self) -> list[Any]:
-        return [
-            record
-            for request in list(self.requests)
-            if isinstance(request, logs_service_pb2.ExportLogsServiceRequest)
-            for resource in request.resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
-        ]
-
-    def raw(self) -> bytes:
-        """Return everything that arrived, as bytes."""
-        return b"".join(request.SerializeToString() for request in list(self.requests))
-
-
-def attributes(pairs: Any) -> dict[str, Any]:  # noqa: ANN401  (protobuf's own sequence)
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in pairs}
+UNPACK: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
 @contextlib.contextmanager
-def receiving_http(answer: int = 200, delay: float = 0.0) -> Iterator[Receiver]:
-    """Receive OTLP over HTTP; answer with `answer` after `delay` seconds."""
+def receiving_http(
+    answer: int = 200, delay: float = 0.0, port: int = 0, tls: Authority | None = None
+) -> Iterator[Receiver]:
+    """Receive OTLP over HTTP; answer with `answer` after `delay` seconds, or what the receiver's `answer` is set to.
+
+    With `tls` it shows that authority's certificate `receiver`, and wants one of it from clients.
+    """
     receiver = Receiver()
+    receiver.answer = Answer(status=answer, delay=delay)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            time.sleep(delay)
+            answer = receiver.answer
+            time.sleep(answer.delay)
             receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
-            receiver.take(REQUESTS[self.path].FromString(body))
-            self.send_response(answer)
-            self.send_header("Content-Length", "0")
+            request, response = MESSAGES[self.path]
+            receiver.receive(request.FromString(UNPACK[self.headers.get("Content-Encoding", "")](body)), answer)
+            self._write(answer, answer.http_body(response()))
+
+        def _write(self, answer: Answer, body: bytes) -> None:
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body) + answer.missing))
             self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = bool(answer.missing)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    receiver.endpoint, receiver.protocol = f"http://127.0.0.1:{server.server_port}", "http/protobuf"
+    server = Listener(("127.0.0.1", port), Handler)
+    if tls:
+        server.socket = _wanting_certificates(tls).wrap_socket(server.socket, server_side=True)
+    scheme = "https" if tls else "http"
+    receiver.endpoint, receiver.protocol = f"{scheme}://127.0.0.1:{server.server_port}", "http/protobuf"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
@@ -179,15 +80,52 @@ def receiving_http(answer: int = 200, delay: float = 0.0) -> Iterator[Receiver]:
         thread.join()
 
 
+class Listener(ThreadingHTTPServer):
+    """A server whose clients may break off."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments)
+        self._connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._connections.append(connection)
+        return connection, address
+
+    def server_close(self) -> None:
+        """Close the connections too: a client that keeps one would go on talking to a thread of this server."""
+        super().server_close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+def _wanting_certificates(authority: Authority) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.path))
+    certificate = authority.sign("receiver", "127.0.0.1")
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 @contextlib.contextmanager
-def receiving_grpc() -> Iterator[Receiver]:
-    """Receive OTLP over gRPC."""
+def receiving_grpc(port: int = 0, tls: Authority | None = None) -> Iterator[Receiver]:
+    """Receive OTLP over gRPC; answer as the receiver's `answer` is set to, with `tls` as over HTTP."""
     receiver = Receiver()
 
-    def taking(answer: type[Any]) -> Callable[..., Any]:
-        def export(_self: object, request: Any, _context: object) -> Any:  # noqa: ANN401
-            receiver.take(request)
-            return answer()
+    def taking(response: type[Any]) -> Callable[..., Any]:
+        def export(_self: object, request: Any, context: Any) -> Any:  # noqa: ANN401
+            answer = receiver.answer
+            time.sleep(answer.delay)
+            receiver.headers.append(dict(context.invocation_metadata()))
+            receiver.receive(request, answer)
+            answer.abort(context)
+            return answer.fill(response())
 
         return export
 
@@ -200,9 +138,17 @@ def receiving_grpc() -> Iterator[Receiver]:
         export = taking(getattr(module, f"Export{name}ServiceResponse"))
         servicer = type(name, (getattr(grpc_module, f"{name}ServiceServicer"),), {"Export": export})()
         getattr(grpc_module, f"add_{name}ServiceServicer_to_server")(servicer, server)
-    receiver.endpoint, receiver.protocol = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", "grpc"
+    address, receiver.protocol = f"127.0.0.1:{port}", "grpc"
+    chosen = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
+    receiver.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{chosen}"
     server.start()
     try:
         yield receiver
     finally:
         server.stop(grace=None).wait()
+
+
+def _credentials(authority: Authority) -> Any:  # noqa: ANN401
+    certificate = authority.sign("receiver", "127.0.0.1")
+    pair = certificate.with_suffix(".key").read_bytes(), certificate.read_bytes()
+    return grpc.ssl_server_credentials([pair], authority.path.read_bytes(), require_client_auth=True)

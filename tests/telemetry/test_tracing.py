@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 from opentelemetry.trace import SpanContext, SpanKind
 
 from otel import otlp, tracing
+from otel.tracing import Failure
 from tests.support.otlp_receiver import Receiver, Span, receiving_grpc, receiving_http
 from tests.support.system import Database, Server, Tenant, Worker, running_server
 
@@ -131,6 +132,9 @@ def test_five_hundred_in_a_burst_are_five_hundred_traces(
         whole(receiver, answer.json()["correlation_id"])
     [job] = receiver.wait_for_spans(1, name="process promote")
     assert job.attributes["messaging.batch.message_count"] == 500
+    named = [one.string_value for one in job.attributes["correlation_ids"].values]
+    first = database.query("SELECT correlation_id FROM inbox ORDER BY id LIMIT 20")
+    assert named == [row["correlation_id"] for row in first]
     assert {link for span in receiver.spans(name=PROMOTE) for link in span.links} == {job.id}
     statements = receiver.spans(name="INSERT inbox")
     assert sum(span.attributes["db.operation.batch.size"] for span in statements) == 500
@@ -315,12 +319,13 @@ def test_spans_are_written_as_the_library_writes_them() -> None:
     root = tracing.position_in_new_trace()
     remote = SpanContext(root.context.trace_id, 7, is_remote=True, trace_flags=tracing.SAMPLED)
     for place in (root, tracing.position_below(root.context), tracing.position_below(remote)):
-        for error in (None, "weil es so ist — 🖨"):
+        for error in (None, Failure("silent", "weil es so ist — 🖨"), Failure("value", "x", "22P02")):
             for text in ("", "é", "x" * 127, "x" * 128, "y" * 70_000):
                 for number in (0, 1, 127, 128, 2**31, 2**62):
                     recorder.record(
                         place, text or "name", SpanKind.CONSUMER, number,
-                        {"correlation_id": text, "http.route": text, "inbox_id": number, "attempt": -number},
+                        {"correlation_id": text, "http.route": text, "inbox_id": number, "attempt": -number,
+                         "correlation_ids": [text] * (number % 4), "is_late": number > 1},
                         links=[root.context, remote][: number % 3], error=error,
                     )  # fmt: skip
     assert otlp.encode(kept) == encode_spans(kept)

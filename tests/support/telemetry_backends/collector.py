@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests import ROOT
@@ -18,9 +18,10 @@ PORTS = ("4317", "4318", "8888", "8889", "13133")  # that the configuration list
 class Collector:
     """Where a Collector listens, by the ports of its configuration, and what it logs."""
 
-    def __init__(self, directory: Path) -> None:
-        self.ports = {port: free_port() for port in PORTS}
+    def __init__(self, directory: Path, ports: dict[str, int] | None = None) -> None:
+        self.ports = ports or {port: free_port() for port in PORTS}
         self.log = directory / "collector.log"
+        self.kill: Callable[[], None] = lambda: None
 
     def environment(self, protocol: str = "http/protobuf") -> dict[str, str]:
         """Return the settings that make a process export to this Collector, and soon."""
@@ -28,18 +29,22 @@ class Collector:
 
 
 @contextlib.contextmanager
-def running_collector(directory: Path, jaeger_port: int, expires: str = "3m") -> Iterator[Collector]:
-    """Run a Collector that sends traces to the OTLP gRPC port of a Jaeger; skip the test if there is none here.
+def running_collector(
+    directory: Path, jaeger_port: int, ports: dict[str, int] | None = None, expires: str = "3m"
+) -> Iterator[Collector]:
+    """Run a Collector, on these ports or on free ones, that sends traces to the OTLP gRPC port of a Jaeger.
 
     `expires` is how long it shows the last metrics of a process, after which a test need not wait for three minutes.
+    Skip the test if there is none here.
     """
-    binary, collector = program("OTELCOL_BIN", "otelcol"), Collector(directory)
+    binary, collector = program("OTELCOL_BIN", "otelcol"), Collector(directory, ports)
     configuration, text = directory / "collector.yaml", CONFIGURATION.read_text()
     assert text.count("metric_expiration: 3m") == 1
     text = text.replace("metric_expiration: 3m", f"metric_expiration: {expires}")
     configuration.write_text(_addressed(text, collector, jaeger_port))
     health = f"http://127.0.0.1:{collector.ports['13133']}/"
-    with running([binary, f"--config={configuration}"], collector.log, health):
+    with running([binary, f"--config={configuration}"], collector.log, health) as process:
+        collector.kill = process.kill
         yield collector
 
 

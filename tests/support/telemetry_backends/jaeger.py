@@ -40,11 +40,16 @@ exporters:
 """
 
 
+def free_ports() -> dict[str, int]:
+    """Return a port for each of what a Jaeger listens for."""
+    return {name: free_port() for name in ("pages", "query", "grpc", "http")}
+
+
 class Jaeger:
     """Where a Jaeger listens, and what it has."""
 
-    def __init__(self) -> None:
-        self.ports = {name: free_port() for name in ("pages", "query", "grpc", "http")}
+    def __init__(self, ports: dict[str, int] | None = None) -> None:
+        self.ports = ports or free_ports()
         self.url = f"http://127.0.0.1:{self.ports['pages']}"
 
     def environment(self, protocol: str = "http/protobuf") -> dict[str, str]:
@@ -62,9 +67,12 @@ class Jaeger:
         [found] = answer.json()["data"]
         return dict(found)
 
-    def search(self, service: str = "ticket-inbox-server", operation: str = "", **tags: str) -> list[dict[str, Any]]:
+    def search(
+        self, service: str = "ticket-inbox-server", operation: str = "", min_duration: str = "", **tags: str
+    ) -> list[dict[str, Any]]:
         """Return the traces that Jaeger's search finds, as with `name=value` typed into its field of tags."""
         asked = {"service": service, "operation": operation, "limit": "1500", "tags": json.dumps(tags)}
+        asked["minDuration"] = min_duration
         answer = httpx.get(f"{self.url}/api/traces", params=asked, timeout=20)
         assert answer.status_code == 200, answer.text
         return list(answer.json()["data"])
@@ -95,9 +103,12 @@ def eventually(look: Callable[[], Found], within: float = 15.0) -> Found:
 
 
 @contextlib.contextmanager
-def running_jaeger(directory: Path) -> Iterator[Jaeger]:
-    """Run a Jaeger whose files are in `directory`; skip the test if there is none on this machine."""
-    binary, jaeger = program("JAEGER_BIN", "jaeger"), Jaeger()
+def running_jaeger(directory: Path, ports: dict[str, int] | None = None) -> Iterator[Jaeger]:
+    """Run a Jaeger whose files are in `directory`, on these ports or on free ones.
+
+    Skip the test if there is none on this machine.
+    """
+    binary, jaeger = program("JAEGER_BIN", "jaeger"), Jaeger(ports)
     configuration = directory / "jaeger.yaml"
     configuration.write_text(CONFIGURATION.format_map(jaeger.ports))
     with running([binary, "--config", configuration], directory / "jaeger.log", f"{jaeger.url}/api/services"):
