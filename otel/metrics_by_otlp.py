@@ -80,9 +80,12 @@ class Pusher:
 
 
 def data(families: Iterable[Family], resource: Resource) -> MetricsData:
-    """Return `families`, as prometheus_client collects them, in the form that an OTLP exporter takes."""
+    """Return `families`, as prometheus_client collects them, in the form that an OTLP exporter takes.
+
+    A family that has no value yet is left out: the Collector would log 36 lines about each, with every push.
+    """
     now = time.time_ns()
-    found = [_metric(family, now) for family in families]
+    found = [_metric(family, now) for family in families if family.samples]
     scope = ScopeMetrics(SCOPE, [metric for metric in found if metric], "")
     return MetricsData([ResourceMetrics(resource, [scope], "")])
 

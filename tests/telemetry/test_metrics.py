@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
 from otel import metrics
@@ -150,6 +151,22 @@ def test_metrics_go_out_by_otlp_with_the_same_values(
     *_, point = (point for point in receiver.points("http.server.request.duration") if point.count)
     assert len(point.bucket_counts) == len(point.explicit_bounds) + 1
     assert sum(point.bucket_counts) == 1
+
+
+def test_a_family_without_a_value_does_not_go_out_by_otlp(start_server: StartServer) -> None:
+    """A Collector would log 36 lines about each, with every push: no webhook has come, so there are several."""
+    with receiving_http() as receiver:
+        start_server(**receiver.environment)
+        receiver.wait_until(lambda: "ticket_inbox.rows" in receiver.metric_names())
+    resources = [one for request in receiver.requests for one in getattr(request, "resource_metrics", [])]
+    metrics_sent = [metric for one in resources for scope in one.scope_metrics for metric in scope.metrics]
+    assert [metric.name for metric in metrics_sent if not points_of(metric)] == []
+    assert "ticket_inbox.webhooks" not in receiver.metric_names()
+
+
+def points_of(metric: Metric) -> list[object]:
+    """Return the points of a metric, of whichever kind it is."""
+    return [*metric.gauge.data_points, *metric.sum.data_points, *metric.histogram.data_points]
 
 
 def test_the_content_type_names_its_charset_once(server: Server) -> None:

@@ -29,14 +29,19 @@ class Collector:
 
 
 @contextlib.contextmanager
-def running_collector(directory: Path, jaeger_port: int, ports: dict[str, int] | None = None) -> Iterator[Collector]:
+def running_collector(
+    directory: Path, jaeger_port: int, ports: dict[str, int] | None = None, expires: str = "3m"
+) -> Iterator[Collector]:
     """Run a Collector, on these ports or on free ones, that sends traces to the OTLP gRPC port of a Jaeger.
 
+    `expires` is how long it shows the last metrics of a process, after which a test need not wait for three minutes.
     Skip the test if there is none here.
     """
     binary, collector = program("OTELCOL_BIN", "otelcol"), Collector(directory, ports)
-    configuration = directory / "collector.yaml"
-    configuration.write_text(_addressed(CONFIGURATION.read_text(), collector, jaeger_port))
+    configuration, text = directory / "collector.yaml", CONFIGURATION.read_text()
+    assert text.count("metric_expiration: 3m") == 1
+    text = text.replace("metric_expiration: 3m", f"metric_expiration: {expires}")
+    configuration.write_text(_addressed(text, collector, jaeger_port))
     health = f"http://127.0.0.1:{collector.ports['13133']}/"
     with running([binary, f"--config={configuration}"], collector.log, health) as process:
         collector.kill = process.kill
