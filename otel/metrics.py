@@ -137,7 +137,7 @@ REGISTRY.register(inbox_gauges)
 worker_heartbeat = WorkerHeartbeat()
 REGISTRY.register(worker_heartbeat)
 _tenants: set[str] = set()
-_answered: dict[tuple[int, str], Any] = {}
+_answered: dict[tuple[str, int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
 
 
@@ -166,8 +166,9 @@ def webhook_answered(
     if (counter := _outcomes.get(outcome)) is None:
         counter = _outcomes[outcome] = WEBHOOKS.labels(*outcome)
     counter.inc()
-    if (histogram := _answered.get((status, outcome[0]))) is None:
-        histogram = _answered[status, outcome[0]] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
+    answer = (route, status, outcome[0])
+    if (histogram := _answered.get(answer)) is None:
+        histogram = _answered[answer] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
     histogram.observe(seconds, _exemplar(position) if position and position.is_sampled else None)
 
 

@@ -46,9 +46,10 @@ ABSENT: Any = None  # the exporter leaves it out
 
 
 class Pusher:
-    """Sends all values every `interval` seconds from a thread of its own, and once more at the end.
+    """Sends all values at once, then every `interval` seconds from a thread of its own, and once more at the end.
 
-    A push that fails is not repeated: the next one has newer values of everything.
+    The first push has the zeroes: of what first comes as 1, Prometheus sees no increase. A push that fails is not
+    repeated: the next one has newer values of everything.
     """
 
     def __init__(self, sender: Sender, resource: Resource, interval: float) -> None:
@@ -66,6 +67,7 @@ class Pusher:
         self._sender.close()
 
     def _run(self) -> None:
+        self._push()
         while not self._ended.wait(self._interval):
             self._push()
         self._push()

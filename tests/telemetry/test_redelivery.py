@@ -173,6 +173,13 @@ def test_a_push_of_metrics_is_replaced_by_the_next(http: Receiver, by_grpc: Rece
         receiver.wait_until(lambda: process.count("failure", "metrics"))
 
 
+def test_the_first_push_of_metrics_does_not_wait(http: Receiver, by_grpc: Receiver) -> None:
+    """It has the zeroes: Prometheus sees no increase in what first comes as 1."""
+    receiver = of(Answer(), http, by_grpc)
+    with exporting(receiver, OTEL_METRICS_EXPORTER="otlp", OTEL_METRIC_EXPORT_INTERVAL="60000"):
+        receiver.wait_until(receiver.metric_names)
+
+
 def test_a_warning_of_the_sdk_hides_no_failure(http: Receiver, by_grpc: Receiver) -> None:
     """Each has its own line a minute; the SDK's has the name `telemetry_warning`."""
     receiver = of(Answer(status=400), http, by_grpc)
