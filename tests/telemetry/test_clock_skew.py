@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.system import Database, Server, Tenant, running_server, running_worker
-from tests.support.telemetry_backends.jaeger import Jaeger, eventually, tags
+from tests.support.telemetry_backends.jaeger import Jaeger, tags
 
 pytestmark = pytest.mark.one_postgres
 

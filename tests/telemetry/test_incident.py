@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests import ROOT
+from tests.support.eventually import eventually
 from tests.support.system import Database, Tenant, running_server, running_worker
-from tests.support.telemetry_backends.jaeger import Jaeger, eventually, tags
+from tests.support.telemetry_backends.jaeger import Jaeger, tags
 
 pytestmark = pytest.mark.one_postgres
 

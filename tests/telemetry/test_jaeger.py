@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.support.system import Database, Server, Worker
-from tests.support.telemetry_backends.jaeger import Jaeger, eventually, tags
+from tests.support.telemetry_backends.jaeger import Jaeger, tags
 
 pytestmark = pytest.mark.one_postgres
 

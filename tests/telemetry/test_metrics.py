@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
 from otel import metrics
+from tests.support.eventually import eventually
 from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import receiving_http
 from tests.support.scraped_metrics import Values, values, webhooks
@@ -112,16 +114,19 @@ def test_a_worker_has_metrics_of_its_own(database: Database, start_worker: Start
     good, damaged = database.deliver(acme.payload(ticket_id="1"), acme.payload(ticket_id="2"))
     database.query("UPDATE inbox SET status = 'pending', payload = 'x' WHERE id = %s", damaged)
     database.wait_for("SELECT count(*) FROM inbox WHERE status = 'pending'", 0, within=10)
-    found = values(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
-    rows = {
-        labels: value
-        for (name, labels), value in found.items()
-        if name.startswith("ticket_inbox_") and name.endswith("rows_total")
-    }
-    assert sum(rows.values()) == 2
+    found = eventually(partial(_counted, port))  # a worker counts once its commit is done
     assert found["ticket_inbox_promoted_rows_total", (("action", "inserted"),)] >= 1
     assert found["ticket_inbox_promotion_lag_seconds_count", ()] >= 1
     assert good < damaged
+
+
+def _counted(port: int) -> Values:
+    """Return a worker's metrics once they count two rows, else nothing."""
+    found = values(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+    ended = [
+        value for (name, _), value in found.items() if name.startswith("ticket_inbox_") and name.endswith("rows_total")
+    ]
+    return found if sum(ended) == 2 else {}
 
 
 def test_a_workers_port_that_is_taken_is_one_line(environment: dict[str, str]) -> None:

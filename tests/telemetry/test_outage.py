@@ -6,11 +6,12 @@ import pytest
 
 from otel import export_queue
 from otel.tracing import Failure
+from tests.support.eventually import eventually
 from tests.support.exporting import exporting
 from tests.support.otlp_received import Receiver
 from tests.support.otlp_receiver import receiving_grpc
 from tests.support.telemetry_backends.collector import running_collector
-from tests.support.telemetry_backends.jaeger import Jaeger, eventually, free_ports, running_jaeger, tags
+from tests.support.telemetry_backends.jaeger import Jaeger, free_ports, running_jaeger, tags
 
 pytestmark = pytest.mark.one_postgres
 

@@ -13,9 +13,10 @@ from functools import partial
 import pytest
 
 from tests.conftest import clean_environment
+from tests.support.eventually import eventually
 from tests.support.otlp_receiver import Receiver, receiving_grpc, receiving_http
 from tests.support.system import Database, Server, run
-from tests.support.telemetry_backends.jaeger import Jaeger, eventually
+from tests.support.telemetry_backends.jaeger import Jaeger
 
 pytestmark = pytest.mark.one_postgres
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -13,7 +12,6 @@ from tests.support.free_ports import free_port
 from tests.support.telemetry_backends import program
 from tests.support.telemetry_backends.running import running
 
-Found = TypeVar("Found")
 CONFIGURATION = """\
 service:
   extensions: [jaeger_storage, jaeger_query]
@@ -91,15 +89,6 @@ def exporting_to(port: int, protocol: str) -> dict[str, str]:
         "OTEL_METRICS_EXPORTER": "none",  # Jaeger takes none
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
-
-
-def eventually(look: Callable[[], Found], within: float = 15.0) -> Found:
-    """Return the first thing that `look` finds; fail after `within` seconds, and show the last it returned."""
-    deadline = time.monotonic() + within
-    while not (found := look()):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-    return found
 
 
 @contextlib.contextmanager
