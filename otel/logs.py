@@ -106,7 +106,8 @@ class OncePerMinute(logging.Filter):
         if record.levelno < logging.WARNING:
             return False
         if record.name.startswith(SDK):
-            return self._has_turn((record.name, record.msg)) and _as_warning(record)
+            said = getattr(record, "said", record.msg)  # before another handler's filter made it a line of ours
+            return self._has_turn((record.name, said)) and _as_warning(record)
         key = (WARNING, record.fields["error"]) if record.msg == WARNING else record.msg  # type: ignore[attr-defined]
         return self._has_turn(key)
 
@@ -125,9 +126,10 @@ class OncePerMinute(logging.Filter):
 
 def _as_warning(record: logging.LogRecord) -> bool:
     """Make a line of OpenTelemetry's one of ours; it passes."""
-    why = record.exc_info[1] if record.exc_info and record.exc_info[1] else record.getMessage()
-    record.msg, record.args, record.exc_info = WARNING, (), None
-    record.fields = {"error": " ".join(str(why).split())[:300]}
+    if record.msg != WARNING:
+        why = record.exc_info[1] if record.exc_info and record.exc_info[1] else record.getMessage()
+        record.said, record.msg, record.args, record.exc_info = record.msg, WARNING, (), None
+        record.fields = {"error": " ".join(str(why).split())[:300]}
     return True
 
 

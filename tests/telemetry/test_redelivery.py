@@ -184,7 +184,7 @@ def test_a_warning_of_the_sdk_hides_no_failure(http: Receiver, by_grpc: Receiver
     """Each has its own line a minute; the SDK's has the name `telemetry_warning`."""
     receiver = of(Answer(status=400), http, by_grpc)
     sdk = logging.getLogger("opentelemetry.sdk.resources")
-    with exporting(receiver) as process:
+    with exporting(receiver) as process, exporting(receiver):  # with two handlers, as logs by OTLP have
         for value in ("a", "b"):
             sdk.warning("invalid pair: %s", value)
         sdk.warning("unknown sampler")
