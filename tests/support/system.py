@@ -22,13 +22,16 @@ from app.event import flat
 from app.server import ports
 from app.webhook import PATH, signature
 from db import engine as engines
-from db import inbox
+from db import inbox, queue
 from db.inbox import Delivery
 from db.tenants import Secrets
 from otel import tracing
 from tests.support.json_log import JsonLog
 
 JSON = {"Content-Type": "application/json"}
+PRIORITIES = {
+    queue.SWEEP: queue.SWEEP_PRIORITY, queue.REPROCESS: queue.REPROCESS_PRIORITY, queue.PRUNE: queue.PRUNE_PRIORITY,
+}  # fmt: skip
 
 
 class Tenant:
@@ -108,12 +111,12 @@ class Database:
         return asyncio.run(append())
 
     def defer(self, task: str, **arguments: object) -> int:
-        """Defer a job as `procrastinate defer` does, and return its id."""
+        """Defer a job as `procrastinate defer` does, with its task's priority, and return its id."""
         return int(
             self.value(
-                "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(%s, %s, 0, NULL, NULL, %s::jsonb, NULL)"
+                "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(%s, %s, %s, NULL, NULL, %s::jsonb, NULL)"
                 "::procrastinate_job_to_defer_v1]))[1] AS id",
-                task, task, json.dumps(arguments),
+                task, task, PRIORITIES.get(task, 0), json.dumps(arguments),
             )
         )  # fmt: skip
 
