@@ -37,7 +37,10 @@ def configure(service: str, environ: Environ = os.environ) -> Stop:
 
     Raises WrongTelemetryError, before anything is started.
     """
+    ignored = variables.without_effect(environ)
     wanted = variables.settle(environ)
+    if ignored:
+        logs.log(logger, logging.WARNING, "setting_ignored", error=f"{', '.join(ignored)}: without effect here")
     if not wanted:
         return lambda: None
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes log lines of its own otherwise

@@ -23,6 +23,13 @@ class Outcome(msgspec.Struct, frozen=True):
     wait: float | None = None  # seconds that the receiver asked for before the next try
 
 
+def unknown_here(signal: str) -> str:
+    """Return what to do where a receiver does not know the address of a signal, as a Jaeger knows no metrics."""
+    if signal == "traces":
+        return "check OTEL_EXPORTER_OTLP_ENDPOINT"
+    return f"set OTEL_{signal.upper()}_EXPORTER=none if it takes no {signal}, else check OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
 def of_answer(signal: str, answer: Any, address: str, message: str) -> Outcome:  # noqa: ANN401  (a message of protobuf)
     """Return what an answer says; `message` is its error message as it may be logged.
 

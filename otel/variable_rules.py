@@ -138,6 +138,7 @@ def belong_together(certificate: str, key: str | None) -> bool:
 
 
 NUMBER = number_from(1)
+MILLISECONDS = NUMBER._replace(words=f"milliseconds: {NUMBER.words}")
 RATIO = Rule("a number from 0 to 1", _is_ratio)
 SECONDS = Rule(f"a number of seconds above 0, at most {LONGEST}: seconds, not milliseconds", _is_timeout)
 SWITCH = one_of("true", "false")

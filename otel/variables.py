@@ -42,13 +42,13 @@ HONOURED: Mapping[str, Rule] = {
     names.OTEL_SERVICE_NAME: rules.NAME,
     names.OTEL_RESOURCE_ATTRIBUTES: rules.ATTRIBUTES,
     names.OTEL_EXPERIMENTAL_RESOURCE_DETECTORS: rules.DETECTORS,
-    names.OTEL_BSP_SCHEDULE_DELAY: rules.NUMBER,
+    names.OTEL_BSP_SCHEDULE_DELAY: rules.MILLISECONDS,
     names.OTEL_BSP_MAX_QUEUE_SIZE: rules.NUMBER,
     names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE: rules.NUMBER,
-    names.OTEL_BLRP_SCHEDULE_DELAY: rules.NUMBER,
+    names.OTEL_BLRP_SCHEDULE_DELAY: rules.MILLISECONDS,
     names.OTEL_BLRP_MAX_QUEUE_SIZE: rules.NUMBER,
     names.OTEL_BLRP_MAX_EXPORT_BATCH_SIZE: rules.NUMBER,
-    names.OTEL_METRIC_EXPORT_INTERVAL: rules.NUMBER,
+    names.OTEL_METRIC_EXPORT_INTERVAL: rules.MILLISECONDS,
 }
 # What each protocol takes of what one of them takes.
 BY_PROTOCOL = {
@@ -100,6 +100,13 @@ def settle(environ: Environ = os.environ) -> list[str]:
         del environ[name]
     environ.update(given)
     return wanted
+
+
+def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the OTEL_* variables that have a value, and no effect here: perhaps they are misspelled."""
+    return sorted(
+        name for name in environ if name.startswith("OTEL_") and name not in HONOURED and environ[name].strip()
+    )
 
 
 def protocol(signal: str, environ: Mapping[str, str]) -> str:

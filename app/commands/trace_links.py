@@ -22,7 +22,7 @@ NOT_SAMPLED = (
 ABSENT = "no trace in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
 PARTIAL = (
     "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out. "
-    "Type into Tags of Jaeger's search:"
+    "In Jaeger's search choose ticket-inbox-worker, and type into Tags:"
 )
 YOUNG = {
     "absent": "not in Jaeger yet: whether it is kept is decided within half a minute; ask again then",
