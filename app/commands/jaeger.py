@@ -1,13 +1,13 @@
 """Is a trace in Jaeger, whole? `trace` asks before it prints a link.
 
-Of an answer only the status and the ids of its spans count: nothing else of what a server sends is used or printed.
+Of an answer only the status and the ids of its spans count: nothing of what a server sends is printed.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -26,21 +26,31 @@ HAS_IT, HAS_NONE = 200, 404
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A trace and, in it, the span that stands for the request: their ids in hexadecimal."""
+    """A delivery's trace and, in it, the span that stands for the request: their ids in hexadecimal."""
 
     trace_id: str
     span_id: str
+    correlation_id: str
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What Jaeger has of a trace: `whole` with the request's span, `partial` without it; why not, if it is unknown."""
+    """What Jaeger has of a delivery: `whole` with the request's span, `partial` without it; why not, if it is unknown.
+
+    It is `absent` too where its trace has others' spans alone, such as its sender's.
+    """
 
     found: Literal["whole", "partial", "absent", "unknown"]
     reason: str | None = None
 
 
+class _Tag(msgspec.Struct):
+    key: str
+    value: Any = None
+
+
 class _Span(msgspec.Struct):
     id: str = msgspec.field(name="spanID")
+    tags: list[_Tag] = []
 
 
 class _Trace(msgspec.Struct):
@@ -127,19 +137,18 @@ class Jaeger:
 
         try:
             with client.stream("GET", f"{self._base}/api/traces/{wanted.trace_id}") as response:
-                return self._judge(response.status_code, _body(response), wanted.span_id)
+                return self._judge(response.status_code, _body(response), wanted)
         except httpx.TimeoutException:
             return self._late()
         except Exception:  # noqa: BLE001  (whatever an address, a proxy or an answer leads to: its words are not ours)
             variables = "; HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY count" if getproxies() else ""
             return Answer("unknown", f"{self.host} cannot be reached, or does not speak HTTP{variables}")
 
-    def _judge(self, status: int, body: bytes, span_id: str) -> Answer:
+    def _judge(self, status: int, body: bytes, wanted: Wanted) -> Answer:
         """Return what an answer says; a page, such as a proxy's login, says nothing of a trace."""
         reply = _decoded(body)
         if status == HAS_IT and reply and reply.data:
-            spans = {span.id.zfill(16) for trace in reply.data for span in trace.spans}
-            return Answer("whole" if span_id in spans else "partial")
+            return Answer(_found([span for trace in reply.data for span in trace.spans], wanted))
         if status == HAS_NONE and reply and any(error.code == HAS_NONE for error in reply.errors or ()):
             return Answer("absent")
         return Answer("unknown", f"{self.host} answers {status}, and not as Jaeger does")
@@ -156,6 +165,14 @@ def _body(response: "httpx.Response") -> bytes:
         if len(read) > MOST_BYTES:
             break
     return bytes(read)
+
+
+def _found(spans: list[_Span], wanted: Wanted) -> Literal["whole", "partial", "absent"]:
+    """Return what of a delivery is among a trace's spans; each of ours has its correlation id."""
+    if any(span.id.zfill(16) == wanted.span_id for span in spans):
+        return "whole"
+    ours = _Tag("correlation_id", wanted.correlation_id)
+    return "partial" if any(ours in span.tags for span in spans) else "absent"
 
 
 def _decoded(body: bytes) -> _Reply | None:

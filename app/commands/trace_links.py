@@ -19,7 +19,7 @@ NOT_SAMPLED = (
     "not traced (traceparent ends in 00): the sender's traceparent said so, or OTEL_TRACES_SAMPLER, "
     "or what received it exports no span"
 )
-ABSENT = "no trace in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
+ABSENT = "no span of it in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
 PARTIAL = (
     "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out. "
     "In Jaeger's search choose ticket-inbox-worker, and type into Tags:"
@@ -68,7 +68,7 @@ class TraceLinks:
 
 def _wanted(delivery: "Delivery") -> Wanted | None:
     if delivery.trace_id and delivery.span_id and delivery.is_sampled:
-        return Wanted(delivery.trace_id, delivery.span_id)
+        return Wanted(delivery.trace_id, delivery.span_id, delivery.correlation_id)
     return None
 
 

@@ -15,7 +15,7 @@ from tests.support.system import Database
 pytestmark = pytest.mark.one_postgres
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7"
-ABSENT = "no trace in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
+ABSENT = "no span of it in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
 
 
 @pytest.fixture
@@ -73,9 +73,10 @@ def test_what_is_not_there_whole_has_a_reason_and_no_link(env: dict[str, str], j
     kept = "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out."
     for name, reply, words in [
         ("sampled", NO_TRACE, ABSENT),
-        ("sampled", trace("1111111111111111"), f"{kept} Type into Tags of Jaeger's search: correlation_id=sampled"),
+        ("sampled", trace("1111111111111111"), ABSENT),  # its sender's
+        ("sampled", trace("1111111111111111", correlation_id="sampled"), f"{kept} Type into Tags of Jaeger's search: correlation_id=sampled"),
         ("young", NO_TRACE, "not in Jaeger yet: whether it is kept is decided within half a minute; ask again then"),
-        ("young", trace("1111111111111111"),
+        ("young", trace("1111111111111111", correlation_id="young"),
          "in Jaeger in part so far: the rest is decided on within half a minute; ask again then"),
     ]:  # fmt: skip
         jaeger_api.reply = reply
@@ -172,7 +173,7 @@ def test_what_was_answered_in_time_counts(
     monkeypatch.setattr(jaeger, "WITHIN_FOR_ALL", 1.5)
     jaeger_api.reply, jaeger_api.most = NO_TRACE, 10
     done = run_here(["trace", "many"], env)
-    assert (done.stdout.count("no trace in Jaeger"), done.stdout.count("(not checked)")) == (10, 20)
+    assert (done.stdout.count("no span of it in Jaeger"), done.stdout.count("(not checked)")) == (10, 20)
     assert done.stderr.endswith(f"127.0.0.1:{jaeger_api.port} has not answered for all traces within 2 s\n")
     assert len(jaeger_api.asked) == 14
 
@@ -206,7 +207,8 @@ def test_json_has_more_members_and_asks_only_if_it_is_told_to(env: dict[str, str
     for name, options, reply, is_sampled, found, url in [
         ("sampled", [], NO_TRACE, True, None, link),
         ("sampled", ["--check"], trace(SPAN_ID), True, "whole", link),
-        ("sampled", ["--check"], trace("1111111111111111"), True, "partial", None),
+        ("sampled", ["--check"], trace("1111111111111111", correlation_id="sampled"), True, "partial", None),
+        ("sampled", ["--check"], trace("1111111111111111"), True, "absent", None),
         ("sampled", ["--check"], NO_TRACE, True, "absent", None),
         ("sampled", ["--check"], (500, JSON, "{}"), True, "unknown", link),
         ("unsampled", ["--check"], NO_TRACE, False, None, None),
@@ -216,4 +218,4 @@ def test_json_has_more_members_and_asks_only_if_it_is_told_to(env: dict[str, str
         [delivery] = json.loads(done.stdout)["deliveries"]
         assert (delivery["is_sampled"], delivery["trace_found"], delivery["trace_url"]) == (is_sampled, found, url)
         assert (delivery["trace_id"], done.returncode) == (TRACE_ID, int(found == "unknown"))
-    assert len(jaeger_api.asked) == 4
+    assert len(jaeger_api.asked) == 5

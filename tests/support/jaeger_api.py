@@ -13,9 +13,10 @@ PAGE = "<!doctype html><title>Log in</title>"
 Reply = tuple[int, str, str]  # status, content type and body
 
 
-def trace(*span_ids: str) -> Reply:
-    """Return Jaeger's answer for a trace of these spans."""
-    spans = [{"spanID": span_id, "operationName": "\x1b[2J"} for span_id in span_ids]
+def trace(*span_ids: str, correlation_id: str = "\x1b[2J") -> Reply:
+    """Return Jaeger's answer for a trace of these spans, all of the delivery with this correlation id."""
+    tags = [{"key": "inbox_id", "type": "int64", "value": 1}, {"key": "correlation_id", "value": correlation_id}]
+    spans = [{"spanID": span_id, "operationName": "\x1b[2J", "tags": tags} for span_id in span_ids]
     return 200, JSON, json.dumps({"data": [{"traceID": "\x1b[2J", "spans": spans}], "errors": None})
 
 
