@@ -23,6 +23,7 @@ WITHIN_FOR_ALL = 5.0  # seconds
 AT_ONCE = 4  # questions
 MOST_BYTES = 8 * 1024 * 1024  # of an answer; a webhook's trace has some 5 KB, but its sender may have added to it
 HAS_IT, HAS_NONE = 200, 404
+VARIABLES = "JAEGER_URL, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -85,13 +86,12 @@ class Jaeger:
         """Return what Jaeger has of each trace; past WITHIN or WITHIN_FOR_ALL, or after one failure, it is unknown."""
         import httpx  # noqa: PLC0415  (--help stays fast)
 
-        whose = httpx.URL(self._url)
-        auth = (whose.username, whose.password) if whose.userinfo else None
         try:
+            whose = httpx.URL(self._url)
+            auth = (whose.username, whose.password) if whose.userinfo else None
             client = httpx.Client(timeout=WITHIN, auth=auth, follow_redirects=False)
-        except (ImportError, OSError, ValueError):
-            reason = "a variable is wrong: look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
-            return dict.fromkeys(wanted, Answer("unknown", reason))
+        except (ImportError, OSError, ValueError, httpx.InvalidURL):
+            return dict.fromkeys(wanted, Answer("unknown", f"a variable is wrong: look at {VARIABLES}"))
         with client:
             return self._collect(client, list(dict.fromkeys(wanted)))
 

@@ -137,12 +137,20 @@ def test_nothing_listens_or_a_proxy_is_none(env: dict[str, str]) -> None:
     port = free_port()
     assert_unchecked({**env, "JAEGER_URL": f"http://127.0.0.1:{port}"}, port, "cannot be reached, or does not speak")
     for proxy, words in [
-        ("ftp://nowhere", "a variable is wrong: look at HTTP_PROXY, "),
+        ("ftp://nowhere", "a variable is wrong: look at JAEGER_URL, HTTP_PROXY, "),
+        ("http://nowhere:port", "a variable is wrong: look at JAEGER_URL, HTTP_PROXY, "),
         (f"http://me:safe@127.0.0.1:{port}", "HTTP; HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY count\n"),
     ]:
         done = run_here(["trace", "sampled"], {**env, "ALL_PROXY": proxy, "NO_PROXY": ""})
         assert (done.returncode, lines(done).endswith("(not checked)"), words in done.stderr) == (0, True, True)
         assert "safe" not in done.stderr
+
+
+@pytest.mark.parametrize("changes", [{"JAEGER_URL": "http://ü..de"}, {"NO_PROXY": "http://here:port"}])
+def test_an_address_that_cannot_be_read_is_one_line(env: dict[str, str], changes: dict[str, str]) -> None:
+    done = run_here(["trace", "sampled"], {**env, **changes})
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr.startswith("Warning: Jaeger could not be asked: a variable is wrong: look at JAEGER_URL, ")
 
 
 def assert_unchecked(env: dict[str, str], port: int, words: str, *options: str) -> None:
