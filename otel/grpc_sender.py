@@ -27,7 +27,8 @@ LATER = {
 HINTS = {
     Code.UNAUTHENTICATED: "check OTEL_EXPORTER_OTLP_HEADERS",
     Code.PERMISSION_DENIED: "check OTEL_EXPORTER_OTLP_HEADERS",
-    Code.RESOURCE_EXHAUSTED: "set OTEL_BSP_MAX_EXPORT_BATCH_SIZE lower, or the receiver's limit higher",
+    Code.UNIMPLEMENTED: "{none}check OTEL_EXPORTER_OTLP_ENDPOINT",
+    Code.RESOURCE_EXHAUSTED: "set {batch}the receiver's limit higher",
 }
 COMPRESSION = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 DETAILS = "grpc-status-details-bin"  # the trailer in which a status has its details
@@ -62,8 +63,7 @@ class GrpcSender:
                 self.close()  # the old channel would wait long before it connects again, and not see a dead connection
                 self._connect()
             return Outcome("later", said, wait=wait or None)
-        hint = outcome.unknown_here(self._signal) if code is Code.UNIMPLEMENTED else HINTS.get(code)
-        return Outcome("refused", f"{said}: {hint}" if hint else said)
+        return Outcome("refused", f"{said}: {outcome.hint(HINTS[code], self._signal)}" if code in HINTS else said)
 
     def _connect(self) -> None:
         address = urlsplit(self._target.url).netloc.rpartition("@")[2] or self._target.url

@@ -23,9 +23,9 @@ LATER = {429, 502, 503, 504}  # all others are refusals, by the specification
 HINTS = {
     401: "check OTEL_EXPORTER_OTLP_HEADERS",
     403: "check OTEL_EXPORTER_OTLP_HEADERS",
-    413: "set OTEL_BSP_MAX_EXPORT_BATCH_SIZE lower, or the receiver's limit higher",
+    404: "{none}check OTEL_EXPORTER_OTLP_ENDPOINT",
+    413: "set {batch}the receiver's limit higher",
 }
-UNKNOWN = 404
 BODY_BYTES = 65_536  # of an answer that are read; what is longer says nothing to us
 HOW: dict[str, Any] = {"allow_redirects": False, "stream": True}  # a post that is redirected would become a get
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -86,8 +86,7 @@ class HttpSender:
             leads = urljoin(self._target.address, response.headers.get("Location", ""))
             to = self._target.one_line(without_credentials(leads))
             return Outcome("refused", f"{error}, to {to}: set OTEL_EXPORTER_OTLP_ENDPOINT to where it leads")
-        hint = outcome.unknown_here(self._signal) if status == UNKNOWN else HINTS.get(status)
-        return Outcome("refused", f"{error}: {hint}" if hint else error)
+        return Outcome("refused", f"{error}: {outcome.hint(HINTS[status], self._signal)}" if status in HINTS else error)
 
     def _success(self, response: requests.Response, ends: float) -> Outcome:
         if response.headers.get("Content-Type", "").startswith("text/html"):

@@ -8,6 +8,11 @@ import msgspec
 from otel import logs, metrics
 
 logger = logging.getLogger(__name__)
+# What makes requests of a signal smaller; those of metrics have all of them.
+BATCHES = {
+    "traces": "OTEL_BSP_MAX_EXPORT_BATCH_SIZE lower, or ",
+    "logs": "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE lower, or ",
+}
 REJECTED = {"traces": "rejected_spans", "metrics": "rejected_data_points", "logs": "rejected_log_records"}
 
 
@@ -23,11 +28,13 @@ class Outcome(msgspec.Struct, frozen=True):
     wait: float | None = None  # seconds that the receiver asked for before the next try
 
 
-def unknown_here(signal: str) -> str:
-    """Return what to do where a receiver does not know the address of a signal, as a Jaeger knows no metrics."""
-    if signal == "traces":
-        return "check OTEL_EXPORTER_OTLP_ENDPOINT"
-    return f"set OTEL_{signal.upper()}_EXPORTER=none if it takes no {signal}, else check OTEL_EXPORTER_OTLP_ENDPOINT"
+def hint(words: str, signal: str) -> str:
+    """Return what to do: `{batch}` and `{none}` in `words` become this signal's own variables, or nothing.
+
+    A receiver may know no metrics, as a Jaeger does; of spans only the address can be wrong.
+    """
+    none = "" if signal == "traces" else f"set OTEL_{signal.upper()}_EXPORTER=none if it takes no {signal}, else "
+    return words.format(batch=BATCHES.get(signal, ""), none=none)
 
 
 def of_answer(signal: str, answer: Any, address: str, message: str) -> Outcome:  # noqa: ANN401  (a message of protobuf)

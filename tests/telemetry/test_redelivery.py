@@ -162,6 +162,23 @@ def test_a_receiver_that_is_away_gets_everything_when_it_is_back(receiving: Rece
     assert (process.counts(), process.counts("logs")) == ({"success": 1400}, {"success": 2})
 
 
+@pytest.mark.parametrize(
+    ("signal", "words"),
+    [("TRACES", "set OTEL_BSP_MAX"), ("LOGS", "set OTEL_BLRP_MAX"), ("METRICS", "set the receiver's")],
+)
+def test_what_is_too_large_names_the_variable_of_its_signal(
+    http: Receiver, by_grpc: Receiver, signal: str, words: str
+) -> None:
+    receiver = of(Answer(status=413), http, by_grpc)
+    wanted = {f"OTEL_{one}_EXPORTER": "otlp" if one == signal else "none" for one in ("TRACES", "LOGS", "METRICS")}
+    with exporting(receiver, **wanted) as process:
+        process.record(1)
+        logging.getLogger("test").warning("a line")
+        receiver.wait_until(lambda: process.count("failure", signal.lower()))
+    [line] = [line for line in process.lines if line["event"] == logs.NOT_EXPORTED]
+    assert words in line["error"]
+
+
 def test_a_push_of_metrics_is_replaced_by_the_next(http: Receiver, by_grpc: Receiver) -> None:
     receiver = of(Answer(status=503), http, by_grpc)
     with exporting(receiver, OTEL_METRICS_EXPORTER="otlp", OTEL_METRIC_EXPORT_INTERVAL="50") as process:
