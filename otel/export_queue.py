@@ -85,6 +85,8 @@ class ExportQueue:
         wait = FIRST_WAIT
         while (found := self._sender.send(self._in_hand, max(0.1, self._ends - time.monotonic()))).kind == "later":
             self._settle(found)
+            if self._stopping.is_set():
+                wait = FIRST_WAIT  # there is time for no longer one
             if not self._pause(_seconds(wait, found.wait)):
                 self._close()
                 return

@@ -1,11 +1,12 @@
 """A process that stops sends what it can, and counts and logs the rest; that count still goes out by OTLP."""
 
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from otel import metrics
+from otel import export_queue, metrics
 from tests.support.exporting import exporting
 from tests.support.free_ports import free_port
 from tests.support.otlp_answer import Answer
@@ -30,6 +31,23 @@ def test_a_stop_sends_all_that_waits(receiver: Receiver) -> None:
     assert len(receiver.spans()) == 1200
     assert process.counts() == {"success": 1200}
     assert "telemetry_dropped" not in {line["event"] for line in process.lines}
+
+
+def test_a_stop_tries_again_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the wait had become: the receiver may be starting anew beside us."""
+    monkeypatch.setattr(export_queue, "LONGEST_WAIT", 30.0)
+    monkeypatch.setattr(export_queue, "FIRST_WAIT", 30.0)
+    with receiving_http(503) as receiver, exporting(receiver) as process:
+        process.record(1, 2, 3)
+        receiver.wait_until(lambda: receiver.tries == 1)
+        monkeypatch.setattr(export_queue, "FIRST_WAIT", 0.2)
+        stopping = threading.Thread(target=process.stop)
+        stopping.start()
+        receiver.wait_until(lambda: receiver.tries > 2)
+        receiver.answer = Answer()
+        stopping.join()
+        assert len(receiver.spans()) == 3
+    assert process.counts() == {"success": 3}
 
 
 @pytest.mark.parametrize("fault", ["away", "503", "slow"])
