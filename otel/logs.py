@@ -99,6 +99,8 @@ class OncePerMinute(logging.Filter):
         super().__init__()
         self._next: dict[object, float] = {}
         self._counting = threading.Lock()
+        self._logged = ""  # the signal of the last line about a failure
+        self._held: tuple[float, dict[str, Any]] = (float("-inf"), {})  # when another failed without a line, how
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(OF_TELEMETRY):
@@ -108,8 +110,24 @@ class OncePerMinute(logging.Filter):
         if record.name.startswith(SDK):
             said = getattr(record, "said", record.msg)  # before another handler's filter made it a line of ours
             return self._has_turn((record.name, said)) and _as_warning(record)
+        if record.msg == NOT_EXPORTED:
+            return self._take_turns(record)
         key = (WARNING, record.fields["error"]) if record.msg == WARNING else record.msg  # type: ignore[attr-defined]
         return self._has_turn(key)
+
+    def _take_turns(self, record: Any) -> bool:  # noqa: ANN401
+        """Let signals take turns: metrics that are refused at each push would always come first."""
+        with self._counting:
+            now, is_other = time.monotonic(), record.fields["signal"] != self._logged
+            if not self._has_waited(NOT_EXPORTED, now):
+                if is_other:
+                    self._held = now, record.fields
+                return False
+            when, held = self._held
+            if not is_other and now - when < 60:  # noqa: PLR2004
+                record.fields = held
+            self._logged, self._held = record.fields["signal"], (float("-inf"), {})
+            return True
 
     def _has_turn(self, key: object) -> bool:
         with self._counting:  # each signal has a thread of its own

@@ -1,11 +1,14 @@
 """Log lines stay whole if two processes write to one pipe, and a process does not fail if none reads its log."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
+
+from otel import logs
 
 pytestmark = pytest.mark.one_postgres
 
@@ -56,3 +59,15 @@ def test_a_closed_standard_error_fails_nothing() -> None:
     """The lines are lost, without an exception or a busy loop."""
     done = subprocess.run([sys.executable, "-c", CLOSED], stdout=subprocess.PIPE, text=True, check=True, timeout=30)
     assert float(done.stdout) < 1
+
+
+def test_signals_that_fail_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that are refused at each push would else hide, for ever, why no span arrives."""
+    moment, passed, turns = 0.0, [], logs.OncePerMinute()
+    monkeypatch.setattr("time.monotonic", lambda: moment)
+    failures = [(60.01 * push, "metrics") for push in range(4)] + [(5.0 * batch + 1, "traces") for batch in range(40)]
+    for moment, signal in sorted(failures):  # noqa: B007
+        failed = {"name": "otel.outcome", "levelno": logging.WARNING, "msg": logs.NOT_EXPORTED}
+        record = logging.makeLogRecord({**failed, "fields": {"signal": signal}})
+        passed += [logs.members(record)["signal"]] if turns.filter(record) else []
+    assert passed == ["metrics", "traces", "metrics", "traces"]
