@@ -1,5 +1,6 @@
 """How are log lines exported by OTLP? Beside standard error, where OTEL_LOGS_EXPORTER says so."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -49,6 +50,10 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(logs.OF_TELEMETRY):
             return  # a warning that an export failed is not exported itself
+        with contextlib.suppress(Exception):  # a line that cannot be formatted fails no caller; OnceATurn reports it
+            self._put(self._readable(record))
+
+    def _readable(self, record: logging.LogRecord) -> ReadableLogRecord:
         members: dict[str, Any] = logs.members(record)
         trace_id, span_id = members.pop("trace_id", None), members.pop("span_id", None)
         del members["timestamp"]
@@ -64,4 +69,4 @@ class Handler(logging.Handler):
                 name: value if isinstance(value, (int, float)) else str(value) for name, value in members.items()
             },
         )
-        self._put(ReadableLogRecord(exported, self._resource, SCOPE))
+        return ReadableLogRecord(exported, self._resource, SCOPE)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from otel import logs
+from otel.logs_by_otlp import Handler
 
 pytestmark = pytest.mark.one_postgres
 
@@ -71,3 +72,11 @@ def test_signals_that_fail_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         record = logging.makeLogRecord({**failed, "fields": {"signal": signal}})
         passed += [logs.members(record)["signal"]] if turns.filter(record) else []
     assert passed == ["metrics", "traces", "metrics", "traces"]
+
+
+def test_a_line_that_cannot_be_formatted_fails_no_caller_of_the_exporting_handler() -> None:
+    exported: list[object] = []
+    handler = Handler(None, exported.append)  # type: ignore[arg-type]
+    for argument in (1, "no number"):
+        handler.handle(logging.makeLogRecord({"name": "x", "levelno": 30, "msg": "%d", "args": (argument,)}))
+    assert len(exported) == 1
