@@ -62,10 +62,10 @@ def is_in_share(trace_id: str) -> bool:
 
 
 def test_a_healthy_webhook_is_whole_or_absent(kept: Kept) -> None:
-    """The trace id alone decides which tenth is kept; spans that come after the decision follow it."""
+    """The trace id alone decides which tenth is kept; spans that come after the decision follow it, but red ones."""
     trace_ids, found = kept.sampled.trace_ids["healthy"][REPROCESSED_LATE:], kept.of("healthy")[REPROCESSED_LATE:]
     assert [names(spans) for spans in found] == [
-        [*WEBHOOK[:2], "late span", WEBHOOK[2]] * is_in_share(one) for one in trace_ids
+        [*[*WEBHOOK[:2], "late span", WEBHOOK[2]] * is_in_share(one), "red span"] for one in trace_ids
     ]
     assert 0 < sum(map(is_in_share, trace_ids)) < len(found) / 4
 

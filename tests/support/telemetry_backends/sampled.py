@@ -112,10 +112,12 @@ class Sampled:
             time.sleep(2.5)
 
     def _export_late(self, trace_ids: list[str]) -> None:
-        """Export a span of each trace, such as one that waited while the Collector was away."""
+        """Export two spans of each trace, such as waited while the Collector was away; one of them is red."""
         now = str(time.time_ns())
         times = {"startTimeUnixNano": now, "endTimeUnixNano": now}
         late = [{"traceId": one, "spanId": one[:16], "name": "late span", "kind": 4, **times} for one in trace_ids]
+        red = {"name": "red span", "kind": 2, "status": {"code": 2}, **times}
+        late += [{"traceId": one, "spanId": one[8:24], **red} for one in trace_ids]
         resource = {"attributes": [{"key": "service.name", "value": {"stringValue": SERVICE}}]}
         body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": late}]}]}
         url = f"http://127.0.0.1:{self._collector.ports['4318']}/v1/traces"
