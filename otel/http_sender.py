@@ -43,6 +43,9 @@ class HttpSender:
         self._session.headers.update(target.headers)
         if target.compression != "none":
             self._session.headers["Content-Encoding"] = target.compression
+        # A password of ~/.netrc would stand in the place of OTEL_EXPORTER_OTLP_HEADERS, were there none here.
+        user = requests.utils.get_auth_from_url(target.url)
+        self._session.auth = user if any(user) else lambda prepared: prepared
         pair = target.client_certificate, target.client_key
         self._session.cert = pair if all(pair) else target.client_certificate or None
 

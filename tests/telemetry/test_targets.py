@@ -49,6 +49,20 @@ def test_headers_and_compression(receiving: Receiving, compression: str) -> None
         assert headers.get("content-encoding", "none") == (compression or "none")
 
 
+def test_a_password_of_netrc_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it push out the token of OTEL_EXPORTER_OTLP_HEADERS, or the user in the address."""
+    (tmp_path / "netrc").write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for user, token, sent in [("", "Bearer%20a", "Bearer a"), ("me:a%40b@", "", "Basic bWU6YUBi"), ("", "", None)]:
+        with receiving_http() as receiver:
+            headers = f"authorization={token}" if token else ""
+            receiver.endpoint = receiver.endpoint.replace("://", f"://{user}")
+            with exporting(receiver, OTEL_EXPORTER_OTLP_HEADERS=headers) as process:
+                process.record(1)
+                receiver.wait_for_spans(1)
+            assert receiver.headers[0].get("authorization") == sent
+
+
 @BOTH
 def test_tls_with_a_certificate_on_both_sides(
     receiving: Receiving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
