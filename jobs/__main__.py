@@ -26,6 +26,8 @@ try:
         health_port.serve(ports.listen(host, port, "WORKER_METRICS_PORT"), signs)
 except (variables.WrongTelemetryError, ports.ListenError) as error:
     raise SystemExit(f"Error: {error}") from None
-runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
-stopping.handle_all(stopping.end_at_once)  # the jobs are finished: a second signal waits for no receiver of spans
-stop_exporting()
+try:
+    runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
+finally:
+    stopping.handle_all(stopping.end_at_once)  # no job is under way: a second signal waits for no receiver of spans
+    stop_exporting()

@@ -73,7 +73,11 @@ class Pusher:
         self._push()
 
     def _push(self) -> None:
-        found = data(REGISTRY.collect(), self._resource)
+        try:
+            found = data(REGISTRY.collect(), self._resource)
+        except Exception as error:  # noqa: BLE001  (this thread has to outlive whatever a collector raises)
+            outcome.count("metrics", 1, Outcome("refused", f"the values cannot be read: {type(error).__name__}"))
+            return
         points = sum(len(metric.data.data_points) for metric in found.resource_metrics[0].scope_metrics[0].metrics)
         became = self._sender.send(found, max(0.1, self._ends - time.monotonic()))
         if became.kind == "later" and self._ended.is_set():

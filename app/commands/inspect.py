@@ -49,8 +49,7 @@ def status(*, as_json: bool) -> None:
 @click.option(
     "--check/--no-check",
     default=None,
-    help="Ask Jaeger for each trace, and link only to one that it has; without --json that is the default where "
-    "JAEGER_URL is set.",
+    help="Ask Jaeger for each trace, and link only to one that it has: the default where JAEGER_URL is set.",
 )
 @as_json
 def trace(wanted: str, tenant_id: str | None, *, check: bool | None, as_json: bool) -> None:
@@ -71,7 +70,7 @@ def trace(wanted: str, tenant_id: str | None, *, check: bool | None, as_json: bo
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
         raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
-    asks = bool(url) and not as_json if check is None else check
+    asks = bool(url) if check is None else check
     links = trace_links.TraceLinks(Jaeger(url) if url else None, found, check=asks)
     click.echo(_trace_json(found, links) if as_json else "\n".join(_trace_lines(found, links)))
     if links.failure and check:
@@ -109,7 +108,8 @@ def _held_up(session: "BlockingSession") -> str:
 def _trace_json(found: "list[Delivery]", links: "TraceLinks") -> bytes:
     def members(delivery: "Delivery") -> dict[str, object]:
         link = links.of(delivery)
-        return {**msgspec.structs.asdict(delivery), "trace_found": link.found, "trace_url": link.url}
+        found_here = {"trace_found": link.found, "trace_url": link.url, "trace_reason": link.words}
+        return {**msgspec.structs.asdict(delivery), **found_here}
 
     return msgspec.json.encode({"deliveries": [members(delivery) for delivery in found]})
 

@@ -21,7 +21,7 @@ NOT_SAMPLED = (
 )
 ABSENT = "no span of it in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
 PARTIAL = (
-    "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out. "
+    "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out or lost. "
     "In Jaeger's search choose ticket-inbox-worker, and type into Tags:"
 )
 YOUNG = {

@@ -15,6 +15,7 @@ from tests.support.system import Database
 pytestmark = pytest.mark.one_postgres
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7"
+TYPE = "In Jaeger's search choose ticket-inbox-worker, and type into Tags:"
 ABSENT = "no span of it in Jaeger: it was sampled out, never exported, or is older than Jaeger keeps"
 
 
@@ -70,11 +71,11 @@ def test_a_trace_that_jaeger_has_whole_is_linked(env: dict[str, str], jaeger_api
 
 
 def test_what_is_not_there_whole_has_a_reason_and_no_link(env: dict[str, str], jaeger_api: JaegerApi) -> None:
-    kept = "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out."
+    kept = "kept in part: what came later (a late, failed or repeated promotion) was kept, the rest was sampled out or lost."
     for name, reply, words in [
         ("sampled", NO_TRACE, ABSENT),
         ("sampled", trace("1111111111111111"), ABSENT),  # its sender's
-        ("sampled", trace("1111111111111111", correlation_id="sampled"), f"{kept} Type into Tags of Jaeger's search: correlation_id=sampled"),
+        ("sampled", trace("1111111111111111", correlation_id="sampled"), f"{kept} {TYPE} correlation_id=sampled"),
         ("young", NO_TRACE, "not in Jaeger yet: whether it is kept is decided within half a minute; ask again then"),
         ("young", trace("1111111111111111", correlation_id="young"),
          "in Jaeger in part so far: the rest is decided on within half a minute; ask again then"),
@@ -210,10 +211,11 @@ def test_a_path_and_a_password_are_used_and_the_password_is_not_printed(
     assert set(jaeger_api.asked) == {(f"/jaeger/api/traces/{TRACE_ID}", "Basic bWU6c0BmZQ==")}
 
 
-def test_json_has_more_members_and_asks_only_if_it_is_told_to(env: dict[str, str], jaeger_api: JaegerApi) -> None:
+def test_json_has_the_same_link_or_the_reason(env: dict[str, str], jaeger_api: JaegerApi) -> None:
     link = f"{jaeger_api.url}/trace/{TRACE_ID}"
     for name, options, reply, is_sampled, found, url in [
-        ("sampled", [], NO_TRACE, True, None, link),
+        ("sampled", ["--no-check"], NO_TRACE, True, None, link),
+        ("sampled", [], NO_TRACE, True, "absent", None),
         ("sampled", ["--check"], trace(SPAN_ID), True, "whole", link),
         ("sampled", ["--check"], trace("1111111111111111", correlation_id="sampled"), True, "partial", None),
         ("sampled", ["--check"], trace("1111111111111111"), True, "absent", None),
@@ -226,4 +228,5 @@ def test_json_has_more_members_and_asks_only_if_it_is_told_to(env: dict[str, str
         [delivery] = json.loads(done.stdout)["deliveries"]
         assert (delivery["is_sampled"], delivery["trace_found"], delivery["trace_url"]) == (is_sampled, found, url)
         assert (delivery["trace_id"], done.returncode) == (TRACE_ID, int(found == "unknown"))
-    assert len(jaeger_api.asked) == 5
+        assert (delivery["trace_reason"] is None) == (url is not None)
+    assert len(jaeger_api.asked) == 6
