@@ -131,7 +131,7 @@ def belong_together(certificate: str, key: str | None) -> bool:
     """Return True if the private key in the file `key`, or in that of the certificate, is the certificate's own."""
     try:
         # OpenSSL would ask for a key's passphrase on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ValueError):
         return False
     return True
