@@ -128,7 +128,10 @@ class Jaeger:
                 one = todo.get_nowait()
             except queue.Empty:
                 return
-            answers.put((one, self._ask_one(client, one)))
+            answer = self._ask_one(client, one)
+            answers.put((one, answer))
+            if answer.reason:
+                return  # the first failure ends the asking
 
     def _ask_one(self, client: "httpx.Client", wanted: Wanted) -> Answer:
         from urllib.request import getproxies  # noqa: PLC0415  (--help stays fast)
