@@ -177,8 +177,9 @@ class Server(Process):
         super().__init__(process, log)
         [line] = self.wait_for_line("listening")
         self.url = ports.url(line["host"], line["port"])
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         # Threads share the client: with a limit, httpcore may close an idle connection while another thread takes it.
+        # The server closes an idle one after 5 s: httpx, whose own time is the same, would send on it at that moment.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4)
         self.client = httpx.Client(base_url=self.url, timeout=30, limits=limits, verify=False)
 
     def wait_until_live(self) -> None:
