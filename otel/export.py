@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from otel.metrics_by_otlp import Pusher
 
 logger = logging.getLogger(__name__)
-BATCH = 512  # spans or log lines in one request
 SPANS_DELAY, LINES_DELAY = 5000, 1000  # milliseconds that one waits at most, as the specification has it
-LINES_QUEUE = 2048
 STOP_SECONDS = 3.0  # that a stopping process waits for the last exports
 LAST_PUSH_SECONDS = 1.0  # of these, which are kept for the last push of the metrics
 PUSH_MILLISECONDS = 60_000  # between two pushes of the metrics, as the specification has it
@@ -50,7 +48,7 @@ def configure(service: str, environ: Environ = os.environ) -> Stop:
     try:
         queues = {name.lower(): QUEUES[name](resource, environ) for name in wanted if name in QUEUES}
         pusher = _push_metrics(resource, environ) if "METRICS" in wanted else None
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # such as a file that went away since it was checked
         raise variables.WrongTelemetryError(f"an OTEL_* variable is wrong: {error}") from None
     return lambda: _stop(queues, pusher)
 
@@ -67,7 +65,7 @@ def _queue_spans(resource: Resource, environ: Environ) -> "ExportQueue":
         "traces",
         sender.sender("TRACES", otlp.encode, environ),
         size=size,
-        batch=min(size, int(environ.get(names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or BATCH)),
+        batch=min(size, int(environ.get(names.OTEL_BSP_MAX_EXPORT_BATCH_SIZE) or variables.BATCH)),
         delay=int(environ.get(names.OTEL_BSP_SCHEDULE_DELAY) or SPANS_DELAY) / 1000,
     )
     tracing.use(tracing.Recorder(provider, queue))
@@ -80,12 +78,12 @@ def _queue_logs(resource: Resource, environ: Environ) -> "ExportQueue":
     from otel import sender  # noqa: PLC0415
     from otel.logs_by_otlp import LineQueue  # noqa: PLC0415
 
-    size = int(environ.get(names.OTEL_BLRP_MAX_QUEUE_SIZE) or LINES_QUEUE)
+    size = int(environ.get(names.OTEL_BLRP_MAX_QUEUE_SIZE) or variables.LINES)
     queue = LineQueue(
         "logs",
         sender.sender("LOGS", encode_logs, environ),
         size=size,
-        batch=min(size, int(environ.get(names.OTEL_BLRP_MAX_EXPORT_BATCH_SIZE) or BATCH)),
+        batch=min(size, int(environ.get(names.OTEL_BLRP_MAX_EXPORT_BATCH_SIZE) or variables.BATCH)),
         delay=int(environ.get(names.OTEL_BLRP_SCHEDULE_DELAY) or LINES_DELAY) / 1000,
     )
     queue.connect(resource)

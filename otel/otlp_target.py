@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -10,10 +9,7 @@ from opentelemetry.util.re import parse_env_headers
 
 from otel import variables
 
-DEFAULT = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 TIMEOUT_SECONDS = "10"
-FILES = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
-COMPRESSIONS = ("none", "gzip", "deflate")
 SHORTEST_SECRET = 6  # characters: a shorter value of a header is a word, which an error may well contain
 USER = re.compile(r"//\S+@")  # and a password, of a proxy's URL that a library shows whole
 MESSAGE_CHARS = 200  # of a receiver's words that we repeat
@@ -52,44 +48,30 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def target(signal: str, environ: Mapping[str, str]) -> Target:
-    """Return where `signal` (TRACES, METRICS or LOGS) goes. Raises ValueError if a setting is wrong."""
+    """Return where `signal` (TRACES, METRICS, LOGS) goes, by an environment that `otel/variables.py` has settled."""
 
-    def value(name: str) -> str:
-        own = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_{name}", "").strip()
-        return own or environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+    def value(option: str, default: str = "") -> str:
+        return variables.source(signal, option, environ)[1] or default
 
-    if (compression := value("COMPRESSION").lower() or "none") not in COMPRESSIONS:
-        raise ValueError(f"OTEL_EXPORTER_OTLP_COMPRESSION must be one of {', '.join(COMPRESSIONS)}")
     protocol = variables.protocol(signal, environ)
-    certificate, client_certificate, client_key = (_readable(name, value(name)) for name in FILES)
     return Target(
         protocol,
         _url(signal, protocol, environ),
         dict(parse_env_headers(value("HEADERS"), liberal=True)),
-        float(value("TIMEOUT") or TIMEOUT_SECONDS),
-        compression,
-        certificate,
-        client_certificate,
-        client_key,
+        float(value("TIMEOUT", TIMEOUT_SECONDS)),
+        value("COMPRESSION", "none").lower(),
+        value("CERTIFICATE"),
+        value("CLIENT_CERTIFICATE"),
+        value("CLIENT_KEY"),
         value("INSECURE").lower() == "true",
     )
 
 
-def _readable(name: str, path: str) -> str:
-    try:
-        if path:
-            Path(path).open("rb").close()
-    except OSError as error:
-        raise ValueError(f"OTEL_EXPORTER_OTLP_{name} must name a file that can be read: {error.strerror}") from None
-    return path
-
-
 def _url(signal: str, protocol: str, environ: Mapping[str, str]) -> str:
     """Return a signal's own address as it is; the one for all signals gets a path for HTTP."""
-    if own := environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "").strip():
-        return own
-    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip() or DEFAULT[protocol]
-    return base if protocol == "grpc" else f"{base.removesuffix('/')}/v1/{signal.lower()}"
+    name, url = variables.source(signal, "ENDPOINT", environ)
+    is_whole = protocol == variables.GRPC or name != f"{variables.OTLP}ENDPOINT"
+    return url if is_whole else f"{url.removesuffix('/')}/v1/{signal.lower()}"
 
 
 def without_credentials(url: str) -> str:

@@ -44,7 +44,7 @@ class Sender:
 
 
 def sender(signal: str, encode: Encode, environ: Mapping[str, str]) -> Sender:
-    """Return the sender of a signal (TRACES, METRICS, LOGS). Raises ValueError if a setting is wrong."""
+    """Return the sender of a signal (TRACES, METRICS, LOGS). Raises OSError if a file of TLS cannot be read."""
     target = otlp_target.target(signal, environ)
     package, service = SERVICES[signal]
     name = f"opentelemetry.proto.collector.{package}.v1.{package}_service_pb2"

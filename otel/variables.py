@@ -14,7 +14,7 @@ from otel.variable_rules import Rule
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 QUEUE = 16_384  # spans: a burst of batches overflows the SDK's own 2,048
 LINES = 2_048  # log lines, as the SDK has it
-BATCH = 512  # of either, as the SDK has it
+BATCH = 512  # spans or log lines in one request, as the SDK has it
 PROTOCOLS = HTTP, GRPC = "http/protobuf", "grpc"
 OTLP = "OTEL_EXPORTER_OTLP_"
 SAMPLERS = ("always_on", "always_off", "traceidratio")
@@ -111,7 +111,14 @@ def without_effect(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 def protocol(signal: str, environ: Mapping[str, str]) -> str:
     """Return the OTLP protocol of a signal."""
-    return _source(signal, "PROTOCOL", environ)[1].lower() or HTTP
+    return source(signal, "PROTOCOL", environ)[1].lower() or HTTP
+
+
+def source(signal: str, option: str, given: Mapping[str, str]) -> tuple[str, str]:
+    """Return the variable that sets an option of a signal (its own wins), and its value: empty where none does."""
+    own, shared = f"{OTLP}{signal}_{option}", f"{OTLP}{option}"
+    name = own if given.get(own) else shared
+    return name, given.get(name, "")
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
@@ -135,20 +142,13 @@ def _check_batch(prefix: str, default: int, given: Mapping[str, str]) -> None:
 def _is_wanted(signal: str, given: Mapping[str, str]) -> bool:
     """Return True if `signal` is exported. Logs only on demand: they are on standard error already, and cost time."""
     exporter = given.get(f"OTEL_{signal}_EXPORTER") or ("none" if signal == "LOGS" else "otlp")
-    return exporter.lower() == "otlp" and bool(_source(signal, "ENDPOINT", given)[1])
-
-
-def _source(signal: str, option: str, given: Mapping[str, str]) -> tuple[str, str]:
-    """Return the variable that sets an option of a signal, and its value; the value is empty where none does."""
-    own, shared = f"{OTLP}{signal}_{option}", f"{OTLP}{option}"
-    name = own if given.get(own) else shared
-    return name, given.get(name, "")
+    return exporter.lower() == "otlp" and bool(source(signal, "ENDPOINT", given)[1])
 
 
 def _check_exporter(signal: str, given: Mapping[str, str]) -> None:
     spoken = protocol(signal, given)
     for option, rule in BY_PROTOCOL[spoken].items():
-        name, _ = _source(signal, option, given)
+        name, _ = source(signal, option, given)
         of_signal = spoken == HTTP and name == f"{OTLP}{signal}_ENDPOINT"
         _hold(name, given, rules.HTTP_SIGNAL_ADDRESS if of_signal else rule)
     _check_client(signal, given, spoken)
@@ -156,8 +156,8 @@ def _check_exporter(signal: str, given: Mapping[str, str]) -> None:
 
 def _check_client(signal: str, given: Mapping[str, str], spoken: str) -> None:
     """Check what shows a receiver who we are: half of it would be ignored, or fail at each export."""
-    key, key_file = _source(signal, "CLIENT_KEY", given)
-    certificate, file = _source(signal, "CLIENT_CERTIFICATE", given)
+    key, key_file = source(signal, "CLIENT_KEY", given)
+    certificate, file = source(signal, "CLIENT_CERTIFICATE", given)
     if key_file and not file:
         raise WrongTelemetryError(f"{key} is wrong: it must be set together with {certificate}")
     if file and not key_file and spoken == GRPC:

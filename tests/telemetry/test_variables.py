@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.dev import waterfall
-from otel import otlp_target, variables
+from otel import export, otlp_target, variables
 from tests import ROOT
 from tests.support.certificates import Authority
 
@@ -195,6 +195,16 @@ def test_the_receiver_of_dev_takes_spans_whatever_is_set() -> None:
     with waterfall.receiving() as receiver:
         environ = {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", **receiver.environment}
     assert otlp_target.target("TRACES", environ).compression == "none"
+
+
+def test_variables_without_effect_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A misspelled one would be silent."""
+    export.configure(
+        "x", {"OTEL_EXPORTER_OTLP_ENDPIONT": "http://me:hunter2@c", "OTEL_PROPAGATORS": "b3", "OTEL_X": " "}
+    )
+    [record] = [one for one in caplog.records if one.msg == "setting_ignored"]
+    fields = vars(record)["fields"]
+    assert fields == {"error": "OTEL_EXPORTER_OTLP_ENDPIONT, OTEL_PROPAGATORS: without effect here"}
 
 
 def test_the_page_lists_each_variable_that_is_honoured() -> None:
