@@ -41,6 +41,8 @@ TABLES = {
         "UPDATE (resolution, resolved_date, source, inbox_id, ingested_at, updated_at)",
         READER: "SELECT",
     },
+    "leases": {WORKER: ALL},
+    "tenant_readers": {},
     "procrastinate_jobs": {
         APP: "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at), SELECT (id)",
         WORKER: ALL,

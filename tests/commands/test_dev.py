@@ -80,7 +80,7 @@ def test_once_prints_in_order_what_happened(new_env: dict[str, str]) -> None:
     parts = [
         r"database +embedded Postgres, new in ",
         r"DATABASE_URL='postgresql://\S+'",
-        r"schema +at 0006, 0 tickets",
+        r"schema +at 0011, 0 tickets",
         r"tenant +demo, with a fresh secret: \S{32,}",
         r"server +http://127.0.0.1:\d+",
         r"webhook sent +POST http://\S+/webhook/servicedesk/resolved-ticket, ticket DEMO-\w+",

@@ -321,6 +321,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
     assert held(place, "worker_login") == {
         "alembic_version": "SELECT",
         "inbox": "DELETE INSERT SELECT UPDATE",
+        "leases": ALL,
         "procrastinate_events": "INSERT SELECT",
         "procrastinate_jobs": ALL,
         "procrastinate_periodic_defers": ALL,
