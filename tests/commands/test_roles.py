@@ -27,9 +27,9 @@ from jobs import promote
 from tests import ROOT
 from tests.conftest import clean_environment
 from tests.support.ecosystem_tools import tool
+from tests.support.eventually import eventually
 from tests.support.fake_sdp import running_sdp
 from tests.support.query_plans import plan
-from tests.support.eventually import eventually
 from tests.support.system import Database, Tenant, run, running_server, running_worker
 
 PAGE = (ROOT / "docs/operations.md").read_text()
