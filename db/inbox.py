@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import metadata, queue
+from db import leases, metadata, queue
+from db.leases import Lease, LostError
 
 WEBHOOK, API, BULK = SOURCES = ("webhook_resolved", "api_fallback", "bulk_import")  # how a delivery arrived
 
@@ -89,19 +90,24 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     received_before: datetime | None = None
 
 
-APPEND = sa.text(
-    f"""
-    WITH appended AS (
-      INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
-      SELECT *
-      FROM unnest(CAST(:source AS text[]), CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]),
-                  CAST(:correlation_id AS text[]), CAST(:traceparent AS text[]), CAST(:payload AS bytea[]),
-                  CAST(:signature AS text[]), CAST(:status AS text[]), CAST(:error AS text[]))
-      RETURNING id, status, tenant_id
-    ), deferred AS ({queue.DEFER_PROMOTE})
-    SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids FROM appended
-    """  # noqa: S608  (composed of constants)
-)
+APPEND_ROWS = """
+WITH appended AS (
+  INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
+  SELECT *
+  FROM unnest(CAST(:source AS text[]), CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]),
+              CAST(:correlation_id AS text[]), CAST(:traceparent AS text[]), CAST(:payload AS bytea[]),
+              CAST(:signature AS text[]), CAST(:status AS text[]), CAST(:error AS text[]))
+"""
+DEFER_THEIR_JOB = f"""
+  RETURNING id, status, tenant_id
+), deferred AS ({queue.DEFER_PROMOTE})
+SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids FROM appended
+"""  # noqa: S608  (composed of constants)
+APPEND = sa.text(APPEND_ROWS + DEFER_THEIR_JOB)
+
+# What only the owner of a lease may append: the lease cannot change hands between the check and the commit.
+FENCED = APPEND_ROWS.replace("WITH", f"WITH fence AS ({leases.FENCE}),", 1)
+APPEND_FENCED = sa.text(f"{FENCED} WHERE EXISTS (SELECT FROM fence) {DEFER_THEIR_JOB}")
 
 APPEND_SUMMARY = "INSERT inbox"  # the statement's name in spans and metrics
 
@@ -139,16 +145,25 @@ MARK = sa.text(
 
 
 async def append(
-    connection: AsyncConnection, deliveries: Sequence[Delivery], over_share: Sequence[str] = ()
+    connection: AsyncConnection,
+    deliveries: Sequence[Delivery],
+    over_share: Sequence[str] = (),
+    lease: Lease | None = None,
 ) -> list[int]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
     Deliveries of the tenants `over_share` get a job of their own, which runs when no other tenant's webhooks wait; the
     jobs of a bulk import run after both. Returns the inbox ids, in the order of `deliveries`.
+    With a `lease`, raises LostError if another process has it by now; then nothing is written.
     """
     is_bulk = all(one.source == BULK for one in deliveries)
     given = {**_columns(deliveries, Delivery), "over_share": over_share, "is_bulk": is_bulk}
-    return list((await connection.execute(APPEND, given)).one().ids)
+    if lease is None:
+        return list((await connection.execute(APPEND, given)).one().ids)
+    fenced = {**given, "lease": lease.name, "owner": lease.owner}
+    if (ids := (await connection.execute(APPEND_FENCED, fenced)).one().ids) is None:
+        raise LostError
+    return list(ids)
 
 
 async def holds(connection: AsyncConnection, delivery: Delivery) -> bool:

@@ -10,17 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from db import failures, parameters, sessions
+from db import failures, parameters, schema_turn, sessions
 from db.migration_watch import Blocker, Transaction, Watch, say
 
-LOCK = 7_430_113  # an advisory lock of our own: two migrations at once take turns
 NAME = "ticket-inbox migrate"
 ANSWER_WITHIN = 10.0  # seconds, for all hosts together
 GIVE_UP_AFTER = 600.0  # seconds; a lock that is not free for so long needs a person
@@ -108,7 +106,7 @@ def _in_tries(connection: sa.Connection, watch: Watch, act: Callable[[sa.Connect
     while True:
         try:
             return _try(connection, watch, act)
-        except DBAPIError as error:
+        except failures.DatabaseError as error:
             if failures.sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK):
                 raise
         blockers = watch.take_blockers()
@@ -127,7 +125,8 @@ def _try(connection: sa.Connection, watch: Watch, act: Callable[[sa.Connection],
         with connection.begin():
             _set_limits(connection)
             watch.transaction = Transaction(*connection.execute(TRANSACTION).one())
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+            session: Any = connection.connection.driver_connection  # psycopg's
+            schema_turn.take(session)
             return act(connection)
     finally:
         watch.transaction = None

@@ -125,9 +125,6 @@ RAISE_WAITING = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
-# One sweep at a time; the key is just a number that no other lock uses.
-TRY_SWEEP_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(7105301)")
-
 NOTE = sa.text(
     "UPDATE procrastinate_jobs SET args = args || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb)) "
     "WHERE id = :job_id"
@@ -135,7 +132,10 @@ NOTE = sa.text(
 
 
 # Locks no row, but a session that is read-only (a standby, or out of disk) refuses to lock any.
-PROBE = "SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass FROM procrastinate_workers LIMIT 0 FOR UPDATE"
+PROBE = """
+SELECT 'procrastinate_jobs'::regclass, 'inbox'::regclass, 'leases'::regclass
+FROM procrastinate_workers LIMIT 0 FOR UPDATE
+"""
 
 
 async def probe(session: psycopg.AsyncConnection[Any]) -> None:
@@ -167,11 +167,6 @@ async def take_over(connection: AsyncConnection, cursor: TakeOverCursor, rows: i
 async def raise_waiting(connection: AsyncConnection) -> None:
     """Raise the longest-waiting promote jobs of tenants over their share to the priority of the other tenants' jobs."""
     await connection.execute(RAISE_WAITING)
-
-
-async def try_sweep_lock(connection: AsyncConnection) -> bool:
-    """Try to take the lock that only one sweep holds, until the transaction ends; return True if it was free."""
-    return bool(await connection.scalar(TRY_SWEEP_LOCK))
 
 
 async def note(connection: AsyncConnection, job_id: int | None, name: str, value: str) -> None:

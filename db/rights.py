@@ -41,7 +41,7 @@ TABLES = {
         "UPDATE (resolution, resolved_date, source, inbox_id, ingested_at, updated_at)",
         READER: "SELECT",
     },
-    "leases": {WORKER: ALL},
+    "leases": {WORKER: "SELECT, INSERT, DELETE, UPDATE (owner, taken_at, expires_at, sessions)"},
     "tenant_readers": {},
     "procrastinate_jobs": {
         APP: "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at), SELECT (id)",

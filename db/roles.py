@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from db import migration, rights, schema
+from db import rights, schema, schema_turn
 from db.sessions import open_sync
 
 LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
@@ -102,11 +102,14 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
     with open_sync(url, "ticket-inbox command") as connection:
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         try:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [migration.LOCK])
+            schema_turn.take(connection)
             _refuse_other_schema(connection)
             yield connection
         except psycopg.errors.LockNotAvailable:
-            in_use = "a migration is under way, or a statement that takes long uses ticket_history"
+            connection.rollback()
+            others = " and ".join(map(str, schema_turn.who_has_it(connection)))
+            under_way = f"a migration or another `roles` is under way, by {others}"
+            in_use = under_way if others else "a migration, or a statement that takes long, uses our tables"
             raise RolesError(f"{in_use}: try again later") from None
 
 

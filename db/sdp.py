@@ -40,7 +40,6 @@ sdp_cursors = sa.Table(
 )
 _config = sdp_configs.c
 _cursor = sdp_cursors.c
-LOCKS = 7105303  # just a number that no other lock uses
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -137,12 +136,6 @@ async def move(
         .where(_cursor.tenant_id == tenant_id, _cursor.source == source)
         .values(position=moved, updated_at=sa.func.now(), error=error, failing=list(failing))
     )
-
-
-async def try_lock(connection: AsyncConnection, tenant_id: str, source: str) -> bool:
-    """Try to take the lock of a tenant's run, until the session ends; return True if it was free."""
-    key = sa.func.hashtext(f"{source} {tenant_id}")
-    return bool(await connection.scalar(sa.select(sa.func.pg_try_advisory_lock(LOCKS, key))))
 
 
 async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:

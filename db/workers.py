@@ -3,36 +3,62 @@
 Procrastinate's own connector runs these statements on its tables, so their parameters are written for psycopg.
 """
 
+from db import leases
+from db.advisory_locks import WORKER
 from db.queue import PRUNE, SWEEP
 
-HEARTBEAT = 1.0  # seconds between two heartbeats of a worker
-SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT + the longest wait for a connection (jobs.POOL_TIMEOUT)
-DEAD_AFTER = 20.0  # seconds without one after which a worker is dead even if Postgres still has sessions of it
+HEARTBEAT = leases.RENEWED_EVERY  # seconds between two heartbeats of a worker
+# Seconds without one; more than HEARTBEAT + the longest wait for a connection (jobs.POOL_TIMEOUT).
+SILENT_AFTER = leases.SILENT_AFTER
+DEAD_AFTER = leases.LASTS  # seconds without one after which a worker is dead even if Postgres still has sessions of it
 
-# Writes a heartbeat, and makes the session that runs it hold the worker's shared lock. The pool's sessions take turns,
-# so soon each of them holds it. Postgres frees the lock with the last session: at once when the process is killed.
-WORKER_LOCK = 7105302  # just a number that no other lock uses
+# Writes a heartbeat, renews the worker's lease and those that its jobs have, and notes the session that runs it.
+# The pool's sessions take turns, so soon each of them is noted. For the version before, which looks for the worker's
+# advisory lock, it tries to share that; it waits for no lock but that of the worker's own row.
 BEAT = f"""
+WITH lease AS (
+  INSERT INTO leases (name, owner, expires_at, sessions)
+  SELECT 'worker:' || id, %(owner)s, {leases.EXPIRY}, ARRAY[pg_backend_pid()]
+  FROM procrastinate_workers WHERE id = %(worker_id)s
+  ON CONFLICT (name) DO UPDATE
+  SET owner = excluded.owner, expires_at = excluded.expires_at, sessions = {leases.RENEWED_SESSIONS}
+), of_its_jobs AS (
+  UPDATE leases SET expires_at = {leases.EXPIRY}
+  WHERE name IN (SELECT name FROM leases WHERE owner = ANY(CAST(%(has)s AS text[])) FOR UPDATE SKIP LOCKED)
+), of_ended_jobs AS (
+  DELETE FROM leases
+  WHERE name IN (SELECT name FROM leases WHERE owner = ANY(CAST(%(ended)s AS text[])) FOR UPDATE SKIP LOCKED)
+)
 SELECT procrastinate_update_heartbeat_v1(%(worker_id)s),
        EXISTS (SELECT FROM procrastinate_workers WHERE id = %(worker_id)s) AS is_known,
-       pg_advisory_lock_shared({WORKER_LOCK}, CAST(mod(%(worker_id)s, 2147483648) AS integer))
+       pg_try_advisory_lock_shared({WORKER}, CAST(mod(%(worker_id)s, 2147483648) AS integer)) AS is_shared
 """  # noqa: S608  (composed of constants)
 
-# Deletes silent workers without a lock. A silent worker that has the lock is frozen or busy; one without it that is not
-# silent has just lost its sessions.
+# Deletes silent workers that have no session any more. A silent worker that has one is frozen or busy; one without a
+# session that is not silent has just lost its sessions. Only a worker of the version before has no lease: its sessions
+# hold its advisory lock.
 FORGET_DEAD = f"""
-DELETE FROM procrastinate_workers
-WHERE id IN (
-  SELECT id FROM procrastinate_workers AS worker
-  WHERE last_heartbeat < now() - interval '{SILENT_AFTER} seconds'
-    AND NOT EXISTS (SELECT FROM pg_locks
-                    WHERE locktype = 'advisory' AND classid = {WORKER_LOCK} AND objsubid = 2
-                      AND CAST(objid AS bigint) = mod(worker.id, 2147483648)
-                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-  FOR UPDATE SKIP LOCKED
+WITH dead AS (
+  DELETE FROM procrastinate_workers
+  WHERE id IN (
+    SELECT id FROM procrastinate_workers AS worker
+    WHERE last_heartbeat < now() - interval '{SILENT_AFTER} seconds'
+      AND NOT EXISTS (SELECT FROM leases WHERE name = 'worker:' || worker.id AND {leases.HAS_SESSION})
+      AND (EXISTS (SELECT FROM leases WHERE name = 'worker:' || worker.id)
+           OR NOT EXISTS (SELECT FROM pg_locks
+                          WHERE locktype = 'advisory' AND classid = {WORKER} AND objsubid = 2
+                            AND CAST(objid AS bigint) = mod(worker.id, 2147483648)
+                            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))
+    FOR UPDATE SKIP LOCKED
+  )
+  RETURNING id
+), their_leases AS (
+  DELETE FROM leases WHERE name IN (SELECT 'worker:' || id FROM dead)
 )
-RETURNING id
+SELECT id FROM dead
 """  # noqa: S608  (composed of constants)
+
+RELEASE = "DELETE FROM leases WHERE name = 'worker:' || CAST(%(worker_id)s AS bigint)"
 
 # A `doing` job is lost if its worker was forgotten (its row is gone) or is dead, or if its worker could not write the
 # end of this very try. If the promotion was committed after all, the next try finds nothing pending. A sweep or a prune

@@ -10,7 +10,8 @@ from procrastinate import JobContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import engine as database
-from db import queue, retention
+from db import leases, queue, retention
+from db.advisory_locks import SWEEP, Lock
 from jobs import app, arguments, engine, jobs_in_hand, settings
 from jobs.retry import Backoff
 from otel import logs
@@ -47,16 +48,24 @@ async def sweep(context: JobContext, /, timestamp: int = 0, **given: object) -> 
     Also raises the priority of some jobs of tenants over their share, so that none waits for ever. Safe at any time.
     """
     arguments.read(NoArguments, given)
-    async with database.transaction(engine()) as connection:
-        if not await queue.try_sweep_lock(connection):
-            return
-        await jobs_in_hand.requeue_lost(but=context.job.id)
-        await queue.raise_waiting(connection)
-        rows = queue.JOB_ROWS
-        while rows:
-            rows, job_ids = await queue.defer_unattended(connection, SWEEP_ROWS)
-            if rows:
-                logs.log(_logger, logging.WARNING, "rows_requeued", rows=rows, jobs=len(job_ids))
+    async with database.connection(engine()) as connection:
+        try:
+            async with jobs_in_hand.held(connection, leases.SWEEP, Lock(SWEEP)):
+                await leases.forget_old(connection)
+                await jobs_in_hand.requeue_lost(but=context.job.id)
+                await queue.raise_waiting(connection)
+                await _requeue_rows(connection)
+        except leases.HeldError as error:
+            logs.log(_logger, logging.INFO, "sweep_skipped", error=f"another sweep is under way: {error}")
+
+
+async def _requeue_rows(connection: AsyncConnection) -> None:
+    """Defer jobs for all pending rows that no job attends to, some thousands at a time."""
+    rows = queue.JOB_ROWS
+    while rows:
+        rows, job_ids = await queue.defer_unattended(connection, SWEEP_ROWS)
+        if rows:
+            logs.log(_logger, logging.WARNING, "rows_requeued", rows=rows, jobs=len(job_ids))
 
 
 @app.periodic(cron="17 3 * * *")

@@ -6,9 +6,10 @@ no harm (docs/decisions/0012), so a worker requeues it as soon as it notices.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from typing import LiteralString
 
@@ -16,9 +17,12 @@ from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import lost_answers, workers
+from db import advisory_locks, leases, lost_answers, workers
+from db.advisory_locks import Holder, Lock
 from db.bounded_session import limit
+from db.leases import Lease
 from db.lost_answers import SessionsInUse
 from jobs.vital_signs import VitalSigns
 from otel import logs
@@ -29,16 +33,27 @@ FORGOTTEN = "other workers took this one for dead"
 _logger = logging.getLogger("ticket_inbox.jobs")
 
 
+@functools.lru_cache(maxsize=100)
+def log_ignored(holder: Holder) -> None:
+    """Log, once in a process, an advisory lock with one of our numbers that this process does not wait for."""
+    has = f"has an advisory lock with our number for {advisory_locks.WORDS[holder.number]}"
+    logs.log(_logger, logging.WARNING, "lock_ignored", error=f"{holder} {has}, and no right to our work")
+
+
 class JobsInHand(JobManager):
     """Procrastinate's job manager, which also requeues jobs that no worker owns any more.
 
     A worker that starts requeues the jobs of its process's former worker. With every heartbeat a worker requeues the
-    jobs whose end it could not write, and those of workers that died.
+    jobs whose end it could not write, and those of workers that died. It also renews the leases that its
+    jobs took.
     """
 
     def __init__(self, connector: BaseConnector, signs: VitalSigns, in_use: SessionsInUse) -> None:
         super().__init__(connector)
         self.signs, self._in_use = signs, in_use
+        self._owners = leases.Owners()
+        self._owner = leases.new_owner()
+        self._is_shared = True  # the advisory lock that the version before looks for
         self._looked_at = time.monotonic()  # for sessions that are stuck
         self._worker_id: int | None = None  # of this process's worker, or of its former one
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
@@ -59,19 +74,48 @@ class JobsInHand(JobManager):
         await self.update_heartbeat(self._worker_id)
         return self._worker_id
 
+    async def unregister_worker(self, worker_id: int) -> None:
+        """Forget a worker that has ended, and its lease."""
+        await super().unregister_worker(worker_id)
+        await self.connector.execute_query_async(query=workers.RELEASE, worker_id=worker_id)
+
     async def update_heartbeat(self, worker_id: int) -> None:
         """Write the worker's heartbeat, and requeue the jobs of workers that died.
 
         Raises ConnectorException, also if others took this worker for dead: it can fetch nothing any more.
         """
-        beat = await self.connector.execute_query_one_async(query=workers.BEAT, worker_id=worker_id)
+        beat = await self.connector.execute_query_one_async(
+            query=workers.BEAT,
+            worker_id=worker_id,
+            owner=self._owner,
+            has=list(self._owners.has),
+            ended=(ended := list(self._owners.ended)),
+        )
+        self._owners.ended.difference_update(ended)
         if not beat["is_known"]:
             raise ConnectorException(FORGOTTEN)
         self.signs.beat()
+        await self._log_ignored(is_shared=beat["is_shared"])
         await self._end_lost()
         dead = await self.connector.execute_query_all_async(query=workers.FORGET_DEAD)
         if dead or self._unwritten:
             await self.requeue_lost()
+
+    @contextlib.asynccontextmanager
+    async def held(self, connection: AsyncConnection, name: str, old: Lock) -> AsyncIterator[Lease]:
+        """Take a lease for the block, which the heartbeat renews, and log whose lock was ignored. Raises HeldError."""
+        async with leases.held(connection, name, self._owners, old) as lease:
+            for holder in lease.ignored:
+                log_ignored(holder)
+            yield lease
+
+    async def _log_ignored(self, *, is_shared: bool) -> None:
+        """Log who has this worker's advisory lock alone, once: this version does without it."""
+        is_new, self._is_shared = self._is_shared and not is_shared, is_shared
+        if is_new:
+            has_it = advisory_locks.holders(f"number = {advisory_locks.WORKER} AND mode = 'ExclusiveLock'")
+            for row in await self.connector.execute_query_all_async(query=has_it):
+                log_ignored(Holder(**row))
 
     async def _end_lost(self) -> None:
         """End the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried.

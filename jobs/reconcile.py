@@ -12,7 +12,7 @@ from app.sdp import reconcile as runs
 from app.sdp.summary import Summary
 from db import engine as database
 from db import failures, queue, sdp
-from jobs import app, arguments, engine, settings
+from jobs import app, arguments, engine, jobs_in_hand, settings
 from jobs.retry import Backoff
 from otel import logs, metrics
 
@@ -77,10 +77,15 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
         metrics.reconciled(tenant_id, Summary().counts(), is_complete=False)
         try:
             summary = await runs.reconcile(
-                settings, tenant_id, since=since, seconds=None if since else SECONDS, memory=_memory
+                settings,
+                tenant_id,
+                since=since,
+                seconds=None if since else SECONDS,
+                memory=_memory,
+                hold=jobs_in_hand.held,
             )
-        except runs.BusyError:
-            return  # the other run logs its outcome
+        except runs.BusyError as error:
+            logs.log(_logger, logging.INFO, "reconcile_skipped", tenant_id=tenant_id, error=str(error))
         except runs.NotReconciledError as error:
             _failed(tenant_id, str(error))
         except failures.DatabaseError as error:

@@ -7,6 +7,7 @@ deleted; and past those that could not be fetched while others could: they are s
 import functools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,12 +21,17 @@ from app.sdp.summary import Summary
 from app.sdp.tenant_run import OVERLAP, Begin, Plan, TenantRun
 from app.settings import Settings
 from db import engine as database
-from db import inbox, sdp, tenants
+from db import inbox, lease_keeper, leases, sdp, tenants
+from db.advisory_locks import RUN, Lock
+from db.leases import HeldError, Lease, LostError
 
 BEFORE = timedelta(days=1)  # the first run begins this long before the config: webhooks may have been lost just then
 STATEMENT_TIMEOUT = 30.0  # seconds
 
+LEASES = {inbox.API: "reconcile", inbox.BULK: "import"}  # how the name of a run's lease begins
+
 OnProgress = Callable[[Summary], None]  # called after each page
+Hold = Callable[[AsyncConnection, str, Lock], AbstractAsyncContextManager[Lease]]  # takes a lease by its name
 
 
 def ignore_progress(_summary: Summary) -> None:
@@ -73,15 +79,17 @@ async def reconcile(  # noqa: PLR0913  (the options of a run)
     is_dry: bool = False,
     on_progress: OnProgress = ignore_progress,
     memory: Memory | None = None,
+    hold: Hold | None = None,
 ) -> Summary:
     """Append a tenant's resolved tickets that ticket_history lacks or has older, from where the last run ended.
 
     With `since`, from then on, and the cursor stays where it is. Ends after about `seconds`. `is_dry` appends nothing.
-    Pass the runs of one process the same `memory`. The summary has the error of ServiceDesk Plus that ended the run.
+    Pass the runs of one process the same `memory`, and `hold`, which takes a lease, where a process renews its leases
+    itself. The summary has the error of ServiceDesk Plus that ended the run.
     Raises NotReconciledError, or a database error.
     """
     plan = Plan(since=since, seconds=seconds, is_dry=is_dry, moves_cursor=since is None and not is_dry)
-    return await _run(settings, tenant_id, plan, on_progress, memory or Memory())
+    return await _run(settings, tenant_id, plan, on_progress, memory or Memory(), hold)
 
 
 async def import_since(
@@ -92,7 +100,7 @@ async def import_since(
     Goes on where it was interrupted, unless `since` is earlier than where it began. The summary has the error of
     ServiceDesk Plus that ended the run. Raises NotReconciledError, or a database error.
     """
-    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, Memory())
+    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, Memory(), None)
 
 
 async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
@@ -102,18 +110,28 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
         await client.check()
 
 
-async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, memory: Memory) -> Summary:
-    """Run on a connection of its own: its session holds the lock, so a run that lost the lock cannot write either."""
+async def _run(
+    settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, memory: Memory, hold: Hold | None
+) -> Summary:
+    """Run on a connection of its own, under a lease; a run that lost the lease appends nothing."""
     engine = database.create_engine(settings.database_url, "ticket-inbox reconcile", 1, STATEMENT_TIMEOUT)
+    hold = hold or functools.partial(lease_keeper.held, settings.database_url)
+    old = Lock(RUN, f"{plan.source} {tenant_id}")
     try:
         async with database.connection(engine) as connection:
             config = await _config(connection, tenant_id)
-            if not await sdp.try_lock(connection, tenant_id, plan.source):
-                raise BusyError(f"another run for tenant {tenant_id!r} is under way: wait for its end")
-            async with _client(_account(config, settings), settings) as client:
+            async with (
+                hold(connection, f"{LEASES[plan.source]}:{tenant_id}", old) as lease,
+                _client(_account(config, settings), settings) as client,
+            ):
                 begin = await _begin(connection, config, plan, memory)
-                run = TenantRun(connection, client, Rules.of(settings), config, plan)
-                return await _complete(run, begin, on_progress, functools.partial(_save, connection, config, plan, run))
+                run = TenantRun(connection, client, Rules.of(settings), config, plan, lease)
+                save = functools.partial(_save, connection, plan, run, lease)
+                return await _complete(run, begin, on_progress, save)
+    except HeldError as held:
+        raise BusyError(f"another run for tenant {tenant_id!r} is under way, by {held}: wait for its end") from None
+    except LostError as lost:
+        raise NotReconciledError(f"the run for tenant {tenant_id!r} ended early: {lost}") from None
     finally:
         await engine.dispose()
 
@@ -134,9 +152,11 @@ async def _complete(
     return run.summary
 
 
-async def _save(connection: AsyncConnection, config: sdp.Config, plan: Plan, run: TenantRun, error: str | None) -> None:
+async def _save(connection: AsyncConnection, plan: Plan, run: TenantRun, lease: Lease, error: str | None) -> None:
+    """Write how far the run has come. Raises LostError: another run may have written other failing tickets."""
     if plan.moves_cursor:
-        await sdp.move(connection, config.tenant_id, plan.source, run.position, run.failing, error)
+        await leases.confirm(connection, lease)
+        await sdp.move(connection, run.tenant_id, plan.source, run.position, run.failing, error)
 
 
 async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan, memory: Memory) -> Begin:

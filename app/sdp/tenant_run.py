@@ -18,6 +18,7 @@ from app.sdp.fetch import Fetched
 from app.sdp.summary import Summary
 from db import failure_in_span, failures, inbox, ticket_history
 from db.inbox import Delivery
+from db.leases import Lease
 from db.sdp import Config
 from otel import logs, tracing
 
@@ -54,9 +55,11 @@ class TenantRun:
     Every ticket updated before `position` has been dealt with, except those that are `failing`; `summary` counts them.
     """
 
-    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, config: Config, plan: Plan) -> None:
+    def __init__(
+        self, connection: AsyncConnection, client: Client, rules: Rules, config: Config, plan: Plan, lease: Lease
+    ) -> None:
         self._connection, self._client, self._rules = connection, client, rules
-        self._tenant_id, self._plan = config.tenant_id, plan
+        self.tenant_id, self._plan, self._lease = config.tenant_id, plan, lease
         self._deadline = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
         self._resolved = {name.casefold() for name in rules.resolved_statuses}
         self._tried: set[str] = set()
@@ -102,7 +105,7 @@ class TenantRun:
 
     async def _stored(self, ticket_ids: Sequence[str]) -> dict[str, int]:
         """Return when those tickets that ticket_history has were resolved, in milliseconds since 1970, by their id."""
-        keys = [(self._tenant_id, ticket_id) for ticket_id in ticket_ids]
+        keys = [(self.tenant_id, ticket_id) for ticket_id in ticket_ids]
         found = await ticket_history.standing(self._connection, keys)
         return {ticket_id: epoch.milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
 
@@ -134,7 +137,7 @@ class TenantRun:
     async def _fetch(self, ticket_id: str) -> None:
         """Fetch a ticket, and append it unless we have it. Raises SdpError."""
         try:
-            fetched = await fetch.ticket(self._client, self._tenant_id, ticket_id)
+            fetched = await fetch.ticket(self._client, self.tenant_id, ticket_id)
         except GoneError:
             self.summary.gone += 1
             return
@@ -161,7 +164,7 @@ class TenantRun:
 
     async def _append(self, fetched: Fetched) -> None:
         """Append a ticket to the inbox, unless an earlier run appended it, byte for byte."""
-        delivery = fetch.delivery(self._plan.source, fetched, self._tenant_id, self._rules)
+        delivery = fetch.delivery(self._plan.source, fetched, self.tenant_id, self._rules)
         if await inbox.holds(self._connection, delivery):
             self.summary.already_there += 1
             return
@@ -176,11 +179,11 @@ class TenantRun:
     async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
         """Write a delivery and its job, which promotes it after webhooks; return the inbox id."""
         since = time.time_ns()
-        known = tracing.identity(delivery.correlation_id, self._tenant_id, delivery.ticket_id)
+        known = tracing.identity(delivery.correlation_id, self.tenant_id, delivery.ticket_id)
         attributes: dict[str, str | int] = {**tracing.APPENDING, **known}
         position = tracing.position_below(fetched.origin.position.context)
         try:
-            [inbox_id] = await inbox.append(self._connection, [delivery], over_share=[self._tenant_id])
+            [inbox_id] = await inbox.append(self._connection, [delivery], [self.tenant_id], self._lease)
         except failures.DatabaseError as error:
             failure = failure_in_span.of(error)
             tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes, error=failure)

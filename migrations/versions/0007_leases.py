@@ -13,7 +13,9 @@ def upgrade() -> None:
         CREATE TABLE leases (
             name text CONSTRAINT leases_pkey PRIMARY KEY,
             owner text NOT NULL,
-            expires_at timestamptz NOT NULL
+            taken_at timestamptz NOT NULL DEFAULT now(),
+            expires_at timestamptz NOT NULL,
+            sessions integer[] NOT NULL DEFAULT '{}'
         )
     """)
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from app.dev.embedded_postgres import EmbeddedPostgres
-from db import migration, migration_watch, schema
+from db import advisory_locks, migration, migration_watch, schema
 from tests.conftest import clean_environment
 from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
@@ -120,7 +120,7 @@ def test_it_gives_up_and_names_the_other_migration(
     database.query(f"CREATE ROLE {role} LOGIN")
     try:
         with psycopg.connect(database.url, application_name="the other") as other:
-            other.execute("SELECT pg_advisory_xact_lock(%s)", [migration.LOCK])
+            other.execute("SELECT pg_advisory_xact_lock(%s)", [advisory_locks.MIGRATION])
             pid = other.info.backend_pid
             url = psycopg.conninfo.make_conninfo(database.url, user=role)
             with pytest.raises(migration.MigrationError, match=rf"pg_terminate_backend\({pid}\)"):

@@ -114,8 +114,7 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
             first.process.send_signal(signal.SIGSTOP)
         else:
             assert database.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN procrastinate_jobs ON objid = worker_id"
-                f" WHERE locktype = 'advisory' AND classid = {workers.WORKER_LOCK} AND status = 'doing' LIMIT 1"
+                f"SELECT pg_terminate_backend(sessions[1]) FROM leases WHERE name = 'worker:' || ({WORKS})"
             )
         time.sleep(workers.SILENT_AFTER + 3)
         first.process.send_signal(signal.SIGCONT)
@@ -127,7 +126,7 @@ def test_jobs_of_a_living_worker_are_left_to_it(database: Database, start_worker
 
 @pytest.mark.one_postgres
 def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_worker: StartWorker) -> None:
-    """The test kills the sessions with its heartbeat and its lock: it finishes the jobs that it owns, and ends."""
+    """The test kills the session with its heartbeat and those before it: it finishes the jobs that it owns, and ends."""
     first = start_worker()
     with held_up(database):
         second = start_worker()
@@ -136,9 +135,9 @@ def test_jobs_of_a_worker_whose_heartbeat_was_killed(database: Database, start_w
             holder.execute(f"SELECT FROM procrastinate_workers WHERE id = ({WORKS}) FOR UPDATE")
             database.wait_for(WAITING.format("procrastinate_update_heartbeat"), 1, within=5)
             database.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity LEFT JOIN pg_locks USING (pid)"
-                f" WHERE classid = {workers.WORKER_LOCK} AND objid = ({WORKS}) OR wait_event_type = 'Lock'"
-                " AND query LIKE '%%procrastinate_update_heartbeat%%'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                f" WHERE pid IN (SELECT unnest(sessions) FROM leases WHERE name = 'worker:' || ({WORKS}))"
+                " OR wait_event_type = 'Lock' AND query LIKE '%%procrastinate_update_heartbeat%%'"
             )
         time.sleep(workers.SILENT_AFTER + 3)
     database.wait_for(STORED, 20, within=10)
