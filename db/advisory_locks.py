@@ -44,7 +44,7 @@ CROSS JOIN (SELECT to_regclass('procrastinate_workers'), to_regclass('alembic_ve
 LEFT JOIN pg_stat_activity AS session USING (pid)
 WHERE {wanted}
 GROUP BY 1, 2, 3, 4, 5, 6
-ORDER BY 1, 2
+ORDER BY may_do_it, number, pid
 LIMIT {most}
 """
 
@@ -91,8 +91,9 @@ def holders(wanted: str = "true") -> str:
 
 
 async def read_all(connection: AsyncConnection) -> list[Holder]:
-    """Return who holds locks with our numbers."""
-    return [Holder(*row) for row in await connection.execute(sa.text(holders()))]
+    """Return who has locks with our numbers, strangers first. Shares of this version's own processes are left out."""
+    found = [Holder(*row) for row in await connection.execute(sa.text(holders()))]
+    return [one for one in found if one.is_exclusive or not one.may_do_it]
 
 
 async def share(connection: AsyncConnection, lock: Lock) -> Sequence[Holder]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
+from app.commands import lock_findings
 from app.commands.inspect import BACKLOG, duration
 from app.settings import Settings, uses
 
@@ -85,6 +86,8 @@ async def findings(
     yield await of_tenant(connection, settings, tenant_id)
     for one in of_work(await inspection.read_status(connection)):
         yield one
+    for is_right, text in await lock_findings.read(connection):
+        yield ok(text) if is_right else note(text)
     yield of_address(url or ports.url(settings.host, settings.port))
     for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
         yield one

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from io import BufferedReader
@@ -14,6 +13,7 @@ import click
 from app import settings as environment
 from app.commands import sdp
 from app.commands.options import CENTURY, Duration
+from app.commands.progress import Ticker
 from app.settings import uses
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from db.inbox import Delivery
 
 STATEMENT = 60.0  # seconds that one may take: Postgres may be busy, and no sender waits for an answer
-REPORT_EVERY = 60.0  # seconds, where there is no terminal to draw a bar on
 CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 
 
@@ -43,7 +42,9 @@ CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 )
 @click.option("--dry-run", is_flag=True, help="Only report which lines are bad; asks no database.")
 @click.option("--again", is_flag=True, help="Append every line, also those of this file that the inbox has already.")
-@click.option("--no-wait", is_flag=True, help="Do not wait when promotion falls behind.")
+@click.option(
+    "--no-wait", is_flag=True, help="Do not wait when promotion falls behind, nor for another import of this file."
+)
 def import_(  # noqa: PLR0913  (one for each option)
     *,
     tenant_id: str,
@@ -58,7 +59,7 @@ def import_(  # noqa: PLR0913  (one for each option)
     """Import tickets from a file, or from ServiceDesk Plus' API, through the inbox; webhooks go first.
 
     A bad line is reported and skipped, and makes the command exit 1. If it is interrupted, run the same command again:
-    it appends what is not there. docs/bulk-import.md shows both formats.
+    it appends what is not there. One import of a file runs at a time. docs/bulk-import.md shows both formats.
     """
     from app.event.rules import Rules  # noqa: PLC0415
     from app.importing import append, ticket_file  # noqa: PLC0415
@@ -78,7 +79,7 @@ def import_(  # noqa: PLR0913  (one for each option)
         where = append.imported_file(tenant_id, None if dry_run else ticket_file.fingerprint(file))
         lines = ticket_file.Lines(file, settings.max_body_bytes)
         found = ticket_file.payloads(lines, form, tenant_id, settings.max_body_bytes)
-        with Progress(file, lines, tally) as progress:
+        with Progress(file, lines, tally, "good" if dry_run else "appended") as progress:
             given = append.batches(found, where, tally, Rules.of(settings), progress.report_bad_line)
             if dry_run:
                 tally.appended = sum(len(batch) for batch in progress.shown(given))
@@ -93,33 +94,34 @@ def _append(
     from app.commands import on_database  # noqa: PLC0415
     from app.importing import append  # noqa: PLC0415
 
-    async def act(connection: "AsyncConnection", _settings: "Settings") -> None:
-        is_known = await append.is_known(connection, where) and not again
-        if is_known:
-            progress.print_line("the inbox has lines of this file: they are passed over (unless --again)")
-        on_stuck = progress.report_stuck if waits else None
-        await append.append(connection, progress.shown(given), progress.tally, on_stuck, is_known=is_known)
+    on_held, on_stuck = (progress.report_held, progress.report_stuck) if waits else (None, None)
+
+    async def act(connection: "AsyncConnection", settings: "Settings") -> None:
+        async with append.turn(settings.database_url, connection, where, on_held) as lease:
+            is_known = await append.is_known(connection, where) and not again
+            if is_known:
+                progress.print_line("the inbox has lines of this file: they are passed over (unless --again)")
+            await append.append(connection, progress.shown(given), progress.tally, on_stuck, lease, is_known=is_known)
 
     on_database.run(act, STATEMENT)
 
 
 class Progress:
-    """Shows on standard error how far an import has come: by a bar on a terminal, else by a line now and then."""
+    """Shows on standard error how far an import has come: by a bar on a terminal, else by a line every ten seconds."""
 
-    def __init__(self, file: BufferedReader, lines: "Lines", tally: "Tally") -> None:
-        self.tally, self._lines, self._shown, self._reported_at = tally, lines, 0, time.monotonic()
+    def __init__(self, file: BufferedReader, lines: "Lines", tally: "Tally", done: str) -> None:
+        self.tally, self._lines, self._shown = tally, lines, 0
         is_drawn = sys.stderr.isatty() and file.seekable()
         size = os.fstat(file.fileno()).st_size if is_drawn else 0
         self._bar = click.progressbar(length=size, label="import", file=sys.stderr) if is_drawn else None
+        self._ticker = Ticker(lambda: _counts(tally, done))
 
     def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.__enter__()
+        (self._bar or self._ticker).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.__exit__(None, None, None)
+        (self._bar or self._ticker).__exit__(None, None, None)
 
     def shown(self, given: "Iterator[list[Delivery]]") -> "Iterator[list[Delivery]]":
         """Yield the batches, and after each show how far the import has come."""
@@ -128,9 +130,6 @@ class Progress:
             if self._bar:
                 self._bar.update(self._lines.bytes_read - self._shown)
                 self._shown = self._lines.bytes_read
-            elif time.monotonic() - self._reported_at > REPORT_EVERY:
-                self.print_line(_counts(self.tally))
-                self._reported_at = time.monotonic()
 
     def print_line(self, words: str) -> None:
         """Print a line in the bar's place; the next update draws the bar again below it."""
@@ -139,6 +138,10 @@ class Progress:
     def report_bad_line(self, line: "Line", error: str) -> None:
         """Print which line is skipped, and why."""
         self.print_line(f"line {line.number}" + (f" to {line.last}" if line.last > line.number else "") + f": {error}")
+
+    def report_held(self, holder: str) -> None:
+        """Print that another import of the file is under way, and which process runs it."""
+        self.print_line(f"another import of this file is under way, by {holder}: waiting for its end")
 
     def report_stuck(self, rows: int) -> None:
         """Print that promotion does not catch up, and how many rows wait."""
@@ -151,6 +154,7 @@ class Progress:
 def _errors_in_one_line(tally: "Tally") -> Iterator[None]:
     """Convert what ends an import early to a one-line ClickException, which says how to go on."""
     from app.importing import append, ticket_file  # noqa: PLC0415
+    from db.leases import HeldError, LostError  # noqa: PLC0415
 
     how = "run the same command again, and it appends what is not there"
     try:
@@ -159,6 +163,12 @@ def _errors_in_one_line(tally: "Tally") -> Iterator[None]:
         raise click.ClickException(str(error)) from None
     except append.UnknownTenantError:
         raise click.ClickException("there is no such tenant: see `ticket-inbox tenant list`") from None
+    except HeldError as held:
+        raise click.ClickException(
+            f"another import of this file is under way, by {held}: wait for its end, and run this again"
+        ) from None
+    except LostError as lost:
+        raise click.ClickException(f"{lost}; {tally.appended:,} lines were appended: {how}") from None
     except click.ClickException as error:
         raise click.ClickException(f"{error.message}; {tally.appended:,} lines were appended: {how}") from None
     except (KeyboardInterrupt, append.InterruptedImportError):
@@ -174,6 +184,6 @@ def _conclude(tally: "Tally", *, dry_run: bool) -> None:
         raise click.ClickException("bad lines were skipped: mend them, and import them again, or the whole file")
 
 
-def _counts(tally: "Tally", done: str = "appended") -> str:
+def _counts(tally: "Tally", done: str) -> str:
     before = f"{tally.before:,} there before, " if tally.before else ""
     return f"{tally.read:,} lines read: {before}{tally.appended:,} {done}, {tally.skipped:,} skipped"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -11,6 +11,7 @@ import click
 
 from app import settings as environment
 from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
+from app.commands.progress import Ticker
 from app.commands.tenant import require_known
 from app.settings import uses
 
@@ -163,14 +164,28 @@ def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[["Summary"], None]]:
-    """Show on a terminal's standard error how far a run has come; yield the callback that takes its summaries."""
-    with click.progressbar(length=0, label="Tickets", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    """Show on standard error how far a run has come: by a bar on a terminal, else by a line every ten seconds.
+
+    Yields the callback that takes its summaries.
+    """
+    shown: list[Summary] = []  # the last one, to which the run adds
+    is_drawn = sys.stderr.isatty()
+    ticker = contextlib.nullcontext() if is_drawn else Ticker(lambda: _so_far(shown))
+    with ticker, click.progressbar(length=0, label="Tickets", file=sys.stderr, hidden=not is_drawn) as bar:
 
         def on_progress(summary: "Summary") -> None:
+            shown[:] = [summary]
             bar.length = max(summary.total, summary.listed)
             bar.update(summary.listed - bar.pos)
 
         yield on_progress
+
+
+def _so_far(shown: "Sequence[Summary]") -> str:
+    if not shown:
+        return "waiting for ServiceDesk Plus"
+    listed = f"{shown[0].listed:,}" + (f" of {shown[0].total:,}" if shown[0].total else "")
+    return f"{listed} tickets listed, {shown[0].appended:,} appended to the inbox"
 
 
 @contextlib.contextmanager

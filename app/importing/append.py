@@ -5,10 +5,11 @@ has, whichever process was killed, and on whatever machine the import goes on (d
 """
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Self
 
 import msgspec
@@ -19,13 +20,15 @@ from app import event
 from app.delivery import Origin
 from app.event.rules import Rules
 from app.importing.ticket_file import Line
-from db import imports, inbox, queue
+from db import imports, inbox, lease_keeper, queue
 from db.inbox import Delivery
+from db.leases import HeldError, Lease
 
 DIGITS = 10  # of a line's number: all ids of a file have one length, and so sort together in every collation
 AHEAD = 40  # most jobs of imports that may wait behind those of webhooks: 20,000 rows, which take some seconds
 PAUSE = 0.05  # seconds until they are counted again
 STUCK = 30.0  # seconds without fewer waiting jobs, after which the import reports that it is stuck, and again
+TURN = 0.5  # seconds until it is tried again whether another import of the file has ended
 
 
 class UnknownTenantError(Exception):
@@ -100,6 +103,11 @@ class ImportedFile(msgspec.Struct, frozen=True):
     tenant_id: str
     fingerprint: str
 
+    @property
+    def lease(self) -> str:
+        """The name of the lease that one import of this file at a time has; other files may be imported meanwhile."""
+        return f"import:{self.tenant_id}:{self.fingerprint}"
+
     def correlation_id(self, number: int) -> str:
         """Return the correlation id of the row that line `number` becomes."""
         return f"import-{self.fingerprint}-{number:0{DIGITS}}"
@@ -160,18 +168,43 @@ async def is_known(connection: AsyncConnection, file: ImportedFile) -> bool:
     return await imports.is_known(connection, file.tenant_id, first, last)
 
 
+@contextlib.asynccontextmanager
+async def turn(
+    url: str, connection: AsyncConnection, file: ImportedFile, on_held: Callable[[str], None] | None
+) -> AsyncIterator[Lease]:
+    """Take the file's lease for the block. While another import has it, wait for its end; first call `on_held`.
+
+    Without `on_held`, raises HeldError instead of waiting.
+    """
+    is_first = True
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                lease = await stack.enter_async_context(lease_keeper.held(url, connection, file.lease))
+                break
+            except HeldError as held:
+                if on_held is None:
+                    raise
+                if is_first:
+                    on_held(str(held))
+            is_first = False
+            await asyncio.sleep(TURN)
+        yield lease
+
+
 async def append(
     connection: AsyncConnection,
     given: Iterable[list[Delivery]],
     tally: Tally,
     on_stuck: Callable[[int], None] | None,
+    lease: Lease,
     *,
     is_known: bool,
 ) -> None:
     """Append each batch in one statement, which commits it with its job; if the file `is_known`, only missing lines.
 
     With `on_stuck` it waits while promotion is behind; if promotion stays behind, `on_stuck` is called with the number
-    of rows that wait. Raises InterruptedImportError.
+    of rows that wait. Raises InterruptedImportError, and LostError if another import has the `lease` by now.
     """
     with Interrupt() as interrupt:
         for each in interrupt.reading(given):
@@ -179,7 +212,7 @@ async def append(
             if batch:
                 if on_stuck:
                     await _make_way(connection, on_stuck, interrupt)
-                await inbox.append(connection, batch)
+                await inbox.append(connection, batch, lease=lease)
                 tally.appended += len(batch)
             interrupt.raise_if_pressed()
 

@@ -140,6 +140,7 @@ async def _complete(
     run: TenantRun, begin: Begin, on_progress: OnProgress, save: Callable[[str | None], Awaitable[None]]
 ) -> Summary:
     """Go through the tickets, and save the cursor after each page and at the end."""
+    on_progress(run.summary)  # to which the run adds
     try:
         async for summary in run.pages(begin):
             on_progress(summary)

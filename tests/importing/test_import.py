@@ -399,6 +399,7 @@ def test_what_was_interrupted_goes_on_and_no_line_is_there_twice(
     database.wait_for(SESSIONS, 0, within=10)
     there = database.value("SELECT count(*) FROM inbox")
     database.query("DELETE FROM procrastinate_jobs")
+    database.query("UPDATE leases SET expires_at = expires_at - interval '6 s'")  # as if they had passed
 
     done = run(arguments[3:], environment)
     assert done.stdout == f"2,001 lines read: {there:,} there before, {2000 - there:,} appended, 1 skipped\n"
@@ -480,8 +481,11 @@ def test_it_says_that_promotion_does_not_catch_up(
     async def append() -> None:
         engine = engines.create_engine(database.url, "test", 1, 30.0)
         try:
-            async with engines.connection(engine) as connection:
-                await appending.append(connection, given, tally, on_stuck, is_known=False)
+            async with (
+                engines.connection(engine) as connection,
+                appending.turn(database.url, connection, where, None) as lease,
+            ):
+                await appending.append(connection, given, tally, on_stuck, lease, is_known=False)
         finally:
             await engine.dispose()
 
