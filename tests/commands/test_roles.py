@@ -20,8 +20,9 @@ import pytest
 
 from app import settings as environments
 from app.sdp import reconcile
+from db import advisory_locks, rights, roles, schema, ticket_history
 from db import engine as engines
-from db import rights, roles, schema, ticket_history
+from db.advisory_locks import MIGRATION, SWEEP
 from db.tenants import Secrets
 from jobs import promote
 from tests import ROOT
@@ -443,6 +444,41 @@ def test_naming_a_reader_does_not_wait_long_for_a_lock(place: Installation, monk
         with pytest.raises(roles.RolesError, match="try again later"):
             place.let_read("globex", "globex_reader")
     assert place.by("globex_reader").query(TENANTS) == [{"tenant_id": "globex"}]
+
+
+@pytest.mark.parametrize("role", ["acme_reader", "app_login", "worker_login", "owner"])
+def test_only_the_lock_of_a_role_that_may_do_the_work_counts(place: Installation, role: str) -> None:
+    """Seen by the worker's own role, which may not see others' sessions, and by the owner."""
+    may = {SWEEP: role in {"worker_login", "owner"}, MIGRATION: role == "owner"}
+    with psycopg.connect(place.by(role).url, autocommit=True) as session:
+        for number in may:
+            session.execute("SELECT pg_advisory_lock(%s)", [number])
+        for by in ("worker_login", "owner"):
+            found = {
+                row["number"]: row["may_do_it"]
+                for row in place.by(by).query(advisory_locks.holders(f"pid = {session.info.backend_pid}"))
+            }
+            assert found == may
+
+
+def test_roles_ignore_a_strangers_lock_and_name_who_else_changes_them(
+    place: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(roles, "LOCK_TIMEOUT", "50ms")
+    lock = f"SELECT pg_advisory_lock({MIGRATION})"
+    with psycopg.connect(place.by("acme_reader").url, autocommit=True) as session:
+        session.execute(lock)
+        place.make()
+        assert f"Ignoring process {session.info.backend_pid} in Postgres (" in capsys.readouterr().err
+    with psycopg.connect(place.owner.url, autocommit=True, application_name="ticket-inbox migrate") as session:
+        session.execute(lock)
+        holder = rf"is under way, by process {session.info.backend_pid} in Postgres \(application ticket-inbox migrate, role "
+        with pytest.raises(roles.RolesError, match=holder + f"{place.name}_owner, connected since .*: try again later"):
+            place.make()
+    with psycopg.connect(place.owner.url) as session:
+        session.execute("LOCK TABLE alembic_version IN SHARE ROW EXCLUSIVE MODE")  # as a migration under way has it
+        with pytest.raises(roles.RolesError, match="try again later"):
+            place.make()
 
 
 def test_wrong_use_is_one_line(place: Installation) -> None:
