@@ -39,7 +39,7 @@ TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = 
 
 # What a role that may not see others' sessions sees of them: process, role, application and virtual transaction.
 BLOCKERS = """
-SELECT DISTINCT pid, usename, application_name, state, xact_start, virtualtransaction
+SELECT DISTINCT pid, usename, application_name, state, xact_start, virtualtransaction, backend_start
 FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
 WHERE pid = ANY($1) OR (pid IS NULL AND 0 = ANY($1) AND virtualtransaction LIKE '-1/%')
 """
@@ -62,6 +62,7 @@ class Blocker(msgspec.Struct, frozen=True):
     state: str | None
     began: datetime | None
     transaction: str
+    connected: datetime | None = None
 
     def __str__(self) -> str:
         if not self.pid:
@@ -70,6 +71,8 @@ class Blocker(msgspec.Struct, frozen=True):
         known += [f"role {self.role}" if self.role else None, self.state]
         if self.began:
             known.append(f"its transaction began at {self.began.astimezone(UTC):%H:%M:%S} UTC")
+        elif self.connected:  # a lock of a session needs no transaction
+            known.append(f"connected since {self.connected.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
         return f"process {self.pid} ({', '.join(one for one in known if one)})"
 
 

@@ -56,7 +56,7 @@ async def sweep(context: JobContext, /, timestamp: int = 0, **given: object) -> 
                 await queue.raise_waiting(connection)
                 await _requeue_rows(connection)
         except leases.HeldError as error:
-            logs.log(_logger, logging.INFO, "sweep_skipped", error=f"another sweep is under way: {error}")
+            logs.log(_logger, logging.INFO, "sweep_skipped", error=f"another sweep is under way, by {error}")
 
 
 async def _requeue_rows(connection: AsyncConnection) -> None:

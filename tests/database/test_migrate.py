@@ -130,6 +130,19 @@ def test_it_gives_up_and_names_the_other_migration(
         database.query(f"DROP ROLE {role}")
 
 
+def test_it_waits_for_a_session_that_may_change_the_schema_and_says_since_when_it_is_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "GIVE_UP_AFTER", 0.0)
+    with psycopg.connect(database.url, application_name="the other", autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [advisory_locks.MIGRATION])
+        named = (
+            rf"because of process {other.info.backend_pid} \(application the other, role .*, idle, connected since 2"
+        )
+        with pytest.raises(migration.MigrationError, match=named):
+            migration.run(database.url, lambda _: None)
+
+
 def as_url(conninfo: str) -> str:
     given = psycopg.conninfo.conninfo_to_dict(conninfo)
     host = str(given["host"]).replace("/", "%2F")

@@ -21,6 +21,10 @@ SELECT pg_advisory_lock({SWEEP}), pg_advisory_lock({MIGRATION}),
        (SELECT count(pg_advisory_lock({RUN}, hashtext(source || ' ' || %s)))
         FROM unnest(ARRAY['api_fallback', 'bulk_import']) AS source)
 """
+HELD_BY_ANOTHER = """
+INSERT INTO leases (name, owner, expires_at) VALUES (%s, 'another', now() + interval '1 h')
+ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+"""
 ROW = "INSERT INTO inbox (tenant_id, ticket_id, correlation_id, payload, signature) VALUES (%s, %s, 'c', %s, 's')"
 
 
@@ -59,5 +63,11 @@ def test_nothing_waits_for_them_and_their_holder_is_named(
             assert f" has {count} advisory {locks} with our number for {what}" in printed.replace("\n", " ")
         assert printed.count(f"note  {holder}") == 4
         assert f"ok    lease worker:1: held by process {worker.process.pid} on " in printed
+    for name in ("sweep", f"reconcile:{place.tenant.id}"):
+        database.query(HELD_BY_ANOTHER, name)
+    for task in ("sweep", "reconcile"):
+        database.defer(task)
+        assert " by another, since " in worker.wait_for_line(f"{task}_skipped", within=20)[-1]["error"]
+    database.query("DELETE FROM leases WHERE owner = 'another'")
     assert worker.stop() == 0
     assert database.value("SELECT count(*) FROM leases") == 0
