@@ -11,7 +11,7 @@ from db.inbox import ClaimedRow, Delivery
 from db.sdp import Config, Cursor
 from db.ticket_history import Winner
 
-APP, WORKER, READER = KINDS = ("app", "worker", "reader")
+APP, WORKER, READER, OPERATOR = KINDS = ("app", "worker", "reader", "operator")
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 
@@ -19,50 +19,80 @@ def _of(kind: type[msgspec.Struct]) -> str:
     return f"({', '.join(kind.__struct_fields__)})"
 
 
+# What an operator reads of tables that hold text of tickets or secrets. Each column is named, so that a new one is not
+# shown before somebody has thought of it.
+OPERATORS_INBOX = (
+    "id, source, tenant_id, ticket_id, correlation_id, traceparent, received_at, status, action, attempts, error, "
+    "promoted_at, job_id"
+)
+OPERATORS_HISTORY = "id, tenant_id, ticket_id, resolved_date, source, inbox_id, ingested_at, created_at, updated_at"
+
+DEFER = (
+    "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)"  # db/policies.py: which jobs
+)
+
 # A test fails for a table that is missing here. Procrastinate's functions run with the caller's rights, so the caller
 # needs rights on all that they touch. Foreign keys need none: Postgres checks them as the tables' owner. An upsert
 # needs SELECT on the columns that it compares.
 TABLES = {
-    "alembic_version": {APP: "SELECT", WORKER: "SELECT"},
+    "alembic_version": {APP: "SELECT", WORKER: "SELECT", OPERATOR: "SELECT"},
     "tenant_configs": {
         APP: "SELECT (tenant_id, secret, previous_secret, previous_secret_ends_at, enabled)",
         WORKER: "SELECT (tenant_id, enabled)",
+        OPERATOR: "SELECT (tenant_id, enabled, previous_secret_ends_at, created_at, updated_at)",
     },
-    "sdp_configs": {WORKER: f"SELECT {_of(Config)}"},
-    "sdp_cursors": {WORKER: f"SELECT, INSERT (tenant_id, {_of(Cursor)[1:]}, UPDATE {_of(Cursor)}"},
+    "sdp_configs": {
+        WORKER: f"SELECT {_of(Config)}",
+        OPERATOR: "SELECT (tenant_id, edition, base_url, created_at, updated_at)",
+    },
+    "sdp_cursors": {
+        WORKER: f"SELECT, INSERT (tenant_id, {_of(Cursor)[1:]}, UPDATE {_of(Cursor)}",
+        OPERATOR: "SELECT",
+    },
     "inbox": {
         APP: f"INSERT {_of(Delivery)}, SELECT (id, tenant_id, status, received_at)",
         WORKER: f"INSERT {_of(Delivery)}, SELECT {_of(ClaimedRow)}, DELETE, "
         "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
+        OPERATOR: f"SELECT ({OPERATORS_INBOX})",
     },
     "ticket_history": {
         WORKER: f"INSERT {_of(Winner)}, "
         "SELECT (tenant_id, ticket_id, resolution, resolved_date, source, inbox_id, xmax), "
         "UPDATE (resolution, resolved_date, source, inbox_id, ingested_at, updated_at)",
         READER: "SELECT",
+        OPERATOR: f"SELECT ({OPERATORS_HISTORY})",
     },
-    "leases": {WORKER: "SELECT, INSERT, DELETE, UPDATE (owner, taken_at, expires_at, sessions)"},
+    "leases": {WORKER: "SELECT, INSERT, DELETE, UPDATE (owner, taken_at, expires_at, sessions)", OPERATOR: "SELECT"},
     "tenant_readers": {},
     "procrastinate_jobs": {
-        APP: "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at), SELECT (id)",
+        APP: f"{DEFER}, SELECT (id)",
         WORKER: ALL,
+        OPERATOR: f"{DEFER}, SELECT, UPDATE (status, abort_requested)",  # an update cancels
     },
-    "procrastinate_events": {APP: "INSERT (job_id, type)", WORKER: "SELECT, INSERT"},
+    "procrastinate_events": {
+        APP: "INSERT (job_id, type)",
+        WORKER: "SELECT, INSERT",
+        OPERATOR: "SELECT, INSERT (job_id, type)",
+    },
     "procrastinate_periodic_defers": {WORKER: ALL},
-    "procrastinate_workers": {APP: "SELECT (last_heartbeat)", WORKER: ALL},
+    "procrastinate_workers": {APP: "SELECT (last_heartbeat)", WORKER: ALL, OPERATOR: "SELECT"},
 }
 # Sequences of the ids that are not identity columns; an identity column needs no right on its sequence.
 SEQUENCES = {
-    "procrastinate_jobs_id_seq": (APP, WORKER),
-    "procrastinate_events_id_seq": (APP, WORKER),
+    "procrastinate_jobs_id_seq": (APP, WORKER, OPERATOR),
+    "procrastinate_events_id_seq": (APP, WORKER, OPERATOR),
     "procrastinate_periodic_defers_id_seq": (WORKER,),
 }
 # Every role may call any function, unless an administrator revoked that from PUBLIC.
-FUNCTIONS = {APP: "procrastinate_defer_jobs_v1", WORKER: r"procrastinate\_%"}
+FUNCTIONS = {
+    APP: "^procrastinate_defer_jobs_v1$",
+    WORKER: "^procrastinate_",
+    OPERATOR: "^procrastinate_(defer_jobs|cancel_job)_v1$",
+}
 
-FUNCTIONS_LIKE = """
+FUNCTIONS_NAMED = """
 SELECT CAST(CAST(oid AS regprocedure) AS text) FROM pg_proc
-WHERE proname LIKE %s
+WHERE proname ~ %s
   AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = CAST('procrastinate_jobs' AS regclass))
 """
 
@@ -77,7 +107,7 @@ def revoke(connection: psycopg.Connection, role: str) -> None:
 
 def grant(connection: psycopg.Connection, kind: str, role: str, database: str, namespace: str) -> None:
     """Grant `role` the rights of its `kind`."""
-    functions = connection.execute(FUNCTIONS_LIKE, [FUNCTIONS[kind]]).fetchall() if kind in FUNCTIONS else []
+    functions = connection.execute(FUNCTIONS_NAMED, [FUNCTIONS[kind]]).fetchall() if kind in FUNCTIONS else []
     rights = [
         sql.SQL("CONNECT ON DATABASE {}").format(sql.Identifier(database)),
         sql.SQL("USAGE ON SCHEMA {}").format(sql.Identifier(namespace)),

@@ -1,20 +1,21 @@
 """Which Postgres roles do the processes log in with, and which role reads which tenant's tickets?
 
-Three group roles cannot log in; each login role is a member of one of them. A command makes them, not a migration:
+Four group roles cannot log in; each login role is a member of one of them. A command makes them, not a migration:
 roles belong to all databases of a Postgres, and the owner of one database often may not create roles.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 import psycopg
 from psycopg import sql
 
-from db import rights, schema, schema_turn
+from db import exposure, policies, readers, rights, schema, schema_turn
 from db.sessions import open_sync
 
-LOCK_TIMEOUT = "5s"  # a new policy waits for the table's readers, and its writers wait behind the policy
+# A new policy waits for the sessions that use its table, and others wait behind it: webhooks, if it is one for jobs.
+LOCK_TIMEOUT = "2s"
 
 OTHER_OWNERS = """
 SELECT string_agg(DISTINCT CAST(pg_get_userbyid(relowner) AS text), ', ') FROM pg_class
@@ -33,11 +34,9 @@ WHERE role.rolname = %s AND pg_has_role(role.oid, wide.oid, 'MEMBER')
                     AND pg_get_expr(polqual, polrelid) = 'true'))
 """
 
-POLICIES = """
-SELECT polname, polpermissive, CAST(polcmd AS text), pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
-FROM pg_policy
-WHERE polrelid = CAST('ticket_history' AS regclass) AND polroles = ARRAY[(SELECT oid FROM pg_roles WHERE rolname = %s)]
-"""
+EXISTS = "SELECT FROM pg_roles WHERE rolname = %s"
+FOUND = "SELECT CAST(rolname AS text) FROM pg_roles WHERE rolname = ANY(%s)"
+MAY_CREATE = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"
 
 PLACE = """
 SELECT current_database(), nspname, has_schema_privilege('public', pg_namespace.oid, 'CREATE')
@@ -63,23 +62,22 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def make(url: str, prefix: str) -> Made:
-    """Make the roles `prefix`_app, _worker and _reader where they are missing, and grant them their rights.
+    """Make the roles `prefix`_app, _worker, _reader and _operator where they are missing, and grant them their rights.
 
     Any other right that they had on our tables is revoked. All of it is one transaction, as the tables' owner.
     Raises RolesError or psycopg.Error; then nothing was changed.
     """
-    names = {kind: f"{prefix}_{kind}" for kind in rights.KINDS}
     with _as_owner(url) as connection:
-        new = _create(connection, list(names.values()))
+        names, new = _create(connection, {kind: f"{prefix}_{kind}" for kind in rights.KINDS})
         [database, namespace, anybody_creates] = connection.execute(PLACE).fetchone() or []
         for kind, role in names.items():
             _refuse_role_that_sees_all(connection, role)
             rights.revoke(connection, role)
             rights.grant(connection, kind, role, database, namespace)
-        _let_see_all(connection, names[rights.WORKER])
+        policies.apply(connection, names)
         elsewhere = "" if namespace == "public" else sql.Identifier(namespace).as_string(connection)
-    too_much = f"anybody may make tables in schema {namespace}: `REVOKE CREATE ON SCHEMA {namespace} FROM PUBLIC`"
-    return Made(names, new, [too_much] if anybody_creates else [], elsewhere)
+        found = list(_warnings(connection, namespace if anybody_creates else "", prefix))
+    return Made(names, new, found, elsewhere)
 
 
 def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
@@ -93,7 +91,31 @@ def let_read(url: str, prefix: str, tenant_id: str, role: str) -> None:
             raise RolesError(f"there is no tenant {tenant_id!r}: see `ticket-inbox tenant list`")
         _refuse_role_that_is_no_reader(connection, role, group)
         _refuse_role_that_sees_all(connection, role)
-        _replace_policy(connection, role, "SELECT", sql.SQL("USING (tenant_id = {})").format(tenant_id))
+        readers.assign(connection, role, tenant_id)
+
+
+def stop_reading(url: str, role: str) -> None:
+    """Undo `let_read`, so that `role` sees no ticket any more and can be dropped.
+
+    Raises RolesError or psycopg.Error; then nothing was changed.
+    """
+    with _as_owner(url) as connection:
+        if not readers.forget(connection, role):
+            raise RolesError(f"{role!r} is no role that `ticket-inbox roles reader` lets read a tenant's tickets")
+
+
+def _warnings(connection: psycopg.Connection, open_namespace: str, prefix: str) -> Iterator[str]:
+    """Yield in one line each what is missing or weakens the roles, and what to do."""
+    operator = f"{prefix}_{rights.OPERATOR}"
+    if not connection.execute(EXISTS, [operator]).rowcount:
+        yield f"an administrator has to make the operators' role, by `CREATE ROLE {operator}`; then run this again"
+    if open_namespace:
+        cure = f"`REVOKE CREATE ON SCHEMA {open_namespace} FROM PUBLIC`"
+        yield f"anybody may make tables in schema {open_namespace}: {cure}"
+    for role in policies.without_policy(connection):
+        cure = f"make it a member of {prefix}_{rights.WORKER}"
+        yield f"role {role} may add or change jobs by its rights, but no policy lets it: {cure}, or revoke them"
+    yield from exposure.warnings(connection)
 
 
 @contextlib.contextmanager
@@ -109,7 +131,9 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
             connection.rollback()
             others = " and ".join(map(str, schema_turn.who_has_it(connection)))
             under_way = f"a migration or another `roles` is under way, by {others}"
-            in_use = under_way if others else "a migration, or a statement that takes long, uses our tables"
+            in_use = (
+                under_way if others else "a migration, or a statement that takes long, uses ticket_history or the jobs"
+            )
             raise RolesError(f"{in_use}: try again later") from None
 
 
@@ -128,17 +152,22 @@ def _refuse_other_schema(connection: psycopg.Connection) -> None:
         raise RolesError(f"the tables belong to {owners}: set DATABASE_URL to log in as that role")
 
 
-def _create(connection: psycopg.Connection, names: Sequence[str]) -> set[str]:
-    """Make the roles of `names` that are missing, and return their names. Raises RolesError."""
-    found = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(names)])
-    missing = sorted(set(names) - {name for (name,) in found})
+def _create(connection: psycopg.Connection, names: dict[str, str]) -> tuple[dict[str, str], set[str]]:
+    """Make the roles `names`, by kind, that are missing. Return those that there are now, and the names of new ones.
+
+    An owner that may make none goes on without an operators' role, which older versions lack. Raises RolesError.
+    """
+    found = {name for (name,) in connection.execute(FOUND, [list(names.values())])}
+    missing = {kind: name for kind, name in names.items() if name not in found}
+    if missing.keys() == {rights.OPERATOR} and connection.execute(MAY_CREATE).fetchone() != (True,):
+        return {kind: name for kind, name in names.items() if name in found}, set()
     try:
-        for name in missing:
+        for name in missing.values():
             connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
     except psycopg.errors.InsufficientPrivilege:
-        lines = "; ".join(f"CREATE ROLE {name}" for name in missing)
+        lines = "; ".join(f"CREATE ROLE {name}" for name in missing.values())
         raise RolesError(f"an administrator has to make the roles, by `{lines}`; then run this again") from None
-    return set(missing)
+    return names, set(missing.values())
 
 
 def _refuse_role_that_sees_all(connection: psycopg.Connection, role: str) -> None:
@@ -152,25 +181,10 @@ def _refuse_role_that_is_no_reader(connection: psycopg.Connection, role: str, gr
     if role == group:
         raise RolesError(f"every reader is a member of {group}: name the one that is to read this tenant")
     names = [sql.Identifier(name).as_string(connection) for name in (role, group)]
-    if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount:
+    if not connection.execute(EXISTS, [role]).rowcount:
         line = "CREATE ROLE {} LOGIN PASSWORD '…' IN ROLE {}".format(*names)
         raise RolesError(f"there is no role {role!r}: make it by `{line}`, then run this again")
     may_read = "SELECT has_table_privilege(%s, 'ticket_history', 'SELECT')"
     if connection.execute(may_read, [role]).fetchone() != (True,):
         line = "GRANT {1} TO {0}".format(*names)
         raise RolesError(f"{role!r} may not read ticket_history at all: let it by `{line}`, then run this again")
-
-
-def _let_see_all(connection: psycopg.Connection, role: str) -> None:
-    """Let `role` work on every tenant's rows. An upsert is no slower: the role's only policy is a constant."""
-    found = connection.execute(POLICIES, [role]).fetchall()
-    if [rule for _, *rule in found] != [[True, "*", "true", "true"]]:
-        _replace_policy(connection, role, "ALL", sql.SQL("USING (true) WITH CHECK (true)"))
-
-
-def _replace_policy(connection: psycopg.Connection, role: str, command: str, rule: sql.Composable) -> None:
-    """Make `rule` the only policy of `role` alone; the policy has the role's name."""
-    for name, *_ in connection.execute(POLICIES, [role]).fetchall():
-        connection.execute(sql.SQL("DROP POLICY {} ON ticket_history").format(sql.Identifier(name)))
-    policy = sql.SQL("CREATE POLICY {0} ON ticket_history FOR {1} TO {0} {2}")
-    connection.execute(policy.format(sql.Identifier(role), sql.SQL(command), rule))

@@ -98,19 +98,22 @@ async def findings(
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
     """Check that the tenant is known and enabled, and that our keys decrypt its secret."""
-    from db import tenants  # noqa: PLC0415
+    from db import failures, tenants  # noqa: PLC0415
 
-    enabled = {one.tenant_id: one for one in await tenants.read_enabled(connection)}
-    if tenant_id not in enabled:
-        if tenant_id in {row.tenant_id for row in await tenants.read_all(connection)}:
-            return wrong(f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again")
+    known = {row.tenant_id: row.enabled for row in await tenants.read_all(connection)}
+    if tenant_id not in known:
         return wrong(f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it")
+    if not known[tenant_id]:
+        return wrong(f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again")
     try:
-        tenants.Secrets(settings.secrets_key).decrypt(enabled[tenant_id].secret)
+        [found] = [one for one in await tenants.read_enabled(connection) if one.tenant_id == tenant_id]
+        tenants.Secrets(settings.secrets_key).decrypt(found.secret)
     except tenants.UnreadableSecretError:
         return wrong("no key in SECRETS_KEY reads the tenant's secret: add the key that does, or rotate the secret")
-    grace = enabled[tenant_id].grace_seconds
-    return ok("the tenant is enabled, and its secret can be read" + ((grace and _grace(grace)) or ""))
+    except failures.DatabaseError as error:
+        _require_no_right(error)
+        return note("the tenant is enabled; this role may not read its secret, so that was not checked")
+    return ok("the tenant is enabled, and its secret can be read" + _grace(found.grace_seconds))
 
 
 def of_work(status: "Status") -> Iterator[Finding]:
@@ -170,28 +173,40 @@ async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: s
     """Check that ServiceDesk Plus can be asked for what no webhook brought, and that the last run was complete."""
     from app.sdp import reconcile  # noqa: PLC0415
     from app.sdp.errors import SdpError  # noqa: PLC0415
-    from db import inbox, sdp  # noqa: PLC0415
+    from db import failures, inbox, sdp  # noqa: PLC0415
 
-    if await sdp.read(connection, tenant_id) is None:
-        return note(
-            "ServiceDesk Plus is not asked for tickets that no webhook brought: see `ticket-inbox tenant sdp set`"
-        )
+    asked = "ServiceDesk Plus can be asked"
     try:
+        if await sdp.read(connection, tenant_id) is None:
+            return note(
+                "ServiceDesk Plus is not asked for tickets that no webhook brought: see `ticket-inbox tenant sdp set`"
+            )
         await reconcile.check(connection, settings, tenant_id)
     except (SdpError, reconcile.NotReconciledError) as error:
         return wrong(f"the API of ServiceDesk Plus: {error}")
+    except failures.DatabaseError as error:
+        _require_no_right(error)
+        asked = "ServiceDesk Plus may be asked (not checked: this role may not read the credentials)"
     cursor = next((one for one in await sdp.cursors(connection, tenant_id) if one.source == inbox.API), None)
     if cursor is None:
-        return note("ServiceDesk Plus can be asked, and has not been yet: a worker does so every five minutes")
+        return note(f"{asked}, and has not been yet: a worker does so every five minutes")
     if cursor.error:
-        return note(f"ServiceDesk Plus can be asked, but the last run ended early: {cursor.error}")
+        return note(f"{asked}, but the last run ended early: {cursor.error}")
     reached = f"{cursor.position.astimezone(UTC):%Y-%m-%d %H:%M}"
-    return ok(f"ServiceDesk Plus can be asked; by its clock (UTC) nothing is missing up to {reached}")
+    return ok(f"{asked}; by its clock (UTC) nothing is missing up to {reached}")
 
 
 def _selection(status: str, tenant_id: str) -> str:
     return msgspec.json.encode({"status": status, "tenant_id": tenant_id}).decode()
 
 
-def _grace(seconds: float) -> str:
-    return f"; the secret before it verifies for {duration(seconds)} more"
+def _grace(seconds: float | None) -> str:
+    return f"; the secret before it verifies for {duration(seconds)} more" if seconds else ""
+
+
+def _require_no_right(error: Exception) -> None:
+    """Raise `error` unless it says that this command's role, such as an operator's, may not read something."""
+    from db import failure_kinds, failures  # noqa: PLC0415
+
+    if failures.kind(error) is not failure_kinds.RIGHT:
+        raise error

@@ -13,6 +13,7 @@ MAY = {
     "app": "appends to the inbox, reads tenants: for `serve`",
     "worker": "promotes, sweeps, prunes: for `worker`",
     "reader": "reads ticket_history, of the tenant that `roles reader` says",
+    "operator": "reads what `status`, `trace` and `doctor` show, reprocesses; sees no ticket's text",
 }
 
 
@@ -33,7 +34,7 @@ a_prefix = click.option(
 
 @click.group()
 def roles() -> None:
-    """Postgres roles: each process may do its work, a reader may see one tenant, and nothing else.
+    """Postgres roles: each process or person may do its work, a reader may see one tenant, and nothing else.
 
     Log in (DATABASE_URL) as the role that owns the tables, which is the one that migrates.
     """
@@ -44,7 +45,7 @@ def roles() -> None:
 def make(prefix: str) -> None:
     """Make the roles, or bring their rights to what this version needs; run it after each `migrate`.
 
-    Any other right that these three roles have on the tables is revoked.
+    Any other right that these roles have on the tables is revoked.
     """
     settings = environment.load_or_exit(uses.DATABASE)
     with _errors_in_one_line():
@@ -57,7 +58,7 @@ def make(prefix: str) -> None:
     for warning in made.warnings:
         click.echo(f"Warning: {warning}", err=True)
     click.echo("\nThese roles cannot log in. Next, make roles that can, with passwords of your own:\n")
-    for kind in ("app", "worker"):
+    for kind in [kind for kind in ("app", "worker", "operator") if kind in made.names]:
         click.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
         if made.namespace:  # a role looks in `public` alone, and does not inherit where its group looks
             click.echo(f"  ALTER ROLE {made.names[kind]}_login SET search_path = {made.namespace};")
@@ -71,6 +72,8 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
     """Let the Postgres role ROLE read the tickets of TENANT, and of no other.
 
     If you run it again with another tenant, ROLE reads that one instead. Locks ticket_history for a moment.
+
+    Every role that may connect sees the names of all roles: give ROLE one that does not say whose tickets it reads.
     """
     settings = environment.load_or_exit(uses.DATABASE)
     with _errors_in_one_line():
@@ -78,6 +81,21 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
 
         database_roles.let_read(settings.database_url, prefix, tenant_id, role)
     click.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
+
+
+@roles.command("revoke")
+@click.argument("role", metavar="ROLE")
+def stop_reading(role: str) -> None:
+    """Let ROLE, which `roles reader` named, read no tenant's tickets any more; then it can be dropped.
+
+    Locks ticket_history for a moment.
+    """
+    settings = environment.load_or_exit(uses.DATABASE)
+    with _errors_in_one_line():
+        from db import roles as database_roles  # noqa: PLC0415
+
+        database_roles.stop_reading(settings.database_url, role)
+    click.echo(f"{role} reads no tenant's tickets.")
 
 
 @contextlib.contextmanager

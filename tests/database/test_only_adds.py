@@ -4,12 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
-from db import migration, schema
+from db import schema
 from tests.support import catalog
+from tests.support.revisions import upgrade
 from tests.support.system import Database
 
 # What released migrations changed otherwise, and why the version before went on working. Nothing may be added for a
@@ -21,25 +19,13 @@ RELEASED = {
 }
 
 
-def upgrade(database: Database, revision: str) -> None:
-    """Upgrade to a revision, in this process: a dozen processes of Alembic would take a minute."""
-    config = Config()
-    config.set_main_option("script_location", str(schema.MIGRATIONS))
-
-    def act(connection: sa.Connection) -> None:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-    migration.run(database.url, act)
-
-
 @pytest.mark.parametrize("revision", schema.REVISIONS[1:])
 def test_a_migration_only_adds(empty_database: Database, revision: str) -> None:
     before = schema.REVISIONS[schema.REVISIONS.index(revision) - 1]
-    upgrade(empty_database, before)
+    upgrade(empty_database.url, before)
     objects = catalog.read(empty_database)
     assert len(objects) > 50
-    upgrade(empty_database, revision)
+    upgrade(empty_database.url, revision)
     found = set(catalog.no_additions(objects, catalog.read(empty_database)))
     assert found == RELEASED.get(revision, {}).keys()
 

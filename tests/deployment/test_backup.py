@@ -141,6 +141,9 @@ def test_a_restore_of_yesterdays_dump_and_what_came_since(
     work_once(database, secrets_key)
     [pending] = sdp.add_resolved(1, at=sdp.now() - 11 * HOUR)
     webhook(database, sdp, acme, pending)  # no worker promotes it before the dump
+    reader = f"{place.name}_reader_1"
+    database.query(f"CREATE ROLE {reader} LOGIN IN ROLE {place.name}_reader")
+    roles.let_read(database.url, place.name, acme.id, reader)
     dumped = place.follow(place.line("pg_dump"), environment)
     assert dumped.returncode == 0, dumped
 
@@ -157,6 +160,9 @@ def test_a_restore_of_yesterdays_dump_and_what_came_since(
         done = place.follow(place.line(program), environment)
         assert done.returncode == 0, done
     assert len(restored.query(STORED)) == 9
+    assert Database(place.of_role(reader, f"{place.name}_restored")).query(STORED) == restored.query(STORED)
+    restored.query("ANALYZE")
+    assert restored.value("SELECT count(*) FROM pg_stats WHERE tablename LIKE 'ticket\\_history%%'") == 0
     work_once(restored, secrets_key)
     assert len(restored.query(STORED)) == 10
     done = place.follow(place.line("ticket-inbox reconcile"), environment)

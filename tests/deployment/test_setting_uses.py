@@ -35,6 +35,7 @@ COMMANDS = {
     ("trace", "t"): DATABASE | {"jaeger_url"},
     ("roles", "make"): DATABASE,
     ("roles", "reader", "t", "r"): DATABASE,
+    ("roles", "revoke", "r"): DATABASE,
     ("tenant", "list"): DATABASE,
     ("tenant", "enable", "t"): DATABASE,
     ("tenant", "disable", "t"): DATABASE,
