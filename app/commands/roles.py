@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from app import settings as environment
+from app.commands import terminal
 from app.settings import uses
 
 MAY = {
@@ -53,14 +54,14 @@ def make(prefix: str) -> None:
         made = database_roles.make(settings.database_url, prefix)
     width = max(map(len, made.names.values()))
     for kind, name in made.names.items():
-        click.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
+        terminal.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
     for warning in made.warnings:
-        click.echo(f"Warning: {warning}", err=True)
-    click.echo("\nThese roles cannot log in. Next, make roles that can, with passwords of your own:\n")
+        terminal.echo(f"Warning: {warning}", err=True)
+    terminal.echo("", "These roles cannot log in. Next, make roles that can, with passwords of your own:", "")
     for kind in ("app", "worker"):
-        click.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
+        terminal.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
         if made.namespace:  # a role looks in `public` alone, and does not inherit where its group looks
-            click.echo(f"  ALTER ROLE {made.names[kind]}_login SET search_path = {made.namespace};")
+            terminal.echo(f"  ALTER ROLE {made.names[kind]}_login SET search_path = {made.namespace};")
 
 
 @roles.command()
@@ -77,7 +78,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
         from db import roles as database_roles  # noqa: PLC0415
 
         database_roles.let_read(settings.database_url, prefix, tenant_id, role)
-    click.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
+    terminal.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
 
 
 @contextlib.contextmanager

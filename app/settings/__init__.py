@@ -3,7 +3,7 @@
 This is the only module that reads the environment, but for OpenTelemetry's own `OTEL_*` names. Each setting has two
 names: `HOST` and the like are other programs' names as well, so `TICKET_INBOX_HOST` wins where both are set.
 
-Doors: `uses`.
+Doors: `described`, `uses`.
 """
 
 import difflib
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "WrongSettingError",
     "as_variables",
+    "given",
     "load",
     "load_or_exit",
     "log_remarks",
@@ -66,7 +67,7 @@ def load(environ: Mapping[str, str] = os.environ, names: Collection[str] = tuple
     """
     found: dict[str, Any] = {}
     for name, field in _FIELDS.items():
-        variable, text = next(_given(name, environ), ("", ""))
+        variable, text = next(given(name, environ), ("", ""))
         if name not in names or not variable:
             continue
         try:
@@ -101,7 +102,7 @@ def load_or_exit(names: Collection[str], *, may_lack_key: bool = False) -> Setti
 
 def names_database(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if DATABASE_URL is set; if not, `dev` brings its own database."""
-    return any(_given("database_url", environ))
+    return any(given("database_url", environ))
 
 
 def as_variables(**settings: object) -> dict[str, str]:
@@ -127,7 +128,7 @@ def variables(name: str) -> tuple[str, str]:
     return f"{PREFIX}{name.upper()}", name.upper()
 
 
-def _given(name: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def given(name: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each variable that sets a setting, and its text, the one that counts first; nothing but blanks is unset."""
     for variable in variables(name):
         text = environ.get(variable, "")

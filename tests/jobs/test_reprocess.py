@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from db import engine as engines
-from db.inbox import Selection
+from db.selection import Selection
 from jobs import reprocess
 from tests import ROOT
 from tests.conftest import clean_environment
