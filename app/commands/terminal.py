@@ -79,11 +79,6 @@ def _printable_errors() -> Iterator[None]:
         words = printable(error.format_message())
         error.format_message = lambda: words  # type: ignore[method-assign]
         raise
-    except SystemExit as ended:
-        if not isinstance(ended.code, str):
-            raise
-        echo(ended.code, err=True)
-        raise SystemExit(1) from None
 
 
 class Progress:

@@ -18,6 +18,7 @@ import msgspec
 from app import database_url
 from app.settings import values
 from app.settings.fields import Settings
+from otel.escaped import printable
 
 __all__ = [
     "Settings",
@@ -93,10 +94,10 @@ def load_or_exit(names: Collection[str], *, may_lack_key: bool = False) -> Setti
         if "database_url" in names:
             database_url.take_away_ignored(os.environ)
     except WrongSettingError as wrong:
-        raise SystemExit(f"ticket-inbox: {wrong}") from None
+        raise SystemExit(printable(f"ticket-inbox: {wrong}")) from None
     if "secrets_key" in names and not settings.secrets_key and not may_lack_key:
         missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
-        raise SystemExit(f"ticket-inbox: {missing}")
+        raise SystemExit(printable(f"ticket-inbox: {missing}"))
     return settings
 
 
