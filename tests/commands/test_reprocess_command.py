@@ -1,6 +1,5 @@
 """ticket-inbox reprocess: checks its filters, counts, waits for the job, and says what became of the rows."""
 
-import contextlib
 import json
 import os
 import pty
@@ -9,12 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 
 from app.commands import reprocess_job
+from tests.support.closed_database import closed
 from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Tenant, Worker, running_worker
 
@@ -218,16 +216,3 @@ def read_until(terminal: int, words: str) -> str:
         assert time.monotonic() < deadline, seen
         seen += os.read(terminal, 4096).decode()
     return seen
-
-
-@contextlib.contextmanager
-def closed(database: Database) -> Iterator[None]:
-    """Close the database: sessions end, and new ones are refused."""
-    name = urlsplit(database.url).path[1:]
-    with psycopg.connect(urlunsplit(urlsplit(database.url)._replace(path="/postgres")), autocommit=True) as connection:
-        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        try:
-            yield
-        finally:
-            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
