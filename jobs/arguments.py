@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 Read = TypeVar("Read", bound="Arguments")
-UNREADABLE = "\0"  # the one member, a name that Postgres keeps in no JSON, of arguments that are no object
+UNREADABLE = {"\0": None}  # in place of arguments that are no object; Postgres keeps no JSON with such a name
 KEEP = "keep"  # the argument of a job that stays when it has succeeded
 RULE = 'give a JSON object, such as {"status": "failed"}'
 
@@ -38,14 +38,14 @@ def load(text: bytes | str) -> Any:  # noqa: ANN401  (whatever JSON says)
         return None
 
 
-def as_object(given: object) -> dict[str, Any]:
-    """Return a job's arguments; where they are no JSON object, one that `refuse_unreadable` refuses."""
-    return given if isinstance(given, dict) else {UNREADABLE: type(given).__name__}
+def is_object(given: object) -> bool:
+    """Return whether a job's arguments are a JSON object; Procrastinate believes so of any."""
+    return isinstance(given, dict)
 
 
 def refuse_unreadable(given: Mapping[str, object]) -> None:
     """Raise WrongArgumentsError for arguments that no task can be called with."""
-    if given.keys() == {UNREADABLE}:
+    if given == UNREADABLE:
         raise WrongArgumentsError(f"the arguments are no JSON object that can be read: {RULE}")
     if "self" in given:
         raise WrongArgumentsError("there is no argument `self`")  # Procrastinate has one, and could not call the task

@@ -122,7 +122,9 @@ class JobsInHand(JobManager):
         """Fetch a job, and note that a fetch came back; its arguments are an object, whatever was deferred."""
         job = await super().fetch_job(queues, worker_id)
         self.signs.fetched()
-        return job and job.evolve(task_kwargs=arguments.as_object(job.task_kwargs))
+        if job is None or arguments.is_object(job.task_kwargs):
+            return job
+        return job.evolve(task_kwargs=arguments.UNREADABLE)
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (Procrastinate's)
         """Write that a job ended; one that was asked to stays. Raises ConnectorException; then it is requeued later."""

@@ -19,7 +19,6 @@ from tests.support.system import Database, Tenant, Worker, running_worker
 pytestmark = pytest.mark.one_postgres
 
 ACME = Tenant("acme", "secret")
-ALIVE = "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + interval '1 hour')"
 
 
 @pytest.fixture(scope="module")
@@ -136,30 +135,31 @@ def test_those_that_failed_are_listed_up_to_a_bound(clean: Database, env: dict[s
     assert worker.process.poll() is None
 
 
-def test_where_the_rows_are_gone_or_the_job_was_cancelled_it_says_so(
-    clean: Database, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Jobs of other ends, each written in place of a worker's work."""
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("UPDATE procrastinate_jobs SET status = 'failed', args = '{\"outcome\": \"why\"}'", "failed: why"),
+        ("UPDATE procrastinate_jobs SET status = 'cancelled'", "was cancelled after 0 rows"),
+        ("DELETE FROM procrastinate_jobs", "is gone, and nobody knows what it did"),
+    ],
+)
+def test_a_job_that_ends_otherwise_is_said_so(clean: Database, env: dict[str, str], end: str, words: str) -> None:
+    """A trigger ends the job as it is deferred."""
     append(clean, "failed", ACME.payload())
-    clean.query(ALIVE)
-    monkeypatch.setattr(reprocess_job, "LONGEST", 0.1)
-    for end, words in {
-        "UPDATE procrastinate_jobs SET status = 'failed', args = '{\"outcome\": \"why\"}'": "failed: why",
-        "UPDATE procrastinate_jobs SET status = 'cancelled'": "was cancelled after 0 rows",
-        "DELETE FROM procrastinate_jobs": "is gone, and nobody knows what it did",
-    }.items():
+    clean.query(
+        "CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$BEGIN {end} WHERE id = NEW.job_id; RETURN NULL; END$$"
+    )
+    try:
         clean.query(
-            "CREATE OR REPLACE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$BEGIN {end} WHERE id = NEW.job_id; RETURN NULL; END$$"
+            "CREATE TRIGGER ends AFTER INSERT ON procrastinate_events FOR EACH ROW WHEN (NEW.type = 'deferred') "
+            "EXECUTE FUNCTION ends()"
         )
-        clean.query("DROP TRIGGER IF EXISTS ends ON procrastinate_events")
-        clean.query("CREATE TRIGGER ends AFTER INSERT ON procrastinate_events FOR EACH ROW WHEN (NEW.type = 'deferred') EXECUTE FUNCTION ends()")  # fmt: skip
         done = run_here(["reprocess", "--status", "failed"], env)
-        assert done.returncode == 1
-        assert words in done.stderr
-    clean.query("DROP TRIGGER ends ON procrastinate_events")
-    clean.query("DROP FUNCTION ends")
-    clean.query("DELETE FROM procrastinate_workers WHERE last_heartbeat > now()")
+    finally:
+        clean.query("DROP FUNCTION ends CASCADE")
+    assert done.returncode == 1
+    assert words in done.stderr
 
 
 def test_without_a_worker_it_says_so_at_once_and_gives_up_later(
