@@ -9,21 +9,23 @@ import click
 
 from app import database_url, stopping
 from app import settings as environment
-from app.commands import secret_option
+from app.commands import secret_option, terminal
 from app.commands.doctor import doctor
 from app.commands.import_ import import_
 from app.commands.inspect import status, trace
+from app.commands.reprocess import reprocess
 from app.commands.roles import roles
 from app.commands.sdp import reconcile, sdp
+from app.commands.show_settings import show as show_settings
 from app.commands.tenant import tenant
 from app.settings import uses
 
 VARIABLE = "TICKET_INBOX_SECRET"
 LOGGING = ("serve", "worker")  # each logs the remarks on its settings itself
-ON_PORTS = {"dev": uses.ADDRESS, "doctor": uses.ADDRESS}
+ON_PORTS = {"dev": uses.ADDRESS, "doctor": uses.ADDRESS, "settings": uses.WORKER | uses.ADDRESS}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="ticket-inbox")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -34,11 +36,11 @@ def main(context: click.Context) -> None:
     """
     if context.invoked_subcommand not in LOGGING:
         for remark in environment.remarks(ON_PORTS.get(context.invoked_subcommand or "", ())):
-            click.echo(f"Warning: {remark}", err=True)
+            terminal.echo(f"Warning: {remark}", err=True)
 
 
 tenant.add_command(sdp)
-for command in (tenant, import_, status, trace, doctor, roles, reconcile):
+for command in (tenant, import_, status, trace, reprocess, doctor, roles, reconcile, show_settings):
     main.add_command(command)
 
 
@@ -134,7 +136,7 @@ def migrate() -> None:
         found = schema.upgrade(settings.database_url)
     # Success, because the way back to an older version, whose start often begins with this command, must be open.
     newer = schema.newer(found)
-    click.echo(f"T{newer[1:]}: nothing to do." if newer else f"The schema is at {found}.")
+    terminal.echo(f"T{newer[1:]}: nothing to do." if newer else f"The schema is at {found}.")
 
 
 @main.command()
@@ -171,6 +173,8 @@ def send(
     try:
         body = send.payload(tenant_id, file.read() if file else None)
         answer = send.post(url, key, body, int(time.time()) if timestamp else None)
+    except send.WrongUrlError as error:
+        raise click.UsageError(str(error)) from None
     except send.SendError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"202 accepted, correlation id {answer.correlation_id}")
+    terminal.echo(f"202 accepted, correlation id {answer.correlation_id}")

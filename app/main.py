@@ -17,6 +17,7 @@ from app.webhook import dependencies, endpoint, openapi, problems
 from app.webhook.kinds import KINDS
 from db import engine as database
 from otel import export, logs, metrics, variables
+from otel.escaped import printable
 
 OUR_FAULTS = {status: problems.KINDS[status][0] for status in (500, 503)}
 OTHERS = [health.live, health.ready, health.metrics]
@@ -33,7 +34,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     try:
         variables.check()
     except variables.WrongTelemetryError as wrong:
-        raise SystemExit(f"ticket-inbox: {wrong}") from None
+        raise SystemExit(printable(f"ticket-inbox: {wrong}")) from None
     for kind in KINDS:
         metrics.begin_at_zero(kind.path, OUR_FAULTS)
     read = map(probes.by_head_too, [*OTHERS, openapi.schema])

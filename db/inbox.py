@@ -1,8 +1,7 @@
 """Which deliveries came in, and what was the outcome of each? Table `inbox`: one row per verified delivery."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -80,16 +79,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects the inbox rows that match all given fields; `received_after` is inclusive, `received_before` is not."""
-
-    inbox_ids: Sequence[int] | None = None
-    status: str | None = None
-    tenant_id: str | None = None
-    received_after: datetime | None = None
-    received_before: datetime | None = None
-
-
 APPEND_ROWS = """
 WITH appended AS (
   INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
@@ -112,8 +101,6 @@ APPEND_FENCED = sa.text(f"{FENCED} WHERE EXISTS (SELECT FROM fence) {DEFER_THEIR
 APPEND_SUMMARY = "INSERT inbox"  # the statement's name in spans and metrics
 
 COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
-
-NEXT_ID = sa.select(sa.func.min(inbox.c.id)).where(inbox.c.id > sa.bindparam("after_id"))
 
 HOLDS = (
     sa.select(inbox.c.id)
@@ -177,68 +164,9 @@ async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[Claimed
     return [ClaimedRow(*row) for row in await connection.execute(CLAIM, {"ids": ids})]
 
 
-async def claim_selected(
-    connection: AsyncConnection, selection: Selection, after_id: int, until_id: int, rows: int, payload_bytes: int
-) -> list[ClaimedRow]:
-    """Lock and return the selected rows after `after_id`, up to `until_id`, that no other worker has locked.
-
-    Returns the first `rows` of them in order of id, and stops earlier once their payloads reach `payload_bytes`.
-    """
-    head = [column for column in COLUMNS if column is not inbox.c.payload]
-    locked = (
-        sa.select(*head, sa.func.octet_length(inbox.c.payload).label("size"))
-        .where(*_conditions(selection, after_id, until_id))
-        .order_by(inbox.c.id)
-        .limit(rows)
-        .with_for_update(skip_locked=True)
-        .cte("locked")
-    )
-    before = sa.func.sum(locked.c.size).over(order_by=locked.c.id) - locked.c.size
-    sized = sa.select(locked.c.id, before.label("before")).cte("sized")
-    claimed = (
-        sa.select(*[inbox.c.payload if column is inbox.c.payload else locked.c[column.name] for column in COLUMNS])
-        .select_from(locked)
-        .join(sized, sized.c.id == locked.c.id)
-        .join(inbox, inbox.c.id == locked.c.id)
-        .where(sized.c.before < payload_bytes)
-        .order_by(locked.c.id)
-    )
-    return [ClaimedRow(*row) for row in await connection.execute(claimed)]
-
-
-async def count_selected(connection: AsyncConnection, selection: Selection, after_id: int, until_id: int) -> int:
-    """Return the number of selected rows after `after_id`, up to `until_id`."""
-    counted = sa.select(sa.func.count()).select_from(inbox).where(*_conditions(selection, after_id, until_id))
-    return await connection.scalar(counted) or 0
-
-
-async def bounds(connection: AsyncConnection) -> tuple[int, int]:
-    """Return the lowest and the highest inbox id; 0 and 0 if there is no row."""
-    row = (await connection.execute(sa.select(sa.func.min(inbox.c.id), sa.func.max(inbox.c.id)))).one()
-    return row[0] or 0, row[1] or 0
-
-
 async def mark(connection: AsyncConnection, outcomes: Sequence[Outcome], job_id: int | None, tries: int) -> None:
     """Write the outcomes of the job `job_id` into its rows, and add `tries` to their attempts."""
     await connection.execute(MARK, {**_columns(outcomes, Outcome), "job_id": job_id, "tries": tries})
-
-
-async def next_id(connection: AsyncConnection, after_id: int) -> int | None:
-    """Return the lowest id above `after_id`; None if there is none."""
-    found: int | None = await connection.scalar(NEXT_ID, {"after_id": after_id})
-    return found
-
-
-def _conditions(selection: Selection, after_id: int, until_id: int) -> list[sa.ColumnElement[bool]]:
-    given: list[tuple[object, Callable[[Any], sa.ColumnElement[bool]]]] = [
-        (selection.inbox_ids, lambda ids: inbox.c.id == sa.any_(sa.literal(ids, ARRAY(sa.BigInteger)))),
-        (selection.status, inbox.c.status.__eq__),
-        (selection.tenant_id, inbox.c.tenant_id.__eq__),
-        (selection.received_after, inbox.c.received_at.__ge__),
-        (selection.received_before, inbox.c.received_at.__lt__),
-    ]
-    matched = [condition(value) for value, condition in given if value is not None]
-    return [inbox.c.id > after_id, inbox.c.id <= until_id, *matched]
 
 
 def _columns(rows: Sequence[msgspec.Struct], kind: type[msgspec.Struct]) -> dict[str, list[object]]:

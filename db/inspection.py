@@ -1,5 +1,6 @@
 """What is in the inbox, and which workers are alive? Reads for `status`, `trace`, `doctor` and the gauges."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -122,13 +123,12 @@ DELIVERIES = sa.text(
     SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id, correlation_id,
            split_part(traceparent, '-', 2) AS trace_id, split_part(traceparent, '-', 3) AS span_id,
            coalesce(traceparent ~ '-[0-9a-f][13579bdf]$', false) AS is_sampled, inbox.source, received_at, status,
-           action, attempts, job_id, promoted_at, error, ticket_history.id IS NOT NULL AS stands
+           action, attempts, job_id, promoted_at, error, ticket_history.inbox_id IS NOT NULL AS stands
     FROM inbox
     LEFT JOIN ticket_history
       ON ticket_history.tenant_id = inbox.tenant_id AND ticket_history.ticket_id = inbox.ticket_id
          AND ticket_history.inbox_id = inbox.id
-    WHERE (inbox.ticket_id = :wanted OR correlation_id = :wanted)
-      AND (CAST(:tenant_id AS text) IS NULL OR inbox.tenant_id = :tenant_id)
+    WHERE inbox.id = ANY(CAST(:ids AS bigint[]))
     ORDER BY inbox.tenant_id, inbox.ticket_id, inbox.id
     """
 )
@@ -210,10 +210,7 @@ async def read_status(connection: AsyncConnection) -> Status:
     )
 
 
-async def read_deliveries(connection: AsyncConnection, wanted: str, tenant_id: str | None) -> list[Delivery]:
-    """Return the deliveries whose ticket id or correlation id is `wanted`, by tenant and ticket, in order of arrival.
-
-    With `tenant_id` only that tenant's.
-    """
-    found = await connection.execute(DELIVERIES, {"wanted": wanted, "tenant_id": tenant_id})
+async def read_deliveries(connection: AsyncConnection, ids: Sequence[int]) -> list[Delivery]:
+    """Return the deliveries of these inbox ids, by tenant and ticket, in order of arrival."""
+    found = await connection.execute(DELIVERIES, {"ids": ids})
     return [Delivery(**row) for row in found.mappings()]

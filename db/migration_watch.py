@@ -20,6 +20,7 @@ from psycopg.pq import TransactionStatus
 
 from db import failures
 from db.sessions import Connector
+from otel.escaped import printable
 
 EVERY = 1.0  # seconds; a migration waits for a lock for two, and the look must fall into them
 LOOK_WITHIN = 5.0  # seconds, for a look and for its session
@@ -78,7 +79,7 @@ class Blocker(msgspec.Struct, frozen=True):
 
 def say(line: str) -> None:
     """Print a line for the operator; standard output is for results."""
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 

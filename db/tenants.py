@@ -150,6 +150,13 @@ async def read_all(connection: AsyncConnection) -> Sequence[TenantRow]:
     return [TenantRow(*row) for row in found]
 
 
+async def is_known(connection: AsyncConnection, tenant_id: str) -> bool:
+    """Return whether there is such a tenant; reads no secret."""
+    return (
+        await connection.execute(sa.select(_column.tenant_id).where(_column.tenant_id == tenant_id))
+    ).first() is not None
+
+
 async def add(connection: AsyncConnection, tenant_id: str, encrypted: str) -> bool:
     """Add a tenant; return False if there is one with that id already."""
     added = await connection.execute(

@@ -9,6 +9,7 @@ from app.server import ports
 from app.settings import uses
 from jobs import app, conninfo, health_port, settings, signs, worker
 from otel import export, logs, metrics, variables
+from otel.escaped import printable
 
 with contextlib.suppress(ImportError):  # there is no uvloop for Windows
     import uvloop as runner  # type: ignore[no-redef]
@@ -25,7 +26,7 @@ try:
         host = environment.load_or_exit({"host"}).host
         health_port.serve(ports.listen(host, port, "WORKER_METRICS_PORT"), signs)
 except (variables.WrongTelemetryError, ports.ListenError) as error:
-    raise SystemExit(f"Error: {error}") from None
+    raise SystemExit(printable(f"Error: {error}")) from None
 try:
     runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
 finally:

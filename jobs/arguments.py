@@ -1,12 +1,16 @@
 """Which arguments may an operator give a job, and what does a wrong one raise?"""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 Read = TypeVar("Read", bound="Arguments")
+UNREADABLE = {"\0": None}  # in place of arguments that are no object; Postgres keeps no JSON with such a name
+KEEP = "keep"  # the argument of a job that stays when it has succeeded
+RULE = 'give a JSON object, such as {"status": "failed"}'
 
 
 class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +25,30 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class WrongArgumentsError(Exception):
     """A job cannot do what its arguments say; the message is one line for the operator who deferred it."""
+
+
+def load(text: bytes | str) -> Any:  # noqa: ANN401  (whatever JSON says)
+    """Return the JSON `text` of a job's column; never raises, because that would end the worker that fetches the job.
+
+    Postgres keeps numbers and depths of JSON that Python refuses.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_object(given: object) -> bool:
+    """Return whether a job's arguments are a JSON object; Procrastinate believes so of any."""
+    return isinstance(given, dict)
+
+
+def refuse_unreadable(given: Mapping[str, object]) -> None:
+    """Raise WrongArgumentsError for arguments that no task can be called with."""
+    if given == UNREADABLE:
+        raise WrongArgumentsError(f"the arguments are no JSON object that can be read: {RULE}")
+    if "self" in given:
+        raise WrongArgumentsError("there is no argument `self`")  # Procrastinate has one, and could not call the task
 
 
 def read(kind: type[Read], given: Mapping[str, object]) -> Read:

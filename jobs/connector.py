@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate import PsycopgConnector
 from procrastinate.connector import Notify
+from psycopg.types.json import set_json_loads
 
 from db import sessions
 from db.bounded_session import BoundedSession
+from jobs import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +83,8 @@ class Connector(PsycopgConnector):
 async def _begin(session: "psycopg.AsyncConnection[Any]") -> None:
     """Have each statement commit by itself: a worker that freezes between two holds no transaction open.
 
-    Raises WrongSessionError.
+    And have it read the arguments of any job, whatever they are. Raises WrongSessionError.
     """
+    set_json_loads(arguments.load, session)
     await session.set_autocommit(True)
     await sessions.check(session)

@@ -24,6 +24,8 @@ from db.advisory_locks import Holder, Lock
 from db.bounded_session import limit
 from db.leases import Lease
 from db.lost_answers import SessionsInUse
+from jobs import arguments
+from jobs.arguments import KEEP
 from jobs.vital_signs import VitalSigns
 from otel import logs
 
@@ -161,13 +163,16 @@ class JobsInHand(JobManager):
         await self.connector.listen_notify(on_notification=wake_up, channels=get_channel_for_queues(queues=queues))
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """Fetch a job, and note that a fetch came back."""
+        """Fetch a job, and note that a fetch came back; its arguments are an object, whatever was deferred."""
         job = await super().fetch_job(queues, worker_id)
         self.signs.fetched()
-        return job
+        if job is None or arguments.is_object(job.task_kwargs):
+            return job
+        return job.evolve(task_kwargs=arguments.UNREADABLE)
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (Procrastinate's)
-        """Write that a job ended. Raises ConnectorException; then the job is requeued later."""
+        """Write that a job ended; one that was asked to stays. Raises ConnectorException; then it is requeued later."""
+        delete_job &= job.task_kwargs.get(KEEP) is not True
         await self._write_end(job, workers.FINISH_OWN, status=status.value, delete_job=delete_job)
 
     async def retry_job(

@@ -5,14 +5,16 @@ import logging
 from typing import Any
 
 import msgspec
-from procrastinate.exceptions import JobAborted
+from procrastinate.exceptions import JobAborted, TaskNotFound
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
+from jobs import arguments
 from jobs.arguments import WrongArgumentsError
 from otel import logs
 
+WORKER = "procrastinate.worker"
 _logger = logging.getLogger("ticket_inbox.jobs")
 
 
@@ -37,6 +39,7 @@ async def keep_in_hand(call_next: AsyncCallNext, _context: JobContext, _worker: 
 async def refuse_wrong_arguments(call_next: AsyncCallNext, context: JobContext, _worker: Worker) -> Any:  # noqa: ANN401
     """Run a job; if its arguments are wrong, log why, and write it into the job as its `outcome`."""
     try:
+        arguments.refuse_unreadable(context.job.task_kwargs)
         return await call_next()
     except WrongArgumentsError as wrong:
         logs.log(
@@ -58,8 +61,14 @@ async def write_outcome(context: JobContext, outcome: str) -> None:
 
 
 def is_not_logged_yet(record: logging.LogRecord) -> bool:
-    """Return False for what Procrastinate logs, with a traceback, after `refuse_wrong_arguments` has logged it."""
-    return not (record.exc_info and isinstance(record.exc_info[1], WrongArgumentsError))
+    """Return False for what Procrastinate logs, with a traceback, after we have logged it in one line of our own."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, TaskNotFound) and record.name == WORKER:  # its other logger says the same
+        job = record.__dict__["job"]
+        words = f"there is no task {job['task_name']!r}"
+        logs.log(_logger, logging.ERROR, "job_refused", job_id=job["id"], task=job["task_name"], error=words)
+    return not isinstance(error, (TaskNotFound, WrongArgumentsError))
 
 
-logging.getLogger("procrastinate.worker").addFilter(is_not_logged_yet)
+for name in (WORKER, f"{WORKER}.worker"):
+    logging.getLogger(name).addFilter(is_not_logged_yet)

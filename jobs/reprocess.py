@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,8 +13,9 @@ from procrastinate.exceptions import JobAborted
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import engine as database
-from db import inbox, queue
-from db.inbox import Selection
+from db import queue, selection
+from db.inbox import Outcome
+from db.selection import Selection, Window
 from jobs import app, arguments, engine, middleware, promote
 from jobs.arguments import WrongArgumentsError
 from jobs.batch_telemetry import Batch, Job
@@ -22,46 +25,63 @@ from otel import logs
 
 SLICE = 1.0  # seconds that a job works before it makes room: a worker may run as few as two jobs at once
 CHUNK_BYTES = 8 * 1024 * 1024  # most payload of one chunk, all of which is in memory
-WINDOW = 20_000  # ids that one statement looks through, so that none takes long, however few rows match
 _logger = logging.getLogger("ticket_inbox.reprocess")
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a job has come: the ids up to `after_id`, of those up to `last_id`, are done; `rows` rows were found."""
+    """How far a job has come: the ids up to `after_id`, of those up to `last_id`, are done; `rows` rows were found.
+
+    `outcomes` counts what became of them: by action where they were promoted, else by status. Rows that another job was
+    promoting are not among these.
+    """
 
     after_id: int
     last_id: int
     rows: int = 0
+    outcomes: dict[str, int] = {}
+
+    def on(self, until_id: int, rows: int, outcomes: Iterable[Outcome] = ()) -> "Progress":
+        """Return the progress after a chunk up to `until_id`, in which `rows` were found."""
+        counted = Counter(self.outcomes) + Counter(one.action or one.status for one in outcomes)
+        return Progress(until_id, self.last_id, self.rows + rows, dict(counted))
 
 
 class Arguments(arguments.Arguments, frozen=True, kw_only=True):
     """What `reprocess` takes; the job itself writes `progress`, so that its next try goes on from there."""
 
     takes = (
-        "inbox_ids, status (pending, promoted, failed or rejected), tenant_id, received_after, received_before "
-        "and count_only (true or false)"
+        "inbox_ids, status (pending, promoted, failed or rejected), tenant_id, ticket_id, received_after, "
+        "received_before, count_only and keep (true or false)"
     )
     inbox_ids: Annotated[list[InboxId], Meta(min_length=1)] | None = None
     status: Literal["pending", "promoted", "failed", "rejected"] | None = None
     tenant_id: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    ticket_id: Annotated[str, Meta(min_length=1)] | None = None
     received_after: str | None = None
     received_before: str | None = None
     count_only: bool = False
+    keep: bool = False
     progress: Progress | None = None
 
     def selection(self) -> Selection:
-        """Return which rows are selected. Raises WrongArgumentsError for a wrong time, or if nothing selects rows."""
-        selection = Selection(
+        """Return which rows are selected. Raises WrongArgumentsError for a wrong time, or if nothing selects rows.
+
+        A ticket's id is another's in another tenant, so it needs the tenant's.
+        """
+        chosen = Selection(
             inbox_ids=None if self.inbox_ids is None else sorted(set(self.inbox_ids)),
             status=self.status,
             tenant_id=self.tenant_id,
+            ticket_id=self.ticket_id,
             received_after=arguments.moment("received_after", self.received_after),
             received_before=arguments.moment("received_before", self.received_before),
         )
-        if selection == Selection():
+        if chosen == Selection():
             names = ", ".join(Selection.__struct_fields__)
             raise WrongArgumentsError(f"say which rows, by at least one of {names}")
-        return selection
+        if chosen.ticket_id is not None and chosen.tenant_id is None:
+            raise WrongArgumentsError("ticket_id needs tenant_id: another tenant's ticket may have the same id")
+        return chosen
 
 
 @app.task(
@@ -76,17 +96,18 @@ async def reprocess(context: JobContext, /, **given: object) -> None:
 
     Each chunk is one commit, which also writes into the job how far it has come. After a second of chunks the job
     queues again, so that a fresh webhook never waits for all of them. When an operator cancels it, the chunks that
-    were committed stay. Fails if no row matches. With `count_only` it only counts, writes the number, and aborts.
+    were committed stay. Fails if no row matches. With `count_only` it only counts, writes the number, and aborts. With
+    `keep` the job stays when it has succeeded, with its progress.
     """
     ends = time.monotonic() + SLICE
     wanted = arguments.read(Arguments, given)
-    selection = wanted.selection()
-    progress = wanted.progress or await _start(selection)
+    chosen = wanted.selection()
+    progress = wanted.progress or await _start(chosen)
     step = count_chunk if wanted.count_only else promote_chunk
     while progress.after_id < progress.last_id:
         if time.monotonic() > ends:
             raise GoesOnError
-        progress = await step(engine(), selection, progress, context.job.id)
+        progress = await step(engine(), chosen, progress, context.job.id)
     if not progress.rows:
         raise WrongArgumentsError("no inbox row matches; nothing was changed")
     logs.log(
@@ -102,57 +123,50 @@ async def reprocess(context: JobContext, /, **given: object) -> None:
         raise JobAborted
 
 
-async def _start(selection: Selection) -> Progress:
+async def _start(chosen: Selection) -> Progress:
     """Return the ids to go through. Rows that come in from now on are left out: the job might never end."""
     async with database.connection(engine()) as connection:
-        lowest, highest = await inbox.bounds(connection)
-    if selection.inbox_ids:
-        lowest, highest = max(lowest, selection.inbox_ids[0]), min(highest, selection.inbox_ids[-1])
-    return Progress(lowest - 1, highest)
+        return Progress(*await selection.bounds(connection, chosen))
 
 
 async def promote_chunk(
-    engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
+    engine: AsyncEngine, chosen: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
     """Promote the next chunk of the selected rows, and write the job's progress in the same commit; return it."""
     job = Job(job_id, task=queue.REPROCESS)
-    until_id = await _window(engine, selection, progress)
+    within = await _window(engine, chosen, progress)
     with Batch(job) as batch:
         async with database.transaction(engine) as connection:
-            batch.rows = rows = await inbox.claim_selected(
-                connection, selection, progress.after_id, until_id, queue.JOB_ROWS, CHUNK_BYTES
-            )
+            batch.rows = rows = await selection.claim(connection, chosen, within, queue.JOB_ROWS, CHUNK_BYTES)
             batch.outcomes = await promote.promote_rows(connection, rows, job)
             # A chunk that is not full has all that the window holds.
             is_full = len(rows) == queue.JOB_ROWS or sum(len(row.payload) for row in rows) >= CHUNK_BYTES
             # Rows that another worker has locked are being promoted, so they count as found.
-            found = len(rows) or await inbox.count_selected(connection, selection, progress.after_id, until_id)
-            progress = Progress(rows[-1].id if is_full else until_id, progress.last_id, progress.rows + found)
+            found = len(rows) or await _count(connection, chosen, within)
+            progress = progress.on(rows[-1].id if is_full else within.until_id, found, batch.outcomes)
             await _save(connection, job_id, progress)
     return progress
 
 
 async def count_chunk(
-    engine: AsyncEngine, selection: Selection, progress: Progress, job_id: int | None = None
+    engine: AsyncEngine, chosen: Selection, progress: Progress, job_id: int | None = None
 ) -> Progress:
     """Count the selected rows of the next window, and write the job's progress; return it."""
-    until_id = await _window(engine, selection, progress)
+    within = await _window(engine, chosen, progress)
     async with database.connection(engine) as connection:
-        count = await inbox.count_selected(connection, selection, progress.after_id, until_id)
-        progress = Progress(until_id, progress.last_id, progress.rows + count)
+        progress = progress.on(within.until_id, await _count(connection, chosen, within))
         await _save(connection, job_id, progress)
     return progress
 
 
+async def _window(engine: AsyncEngine, chosen: Selection, progress: Progress) -> Window:
+    async with database.connection(engine) as connection:
+        return await selection.window(connection, chosen, progress.after_id, progress.last_id)
+
+
+async def _count(connection: AsyncConnection, chosen: Selection, within: Window) -> int:
+    return sum((await selection.count(connection, chosen, within)).values())
+
+
 async def _save(connection: AsyncConnection, job_id: int | None, progress: Progress) -> None:
     await queue.note(connection, job_id, "progress", msgspec.json.encode(progress).decode())
-
-
-async def _window(engine: AsyncEngine, selection: Selection, progress: Progress) -> int:
-    """Return the last id that the next statement looks at: WINDOW ids, from the next that exists, or a job's given."""
-    if selection.inbox_ids is None:
-        async with database.connection(engine) as connection:
-            first = await inbox.next_id(connection, progress.after_id)
-        return progress.last_id if first is None else min(first - 1 + WINDOW, progress.last_id)
-    left = [inbox_id for inbox_id in selection.inbox_ids if inbox_id > progress.after_id][: queue.JOB_ROWS]
-    return min(left[-1], progress.last_id)

@@ -24,6 +24,7 @@ from db.session_rules import WrongSessionError
 from jobs import connections, engine, jobs_in_hand, signs
 from jobs.outage_log import FAULTS, OutageLog, explain
 from otel import logs
+from otel.escaped import printable
 
 BETWEEN_TRIES = 0.5  # seconds
 LONGEST_WAIT = 10.0  # seconds between two tries while Postgres answers, and the worker cannot work
@@ -68,7 +69,7 @@ async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, o
             await _work(app, seconds, stop)
         except FAULTS as error:
             if first and isinstance(error, WrongSessionError):
-                raise SystemExit(f"Error: {error}") from None
+                raise SystemExit(printable(f"Error: {error}")) from None
             is_there |= failures.is_read_only(error)
             if signs.has_worked():
                 outages.forget()  # the one before it

@@ -5,6 +5,7 @@ Every line of either process, ours or a library's, goes through the one handler 
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from otel import standard_error
+from otel.escaped import printable, printable_json
 from otel.standard_error import PatientWriter
 
 SDK = "opentelemetry."  # how the names of OpenTelemetry's loggers begin
@@ -155,11 +157,17 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: `timestamp` (UTC), `level`, `event`, then the fields of the line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return msgspec.json.encode(members(record), enc_hook=str).decode()
+        found = members(record)
+        try:
+            line = msgspec.json.encode(found, enc_hook=str).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair, such as Python makes of a path that is not UTF-8
+            line = json.dumps(msgspec.to_builtins(found, enc_hook=str))
+        # The encoder has escaped C0. What else is not printable is DEL, or beyond ASCII; this test takes 0.1 µs.
+        return line if line.isascii() and "\x7f" not in line else printable_json(line)
 
 
 class Console(logging.Formatter):
-    """The same line for a person at a terminal; values are quoted, so that none can fake a line."""
+    """The same line for a person at a terminal; values are quoted and a traceback is indented: none can fake a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         found = members(record)
@@ -167,7 +175,7 @@ class Console(logging.Formatter):
         trace = found.pop("traceback", None)
         head = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} {level:8}{_line(event)}"
         line = " ".join([head, *(f"{name}={_value(value)}" for name, value in found.items())])
-        return f"{line}\n{trace}" if trace else line
+        return "\n".join([line, *(f"  {printable(one)}" for one in trace.split("\n") if one)] if trace else [line])
 
 
 def members(record: logging.LogRecord) -> dict[str, Any]:

@@ -96,6 +96,26 @@ def test_sql_is_in_one_room() -> None:
             assert not words & {"SELECT", "INSERT", "UPDATE", "DELETE"}, path
 
 
+def test_everything_is_printed_by_one_function_which_escapes_it() -> None:
+    """What others wrote may stand in any line, so each is printed by terminal.echo and its like, or is `printable`."""
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            if path != ROOT / "app/commands/terminal.py":
+                for node in ast.walk(ast.parse(path.read_text())):
+                    assert not (isinstance(node, ast.Call) and prints_raw(node)), f"{path}:{node.lineno}"
+
+
+def prints_raw(call: ast.Call) -> bool:
+    """Return True for print, click.echo and its like, and SystemExit with words, of what is not escaped."""
+    name, words = ast.unparse(call.func), [one for one in call.args if not isinstance(one, ast.Constant)]
+    is_printing = name in {"print", "SystemExit", "sys.exit", "click.echo", "click.secho", "click.echo_via_pager"}
+    is_printing |= name.startswith(("sys.stdout.", "sys.stderr.", "sys.__std")) and name.endswith(
+        ("write", "writelines")
+    )
+    is_exit_code = name in {"SystemExit", "sys.exit"} and not any(isinstance(one, ast.JoinedStr) for one in words)
+    return is_printing and bool(words) and not is_exit_code and "printable(" not in ast.unparse(call)
+
+
 def test_files_are_short_enough_to_be_found_by_their_names() -> None:
     for room in ("app", "db", "jobs", "otel"):
         for path in (ROOT / room).rglob("*.py"):

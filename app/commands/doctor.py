@@ -1,5 +1,6 @@
 """ticket-inbox doctor: what is missing or wrong on a tenant's way from ServiceDesk Plus to ticket_history?"""
 
+import shlex
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
-from app.commands import lock_findings
+from app.commands import lock_findings, terminal
 from app.commands.inspect import BACKLOG, duration
 from app.settings import Settings, uses
 
@@ -20,6 +21,7 @@ TIMEOUT = 30.0  # seconds
 GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
 RUNBOOK = "docs/operations.md"
 BACKUP = "docs/backup.md"
+NO_KEY = "SECRETS_KEY is not set here"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -50,7 +52,8 @@ def note(text: str) -> Finding:
 def doctor(tenant_id: str, url: str | None) -> None:
     """Check all that a tenant's tickets need, from the webhook's address to ServiceDesk Plus' API.
 
-    Changes nothing, and sends nothing that is stored. Exits 1 if something has to be mended.
+    Changes nothing, and sends nothing that is stored. Exits 1 if something has to be mended. Without SECRETS_KEY it
+    checks all that needs no secret.
     """
     from app.commands import on_database  # noqa: PLC0415
 
@@ -58,9 +61,9 @@ def doctor(tenant_id: str, url: str | None) -> None:
         return [found async for found in findings(connection, settings, tenant_id, url)]
 
     used = uses.DATABASE | uses.KEY | uses.SDP_CLIENT | (frozenset() if url else uses.ADDRESS)
-    found = on_database.run(look, TIMEOUT, used)
+    found = on_database.run(look, TIMEOUT, used, may_lack_key=True)
     for one in found:
-        click.echo(f"{one.kind:6}{one.text}")
+        terminal.echo(f"{one.kind:6}{one.text}")
     if count := sum(one.kind == "wrong" for one in found):
         raise click.ClickException(f"{count} to mend: {GUIDE} and {RUNBOOK} say how")
 
@@ -91,13 +94,16 @@ async def findings(
     yield of_address(url or ports.url(settings.host, settings.port))
     for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
         yield one
-    yield await of_api(connection, settings, tenant_id)
+    if settings.secrets_key:
+        yield await of_api(connection, settings, tenant_id)
+    else:
+        yield note(f"the API of ServiceDesk Plus was not asked: {NO_KEY}")
     for one in of_roles(await inspection.read_blind_roles(connection)):
         yield one
 
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
-    """Check that the tenant is known and enabled, and that our keys decrypt its secret."""
+    """Check that the tenant is known and enabled, and that our keys, if there are any, decrypt its secret."""
     from db import failures, tenants  # noqa: PLC0415
 
     known = {row.tenant_id: row.enabled for row in await tenants.read_all(connection)}
@@ -105,6 +111,8 @@ async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id
         return wrong(f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it")
     if not known[tenant_id]:
         return wrong(f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again")
+    if not settings.secrets_key:
+        return note(f"the tenant is enabled; whether its secret can be read was not checked: {NO_KEY}")
     try:
         [found] = [one for one in await tenants.read_enabled(connection) if one.tenant_id == tenant_id]
         tenants.Secrets(settings.secrets_key).decrypt(found.secret)
@@ -130,12 +138,14 @@ def of_address(url: str) -> Finding:
     """Check that a ticket-inbox answers at the webhook's address. The request is not signed, so nothing is stored."""
     import httpx  # noqa: PLC0415
 
+    from app.commands import send  # noqa: PLC0415
     from app.webhook import PATH  # noqa: PLC0415
 
-    target = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
+    asked = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
+    target = send.without_login(asked)
     try:
-        answer = httpx.post(target, json={"tenant_id": ""}, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        answer = httpx.post(asked, json={"tenant_id": ""}, timeout=10)
+    except send.UNREACHABLE as error:
         return wrong(f"{target} cannot be reached from here ({error}): is `ticket-inbox serve` running there?")
     if answer.status_code == httpx.codes.UNAUTHORIZED and "X-Correlation-ID" in answer.headers:
         return ok(f"{target} answers, and asks for a signature")
@@ -156,8 +166,8 @@ def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
     ):
         if count:
             reason = f"; the newest says: {newest!r}" if newest else ""
-            mend = f"mend the sender, or the setting, then defer reprocess '{_selection(status, tenant_id)}'"
-            yield wrong(f"{count} rows are {status}{reason}. {mend}")
+            again = f"`ticket-inbox reprocess --status {status} --tenant {shlex.quote(tenant_id)}`"
+            yield wrong(f"{count} rows are {status}{reason}. Mend the sender, or the setting, then {again}")
 
 
 def of_roles(blind: Sequence[str]) -> Iterator[Finding]:
@@ -194,10 +204,6 @@ async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: s
         return note(f"{asked}, but the last run ended early: {cursor.error}")
     reached = f"{cursor.position.astimezone(UTC):%Y-%m-%d %H:%M}"
     return ok(f"{asked}; by its clock (UTC) nothing is missing up to {reached}")
-
-
-def _selection(status: str, tenant_id: str) -> str:
-    return msgspec.json.encode({"status": status, "tenant_id": tenant_id}).decode()
 
 
 def _grace(seconds: float | None) -> str:

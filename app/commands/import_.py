@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from app import settings as environment
-from app.commands import sdp
+from app.commands import sdp, terminal
 from app.commands.options import CENTURY, Duration
 from app.commands.progress import Ticker
 from app.settings import uses
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from db.inbox import Delivery
 
 STATEMENT = 60.0  # seconds that one may take: Postgres may be busy, and no sender waits for an answer
-CLEAR = "\r\x1b[K"  # what a bar left on the terminal's line
 
 
 @click.command(name="import")
@@ -133,7 +132,7 @@ class Progress:
 
     def print_line(self, words: str) -> None:
         """Print a line in the bar's place; the next update draws the bar again below it."""
-        click.echo(f"{CLEAR if self._bar else ''}{words}", err=True)
+        terminal.echo(words, err=True, over_bar=bool(self._bar))
 
     def report_bad_line(self, line: "Line", error: str) -> None:
         """Print which line is skipped, and why."""
@@ -177,7 +176,7 @@ def _errors_in_one_line(tally: "Tally") -> Iterator[None]:
 
 def _conclude(tally: "Tally", *, dry_run: bool) -> None:
     """Print the counts. Raises ClickException if a line was skipped."""
-    click.echo(_counts(tally, "good" if dry_run else "appended"))
+    terminal.echo(_counts(tally, "good" if dry_run else "appended"))
     if tally.is_stopped:
         raise click.ClickException(f"stopped: more than {tally.most_skipped:,} lines are bad (--max-errors)")
     if tally.skipped:

@@ -10,10 +10,14 @@ import click
 import msgspec
 
 from app import settings as environment
+from app.commands import terminal
 from app.commands.options import as_json
+from app.commands.terminal import printable
 from app.settings import uses
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from app.commands.trace_links import TraceLink, TraceLinks
     from db.blocking import BlockingSession
     from db.inspection import Delivery, Status
@@ -21,62 +25,89 @@ if TYPE_CHECKING:
 BACKLOG = 60.0  # seconds that the oldest pending row may wait
 TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
 WIDTH = 80
+MOST = 200  # deliveries that `trace` shows unless it is asked for more
 # How a delivery came, by its source; only a webhook is signed.
 CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched from the API", "bulk_import": "imported"}
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Show it again every 2 seconds, until Ctrl-C; exits 0.")
 @as_json
-def status(*, as_json: bool) -> None:
+def status(*, watch: bool, as_json: bool) -> None:
     """Show what waits, what went wrong, how many workers are alive and which session holds up others.
 
     Exits 1 when the oldest pending row has waited for more than a minute.
     """
-    from app.commands import on_database  # noqa: PLC0415
+    from app.commands import on_database, watching  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
+    def lines(found: "Status") -> list[str]:
+        return [terminal.as_json(found)] if as_json else [*_status_lines(found), *(_backlog(found) if watch else ())]
+
+    if watch:
+        watching.watch(inspection.read_status, lines, is_json=as_json)
+        return
     found = on_database.run(lambda connection, _settings: inspection.read_status(connection), TIMEOUT)
-    click.echo(msgspec.json.encode(found) if as_json else "\n".join(_status_lines(found)))
-    if (found.oldest_pending_seconds or 0) > BACKLOG:
-        waited = f"the oldest pending row has waited for {duration(found.oldest_pending_seconds or 0)}"
-        cure = "see what the workers log" if found.workers_alive else "no worker is alive: start `ticket-inbox worker`"
-        raise click.ClickException(f"{waited}; {cure}")
+    terminal.echo(*lines(found))
+    for trouble in _backlog(found):
+        raise click.ClickException(trouble)
 
 
 @click.command()
 @click.argument("wanted", metavar="TICKET_OR_CORRELATION_ID")
 @click.option("--tenant", "tenant_id", metavar="ID", help="Only this tenant's deliveries.")
 @click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 10**9),
+    default=MOST,
+    show_default=True,
+    help="Show the newest N deliveries, and say how many more there are.",
+)
+@click.option(
     "--check/--no-check",
     default=None,
     help="Ask Jaeger for each trace, and link only to one that it has: the default where JAEGER_URL is set.",
 )
 @as_json
-def trace(wanted: str, tenant_id: str | None, *, check: bool | None, as_json: bool) -> None:
+def trace(wanted: str, tenant_id: str | None, limit: int, *, check: bool | None, as_json: bool) -> None:
     """Show the life of a ticket, delivery by delivery; times are UTC.
 
-    With JAEGER_URL set, link to each delivery's trace, or say why there is none.
+    The id of a trace (32 hexadecimal digits), or a whole traceparent, does too, and takes longer in a large inbox. With
+    JAEGER_URL set, link to each delivery's trace, or say why there is none.
     """
     from app.commands import on_database, trace_links  # noqa: PLC0415
     from app.commands.jaeger import Jaeger  # noqa: PLC0415
-    from db import inspection  # noqa: PLC0415
 
     url = environment.load_or_exit(uses.DATABASE | {"jaeger_url"}).jaeger_url
     if check and not url:
         raise click.UsageError("--check asks Jaeger: set JAEGER_URL to the address of its pages")
-    found = on_database.run(
-        lambda connection, _settings: inspection.read_deliveries(connection, wanted, tenant_id), TIMEOUT
-    )
+    found, total = on_database.run(lambda connection, _settings: _read(connection, wanted, tenant_id, limit), TIMEOUT)
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
         raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
     asks = bool(url) if check is None else check
     links = trace_links.TraceLinks(Jaeger(url) if url else None, found, check=asks)
-    click.echo(_trace_json(found, links) if as_json else "\n".join(_trace_lines(found, links)))
+    left_out = total - len(found)
+    if as_json:
+        terminal.echo(_trace_json(found, links, left_out))
+    else:
+        terminal.echo(*_trace_lines(found, links), *_left_out_lines(left_out, total))
     if links.failure and check:
         raise click.ClickException(f"Jaeger could not be asked: {links.failure}")
     if links.failure:
-        click.echo(f"Warning: Jaeger could not be asked: {links.failure}", err=True)
+        terminal.echo(f"Warning: Jaeger could not be asked: {links.failure}", err=True)
+
+
+async def _read(
+    connection: "AsyncConnection", wanted: str, tenant_id: str | None, limit: int
+) -> "tuple[list[Delivery], int]":
+    """Return the newest deliveries that were asked for, at most `limit`, and how many there are."""
+    from db import inspection, trace_search  # noqa: PLC0415
+
+    with terminal.Progress("looking through the inbox for a trace's id, %", 100) as progress:
+        found = await trace_search.find(connection, wanted, tenant_id, limit, progress.show)
+    return await inspection.read_deliveries(connection, found.newest), found.total
 
 
 def _status_lines(found: "Status") -> Iterator[str]:
@@ -85,39 +116,48 @@ def _status_lines(found: "Status") -> Iterator[str]:
     yield f"{'pending':12}{found.pending:>12}{waiting}"
     for name in ("promoted", "failed", "rejected"):
         yield f"{name:12}{getattr(found, name):>12}"
-    yield f"\n{'WORKERS':12}{found.workers_alive:>12}  alive"
+    yield ""
+    yield f"{'WORKERS':12}{found.workers_alive:>12}  alive"
     for task, counts in sorted(found.jobs.items()):
         states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         yield from _wrapped(f"{'JOBS':12}{task}: {states}", 12)
     for session in found.blocking:
         yield from _wrapped(f"{'HELD UP':12}{_held_up(session)}", 12)
     for trouble in found.trouble:
-        yield f"\n{_printable(trouble.tenant_id)}: {trouble.rows} {trouble.status}, most of them because"
-        yield from _wrapped(f"  {_printable(trouble.commonest_reason or 'of no known reason')}", 2)
+        yield ""
+        yield f"{trouble.tenant_id}: {trouble.rows} {trouble.status}, most of them because"
+        yield from _wrapped(f"  {trouble.commonest_reason or 'of no known reason'}", 2)
+
+
+def _backlog(found: "Status") -> Iterator[str]:
+    """Yield a line if the oldest pending row has waited for too long: what to do."""
+    if (waited := found.oldest_pending_seconds or 0) > BACKLOG:
+        cure = "see what the workers log" if found.workers_alive else "no worker is alive: start `ticket-inbox worker`"
+        yield f"the oldest pending row has waited for {duration(waited)}; {cure}"
 
 
 def _held_up(session: "BlockingSession") -> str:
     """Say which session others wait for, and for how long; an administrator ends it by `pg_terminate_backend`."""
     waiting = "1 session waits" if session.waiting == 1 else f"{session.waiting} sessions wait"
-    program = _printable(session.application_name or "a program without a name")
+    program = session.application_name or "a program without a name"
     since = f" for {duration(session.seconds)}" if session.seconds is not None else ""
     state = f"{session.state or 'in a state that only its own role may see'}{since}"
-    return f"{waiting} for pid {session.pid}: {program}, role {_printable(session.role or 'unknown')}, {state}"
+    return f"{waiting} for pid {session.pid}: {program}, role {session.role or 'unknown'}, {state}"
 
 
-def _trace_json(found: "list[Delivery]", links: "TraceLinks") -> bytes:
+def _trace_json(found: "list[Delivery]", links: "TraceLinks", left_out: int) -> str:
     def members(delivery: "Delivery") -> dict[str, object]:
         link = links.of(delivery)
         found_here = {"trace_found": link.found, "trace_url": link.url, "trace_reason": link.words}
         return {**msgspec.structs.asdict(delivery), **found_here}
 
-    return msgspec.json.encode({"deliveries": [members(delivery) for delivery in found]})
+    return terminal.as_json({"deliveries": [members(delivery) for delivery in found], "left_out": left_out})
 
 
 def _trace_lines(found: "list[Delivery]", links: "TraceLinks") -> Iterator[str]:
     for (tenant_id, ticket_id), deliveries in groupby(found, key=lambda one: (one.tenant_id, one.ticket_id)):
-        name = "a ticket without a readable id" if ticket_id is None else f"ticket {_printable(ticket_id)}"
-        yield from _wrapped(f"{_printable(tenant_id)}, {name}", 2)
+        name = "a ticket without a readable id" if ticket_id is None else f"ticket {ticket_id}"
+        yield from _wrapped(f"{tenant_id}, {name}", 2)
         for delivery in deliveries:
             yield from _delivery_lines(delivery)
             yield from _link_lines(links.of(delivery))
@@ -151,11 +191,16 @@ def _fate(delivery: "Delivery") -> str:
         return f"promoted ({delivery.action}) in {duration(took)}"
     if delivery.status == "pending":
         return f"pending for {duration((datetime.now(UTC) - delivery.received_at).total_seconds())}"
-    return f"{delivery.status}: {_printable(delivery.error or 'no reason is known')}"
+    return f"{delivery.status}: {delivery.error or 'no reason is known'}"
+
+
+def _left_out_lines(left_out: int, total: int) -> Iterator[str]:
+    if left_out:
+        yield from _wrapped(f"{left_out:,} older deliveries are left out: `--limit {total}` shows them too", 2)
 
 
 def _wrapped(line: str, indent: int) -> list[str]:
-    lines = textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=False)
+    lines = textwrap.wrap(printable(line), WIDTH, subsequent_indent=" " * indent, drop_whitespace=False)
     return [line.rstrip() for line in lines]
 
 
@@ -169,8 +214,3 @@ def duration(seconds: float) -> str:
 
 def _utc(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _printable(text: str) -> str:
-    """Return a sender's text so that it cannot move the terminal's cursor."""
-    return text if text.isprintable() else repr(text)

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
 import click
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import database_url
 from app import settings as environment
+from app.commands import terminal
 from app.settings import Settings, uses
 from db import engine as database
 from db import failures, migration, session_rules, sessions
@@ -23,24 +24,38 @@ def run(
     act: Callable[[AsyncConnection, Settings], Awaitable[Returned]],
     timeout: float = 10.0,
     used: Collection[str] = uses.DATABASE,
+    *,
+    may_lack_key: bool = False,
 ) -> Returned:
     """Return what `act` returns; each of its statements commits by itself and may take `timeout` seconds.
 
     `act` gets the settings with the names in `used`, which must include those of uses.DATABASE.
     Ends the process with one line where a setting is wrong. Raises ClickException where Postgres is away or refuses.
     """
-    settings = environment.load_or_exit(used)
+    settings = environment.load_or_exit(used, may_lack_key=may_lack_key)
 
-    async def on_connection() -> Returned:
+    async def on_connection(engine: AsyncEngine) -> Returned:
+        async with database.connection(engine) as connection:
+            return await act(connection, settings)
+
+    return run_long(on_connection, timeout, settings)
+
+
+def run_long(
+    act: Callable[[AsyncEngine], Awaitable[Returned]], timeout: float = 10.0, settings: Settings | None = None
+) -> Returned:
+    """Return what `act` returns, which takes a new connection where Postgres was away meanwhile; else as `run`."""
+    settings = settings or environment.load_or_exit(uses.DATABASE)
+
+    async def on_engine() -> Returned:
         engine = database.create_engine(settings.database_url, "ticket-inbox command", 1, timeout)
         try:
-            async with database.connection(engine) as connection:
-                return await act(connection, settings)
+            return await act(engine)
         finally:
             await engine.dispose()
 
     with errors_in_one_line():
-        return asyncio.run(on_connection())
+        return asyncio.run(on_engine())
 
 
 def refuse_wrong_session(settings: Settings) -> None:
@@ -69,9 +84,11 @@ def errors_in_one_line() -> Iterator[None]:
     First it prints a line for each variable that is ignored.
     """
     for line in database_url.ignored():
-        click.echo(f"Warning: {line}", err=True)
+        terminal.echo(f"Warning: {line}", err=True)
     try:
         yield
+    except BrokenPipeError:
+        raise  # nobody reads what the command prints any more; click ends it
     except migration.MigrationError as error:
         raise click.ClickException(f"the schema cannot be migrated: {error}") from None
     except failures.DatabaseError as error:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-import click
+from app.commands import terminal
 
 EVERY = 10.0  # seconds
 
@@ -30,4 +30,4 @@ class Ticker:
 
     def _tick(self) -> None:
         while not self._ended.wait(EVERY):
-            click.echo(self._words(), err=True)
+            terminal.echo(self._words(), err=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from app import settings as environment
+from app.commands import terminal
 from app.settings import uses
 
 MAY = {
@@ -54,14 +55,14 @@ def make(prefix: str) -> None:
         made = database_roles.make(settings.database_url, prefix)
     width = max(map(len, made.names.values()))
     for kind, name in made.names.items():
-        click.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
+        terminal.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
     for warning in made.warnings:
-        click.echo(f"Warning: {warning}", err=True)
-    click.echo("\nThese roles cannot log in. Next, make roles that can, with passwords of your own:\n")
+        terminal.echo(f"Warning: {warning}", err=True)
+    terminal.echo("", "These roles cannot log in. Next, make roles that can, with passwords of your own:", "")
     for kind in [kind for kind in ("app", "worker", "operator") if kind in made.names]:
-        click.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
+        terminal.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")
         if made.namespace:  # a role looks in `public` alone, and does not inherit where its group looks
-            click.echo(f"  ALTER ROLE {made.names[kind]}_login SET search_path = {made.namespace};")
+            terminal.echo(f"  ALTER ROLE {made.names[kind]}_login SET search_path = {made.namespace};")
 
 
 @roles.command()
@@ -80,7 +81,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
         from db import roles as database_roles  # noqa: PLC0415
 
         database_roles.let_read(settings.database_url, prefix, tenant_id, role)
-    click.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
+    terminal.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
 
 
 @roles.command("revoke")
@@ -95,7 +96,7 @@ def stop_reading(role: str) -> None:
         from db import roles as database_roles  # noqa: PLC0415
 
         database_roles.stop_reading(settings.database_url, role)
-    click.echo(f"{role} reads no tenant's tickets.")
+    terminal.echo(f"{role} reads no tenant's tickets.")
 
 
 @contextlib.contextmanager

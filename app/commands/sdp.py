@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from app import settings as environment
+from app.commands import terminal
 from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
 from app.commands.progress import Ticker
 from app.commands.tenant import require_known
@@ -76,7 +77,9 @@ def set_(
     except accounts.WrongAccountError as wrong:
         raise click.UsageError(str(wrong)) from None
     if account.base_url.startswith("http:"):
-        click.echo("Warning: without https, the network in between can read the credentials and the tickets.", err=True)
+        terminal.echo(
+            "Warning: without https, the network in between can read the credentials and the tickets.", err=True
+        )
     if check:
         _check(account, settings)
     encrypted = Secrets(settings.secrets_key).encrypt(accounts.kept(account))
@@ -87,7 +90,7 @@ def set_(
         ),
     )
     answered = ", which answered" if check else ""
-    click.echo(f"Tenant {tenant_id} has its ServiceDesk Plus at {account.base_url}{answered}.")
+    terminal.echo(f"Tenant {tenant_id} has its ServiceDesk Plus at {account.base_url}{answered}.")
 
 
 @sdp.command()
@@ -101,7 +104,7 @@ def show(tenant_id: str) -> None:
     if config is None:
         raise _unknown(tenant_id)
     cursors = on_database.run(lambda connection, _settings: configs.cursors(connection, tenant_id))
-    click.echo("\n".join([*_config_lines(config), *map(_cursor_line, cursors)]))
+    terminal.echo(*_config_lines(config), *map(_cursor_line, cursors))
 
 
 @sdp.command()
@@ -113,7 +116,7 @@ def clear(tenant_id: str) -> None:
 
     if not on_database.run(lambda connection, _settings: configs.clear(connection, tenant_id)):
         raise _unknown(tenant_id)
-    click.echo(f"The ServiceDesk Plus of tenant {tenant_id} is forgotten.")
+    terminal.echo(f"The ServiceDesk Plus of tenant {tenant_id} is forgotten.")
 
 
 @click.command()
@@ -157,7 +160,7 @@ def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
     """Print how many tickets of a run had which outcome. Raises ClickException if the run stopped early."""
     for name, count in summary.counts().items():
         words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
-        click.echo(f"{count:>8}  {words}")
+        terminal.echo(f"{count:>8}  {words}")
     if summary.error:
         raise click.ClickException(f"{summary.error}. Run it again: it goes on from there")
 

@@ -3,19 +3,31 @@
 import uuid
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import msgspec
 
+from app import correlation
 from app.event import flat
 from app.webhook import PATH, signature
 
 TIMEOUT = 40.0  # seconds; what ServiceDesk Plus' own invokeurl waits
+NOT_HERE = (404, 405)
+MOST_BYTES = 64 * 1024  # of an answer that are read; those of ticket-inbox are shorter
+# What an address, a proxy's variable, a certificate or a network leads to.
+UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError)
 
 
 class SendError(Exception):
     """The webhook was not accepted; the message says why and what to do."""
+
+
+class WrongUrlError(SendError):
+    """--url must be an address like http://127.0.0.1:8000 or https://inbox.example.com."""
+
+    def __init__(self) -> None:
+        super().__init__(str(self.__doc__).rstrip("."))
 
 
 class Answer(msgspec.Struct):
@@ -69,21 +81,64 @@ def post(url: str, secret: str, body: bytes, timestamp: int | None = None) -> An
 
     Raises SendError unless it is accepted.
     """
-    target = url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH
-    headers = {"Content-Type": "application/json", **signed(secret, body, timestamp)}
+    target = webhook_url(url)
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **signed(secret, body, timestamp)}
     try:
-        response = httpx.post(target, content=body, headers=headers, timeout=TIMEOUT)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise SendError(f"{target} cannot be reached ({error}): is ticket-inbox running there?") from None
-    answer = _answer(response)
-    if response.status_code != httpx.codes.ACCEPTED:
-        again = f" Send it again in {seconds} s." if (seconds := response.headers.get("Retry-After")) else ""
-        raise SendError(f"{response.status_code} {answer.title}: {answer.detail}{again}")
+        with httpx.stream("POST", target, content=body, headers=headers, timeout=TIMEOUT) as response:
+            answer = _read(response)
+    except httpx.ReadTimeout:
+        words = f"{without_login(target)} gives no answer within {TIMEOUT:.0f} s"
+        raise SendError(f"{words}: the webhook may have been kept, and sending it again does no harm") from None
+    except UNREACHABLE as error:
+        why = f"cannot be reached ({error or type(error).__name__})"
+        raise SendError(f"{without_login(target)} {why}: is ticket-inbox running there?") from None
+    if response.status_code != httpx.codes.ACCEPTED or not answer.correlation_id:
+        raise SendError(_refusal(response, answer, target))
     return answer
 
 
-def _answer(response: httpx.Response) -> Answer:
+def webhook_url(url: str) -> str:
+    """Return where to post: `url`, with the webhook's path if it has none. Raises WrongUrlError if it is no address."""
     try:
-        return msgspec.json.decode(response.content, type=Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Answer(title=response.reason_phrase, detail="the answer is not one of ticket-inbox's; check --url.")
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as of a port that is no number
+        is_address = False
+    if not is_address:
+        raise WrongUrlError
+    path = parts.path.rstrip("/") or PATH
+    return urlunsplit((parts.scheme, parts.netloc, path if path.endswith(PATH) else parts.path, parts.query, ""))
+
+
+def without_login(url: str) -> str:
+    """Return `url` without the name and the password that a proxy may want, for what is printed."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _read(response: httpx.Response) -> Answer:
+    """Return the answer; one that is no JSON of ours, or longer than MOST_BYTES, is empty but for the header's id."""
+    read = bytearray()
+    for piece in response.iter_raw():
+        read += piece
+        if len(read) > MOST_BYTES:
+            break
+    try:
+        return msgspec.json.decode(read, type=Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Answer(correlation_id=response.headers.get(correlation.HEADER, ""))
+
+
+def _refusal(response: httpx.Response, answer: Answer, target: str) -> str:
+    """Return in one line why a webhook was not accepted, what to do, and its correlation id."""
+    shown, path, status = without_login(target), urlsplit(target).path, response.status_code
+    words = f"{status} {answer.detail or answer.title}".rstrip(".")
+    if to := response.headers.get("Location"):
+        words = f"{shown} answers {status} and leads to {without_login(to)}: give that as --url"
+    elif not path.endswith(PATH) and (status in NOT_HERE or not answer.detail):
+        words = f"{status}: nothing takes webhooks at {path}: leave the path out of --url, or end it with {PATH}"
+    elif not (answer.detail or answer.title):
+        words = f"{shown} answers {status}, and not as ticket-inbox does: check --url"
+    again = f". Send it again in {seconds} s" if (seconds := response.headers.get("Retry-After")) else ""
+    return words + again + (f". Correlation id {answer.correlation_id}" if answer.correlation_id else "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import click
 
-from app.commands import secret_option
+from app.commands import secret_option, terminal
 from app.commands.options import Duration, tenant_argument
 from app.settings import uses
 
@@ -28,7 +28,7 @@ def _chosen(secret: str | None, file: BinaryIO | None) -> str:
     if not value.strip():
         raise click.UsageError("an empty secret would let anybody sign; leave --secret out to have one made")
     if len(value) < SHORT:
-        click.echo(f"Warning: a secret of fewer than {SHORT} characters can be guessed.", err=True)
+        terminal.echo(f"Warning: a secret of fewer than {SHORT} characters can be guessed.", err=True)
     return value
 
 
@@ -88,7 +88,7 @@ def reencrypt() -> None:
 
     done, of_sdp = _run_with_keys(tenants.reencrypt), _run_with_keys(sdp.reencrypt)
     count = done.count + of_sdp.count
-    click.echo(f"{count} {'secret' if count == 1 else 'secrets'} encrypted with the first key.")
+    terminal.echo(f"{count} {'secret' if count == 1 else 'secrets'} encrypted with the first key.")
     for found, what, cure in (
         (done.unreadable, "the secret", "rotate the secret with --grace 0s"),
         (of_sdp.unreadable, "the ServiceDesk Plus credentials", "set them again by `ticket-inbox tenant sdp set`"),
@@ -120,11 +120,11 @@ def list_() -> None:
 
     rows = on_database.run(lambda connection, _settings: tenants.read_all(connection))
     width = max([len("TENANT"), *(len(row.tenant_id) for row in rows)])
-    click.echo(f"{'TENANT':{width}}  ENABLED  {'ADDED':20}  {'CHANGED':20}  OLD SECRET UNTIL")
+    terminal.echo(f"{'TENANT':{width}}  ENABLED  {'ADDED':20}  {'CHANGED':20}  OLD SECRET UNTIL")
     for row in rows:
         enabled = "yes" if row.enabled else "no"
         ends_at = row.previous_secret_ends_at or "-"
-        click.echo(f"{row.tenant_id:{width}}  {enabled:7}  {row.created_at}  {row.updated_at}  {ends_at}")
+        terminal.echo(f"{row.tenant_id:{width}}  {enabled:7}  {row.created_at}  {row.updated_at}  {ends_at}")
 
 
 def _set_enabled(tenant_id: str, *, enabled: bool) -> None:
@@ -135,7 +135,7 @@ def _set_enabled(tenant_id: str, *, enabled: bool) -> None:
         tenant_id,
         on_database.run(lambda connection, _settings: tenants.set_enabled(connection, tenant_id, enabled=enabled)),
     )
-    click.echo(f"Tenant {tenant_id} is {'enabled' if enabled else 'disabled'}.")
+    terminal.echo(f"Tenant {tenant_id} is {'enabled' if enabled else 'disabled'}.")
 
 
 def require_known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
@@ -145,8 +145,8 @@ def require_known(tenant_id: str, found: bool) -> None:  # noqa: FBT001
 
 
 def _print_secret(words: str, secret: str) -> None:
-    click.echo(words, err=True)
-    click.echo(secret)
+    terminal.echo(words, err=True)
+    terminal.echo(secret)
 
 
 def _run_with_keys(act: Callable[["AsyncConnection", "Secrets"], Awaitable[Given]]) -> Given:

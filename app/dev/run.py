@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import click
 import httpx
 import msgspec
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import settings as environment
 from app import stopping
-from app.commands import send
+from app.commands import send, terminal
 from app.commands.on_database import errors_in_one_line
 from app.dev import children, embedded_postgres, waterfall
 from app.server import ports
@@ -82,7 +81,7 @@ async def _steps(settings: Settings, *, once: bool) -> None:
             await _draw(receiver, correlation_id)
         _print_next_commands(address, secret, timed=timed)
         if not once:
-            click.echo("\nRunning until Ctrl-C.")
+            terminal.echo("", "Running until Ctrl-C.")
             await children.watch(processes)
 
 
@@ -164,26 +163,26 @@ async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -
 
 async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child], *, timed: bool) -> str:
     ticket = send.sample(TENANT)
-    click.echo(f"\nwebhook sent   POST {address}{PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
+    terminal.echo("", f"webhook sent   POST {address}{PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
         answer = await asyncio.to_thread(send.post, address, secret, msgspec.json.encode(ticket), _time(timed))
     except send.SendError as error:
         raise DevError(f"the sample was not accepted: {error}") from None
-    click.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
+    terminal.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
     async with _engine(url) as engine:
         row = await _stored(engine, ticket["ticket_id"], processes)
-    click.echo(f"stored         {row['milliseconds']:.1f} ms from receipt to this row of ticket_history:\n")
+    terminal.echo(f"stored         {row['milliseconds']:.1f} ms from receipt to this row of ticket_history:", "")
     for name in ticket_history.ticket_history.columns.keys():  # noqa: SIM118  (they are not a dict's)
         first, *rest = str(row[name]).splitlines() or [""]
-        click.echo("\n".join([f"  {name:13} {first}", *(f"  {'':13} {line}" for line in rest)]))
+        terminal.echo(f"  {name:13} {first}", *(f"  {'':13} {line}" for line in rest))
     return answer.correlation_id
 
 
 async def _draw(receiver: waterfall.Receiver, correlation_id: str) -> None:
     """Print the sample's trace. With a collector of the user's own this is not called: the trace is there."""
     if steps := await receiver.trace(correlation_id):
-        click.echo(f"\ntrace          {steps[0].trace_id}\n")
-        click.echo("\n".join(waterfall.lines(steps)))
+        terminal.echo("", f"trace          {steps[0].trace_id}", "")
+        terminal.echo(*waterfall.lines(steps))
 
 
 async def _stored(engine: AsyncEngine, ticket_id: str, processes: Sequence[children.Child]) -> sa.RowMapping:
@@ -204,13 +203,15 @@ def _print_next_commands(address: str, secret: str, *, timed: bool) -> None:
     body = msgspec.json.encode({**send.sample(TENANT), "subject": "The next one"}).decode()
     signed = send.signed(secret, body.encode(), _time(timed))
     headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in signed.items())
-    click.echo("\nSend the next one, either way:\n")
-    click.echo(f"  curl -i {address}{PATH} \\")
-    click.echo(f"    -H 'Content-Type: application/json' {headers} \\")
-    click.echo(f"    --data-binary {shlex.quote(body)}\n")
+    terminal.echo("", "Send the next one, either way:", "")
+    terminal.echo(f"  curl -i {address}{PATH} \\")
+    terminal.echo(f"    -H 'Content-Type: application/json' {headers} \\")
+    terminal.echo(f"    --data-binary {shlex.quote(body)}", "")
     # In a checkout that uv made runnable, the command is not on the PATH.
     uv = "uv run " if Path(sys.prefix) == Path.cwd() / ".venv" else ""
-    click.echo(f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}{' --timestamp' * timed}")
+    terminal.echo(
+        f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}{' --timestamp' * timed}"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -223,4 +224,4 @@ async def _engine(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 def _say(what: str, words: str) -> None:
-    click.echo(f"{what:14} {words}")
+    terminal.echo(f"{what:14} {words}")

@@ -3,7 +3,7 @@
 This is the only module that reads the environment, but for OpenTelemetry's own `OTEL_*` names. Each setting has two
 names: `HOST` and the like are other programs' names as well, so `TICKET_INBOX_HOST` wins where both are set.
 
-Doors: `uses`.
+Doors: `described`, `uses`.
 """
 
 import difflib
@@ -18,11 +18,13 @@ import msgspec
 from app import database_url
 from app.settings import values
 from app.settings.fields import Settings
+from otel.escaped import printable
 
 __all__ = [
     "Settings",
     "WrongSettingError",
     "as_variables",
+    "given",
     "load",
     "load_or_exit",
     "log_remarks",
@@ -66,7 +68,7 @@ def load(environ: Mapping[str, str] = os.environ, names: Collection[str] = tuple
     """
     found: dict[str, Any] = {}
     for name, field in _FIELDS.items():
-        variable, text = next(_given(name, environ), ("", ""))
+        variable, text = next(given(name, environ), ("", ""))
         if name not in names or not variable:
             continue
         try:
@@ -92,16 +94,16 @@ def load_or_exit(names: Collection[str], *, may_lack_key: bool = False) -> Setti
         if "database_url" in names:
             database_url.take_away_ignored(os.environ)
     except WrongSettingError as wrong:
-        raise SystemExit(f"ticket-inbox: {wrong}") from None
+        raise SystemExit(printable(f"ticket-inbox: {wrong}")) from None
     if "secrets_key" in names and not settings.secrets_key and not may_lack_key:
         missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
-        raise SystemExit(f"ticket-inbox: {missing}")
+        raise SystemExit(printable(f"ticket-inbox: {missing}"))
     return settings
 
 
 def names_database(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if DATABASE_URL is set; if not, `dev` brings its own database."""
-    return any(_given("database_url", environ))
+    return any(given("database_url", environ))
 
 
 def as_variables(**settings: object) -> dict[str, str]:
@@ -127,7 +129,7 @@ def variables(name: str) -> tuple[str, str]:
     return f"{PREFIX}{name.upper()}", name.upper()
 
 
-def _given(name: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def given(name: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each variable that sets a setting, and its text, the one that counts first; nothing but blanks is unset."""
     for variable in variables(name):
         text = environ.get(variable, "")

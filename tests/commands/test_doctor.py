@@ -67,7 +67,7 @@ def test_rejected_rows_are_shown_with_the_reason_and_the_command_that_mends_them
     code, printed = looked(module_environment, tenant.id, "--url", server.url)
     assert code == 1
     assert "1 rows are rejected; the newest says: 'priority must be a string'" in printed
-    assert f"""reprocess '{{"status":"rejected","tenant_id":"{tenant.id}"}}'""" in printed
+    assert f"then `ticket-inbox reprocess --status rejected --tenant {tenant.id}`" in printed
 
 
 def test_rejected_and_failed_rows_each_have_a_reason_of_their_own(

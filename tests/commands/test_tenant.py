@@ -128,7 +128,6 @@ def test_a_new_server_knows_its_tenants_before_its_first_answer(
         ["serve"],
         ["tenant", "rotate", "x"],
         ["tenant", "add", "x"],
-        ["doctor", "--tenant", "x"],
         ["reconcile", "--tenant", "x"],
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db import imports, inbox, queue, retention, ticket_history
+from db import imports, inbox, queue, retention, selection, ticket_history
 from tests.support.query_plans import plan
 from tests.support.system import Database
 
@@ -19,7 +19,9 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "standing": ticket_history.STANDING,
     "is known": imports.IS_KNOWN,
     "imported": imports.IMPORTED,
-    "next id": inbox.NEXT_ID,
+    "next id": selection.NEXT_ID,
+    "next id of a ticket": selection.NEXT_OF_TICKET,
+    "next failed id": selection.NEXT_OPEN["failed"],
     "next window": retention.NEXT_ROWS,
     "delete old": retention.DELETE_ROWS,
     "next window of jobs": retention.NEXT_JOBS,

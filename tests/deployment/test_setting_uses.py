@@ -33,6 +33,7 @@ COMMANDS = {
     ("migrate",): DATABASE,
     ("status",): DATABASE,
     ("trace", "t"): DATABASE | {"jaeger_url"},
+    ("reprocess", "--id", "1"): DATABASE,
     ("roles", "make"): DATABASE,
     ("roles", "reader", "t", "r"): DATABASE,
     ("roles", "revoke", "r"): DATABASE,

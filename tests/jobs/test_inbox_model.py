@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from db import engine as engines
 from db import failures
-from db.inbox import Selection
+from db.selection import Selection
 from jobs import promote, reprocess
 from jobs.reprocess import Progress
 from tests.support.system import Database, Tenant

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from db import engine as engines
-from db.inbox import Selection
+from db.selection import Selection
 from jobs import reprocess
 from tests import ROOT
 from tests.conftest import clean_environment
@@ -77,10 +77,13 @@ def test_from_the_command_line_it_repairs_a_damaged_row(clean: Database) -> None
 
 def test_each_way_to_select_and_all_together(clean: Database) -> None:
     ids = delivered(clean, *(tenant.payload() for tenant in (ACME, ACME, GLOBEX, GLOBEX)))
+    tickets = [row["ticket_id"] for row in clean.query("SELECT ticket_id FROM inbox ORDER BY id")]
     clean.query("UPDATE inbox SET received_at = '2026-01-01T00:00:00Z'::timestamptz + id * interval '1 day' - %s * interval '1 day'", ids[0])  # fmt: skip
     cases: list[tuple[dict[str, Any], list[int]]] = [
         ({"inbox_ids": [ids[0], ids[3], ids[3]]}, [1, 0, 0, 1]),
         ({"tenant_id": "globex"}, [0, 0, 1, 1]),
+        ({"tenant_id": "globex", "ticket_id": tickets[3]}, [0, 0, 0, 1]),
+        ({"tenant_id": "acme", "ticket_id": tickets[1], "status": "failed"}, [0, 1, 0, 0]),
         ({"received_after": "2026-01-02T00:00:00Z"}, [0, 1, 1, 1]),
         ({"received_after": "2026-01-02", "received_before": "2026-01-04"}, [0, 1, 1, 0]),
         ({"received_before": "2026-01-02T02:00:00+02:00"}, [1, 0, 0, 0]),
@@ -127,6 +130,7 @@ def test_what_was_accepted_once_stays_accepted(clean: Database) -> None:
         ("reprocess", {"inbox_ids": [2**63]}, "inbox_ids"),
         ("reprocess", {"status": "done"}, "'done' - at `status`; it takes inbox_ids, status (pending, promoted"),
         ("reprocess", {"tenant": "acme"}, "there is no argument `tenant`"),
+        ("reprocess", {"ticket_id": "1"}, "ticket_id needs tenant_id"),
         ("reprocess", {"received_after": "yesterday"}, "received_after is 'yesterday', which is no date"),
         ("reprocess", {"received_before": "2026-02-30"}, "received_before is '2026-02-30', which is no date"),
         ("reprocess", {"received_before": "0001-01-01T00:00:00+14:00"}, "received_before is"),
@@ -148,6 +152,39 @@ def test_what_cannot_be_done_fails_and_says_why(
     [line] = [line for line in worker.wait_for_line("job_refused") if line["job_id"] == job_id]
     assert (line["level"], line["task"], line["error"]) == ("error", task, job["args"]["outcome"])
     assert "Traceback" not in worker.text()
+
+
+NO_OBJECT = ("[1]", '"x"', "5", "null", '{"a": 1%s}' % ("0" * 5000), '{"a": %s}' % ("[" * 3000 + "]" * 3000))
+
+
+def test_arguments_that_no_task_can_be_called_with_fail_at_once(clean: Database, worker: Worker) -> None:
+    """They are no object, or JSON that Postgres keeps and Python refuses: one such job ended worker after worker."""
+    jobs = {}
+    for text in NO_OBJECT:
+        for task in ("reprocess", "promote", "sweep"):
+            jobs[defer_text(clean, task, text)] = task
+    jobs[defer_text(clean, "no such task", "{}")] = "no such task"
+    jobs[defer_text(clean, "reprocess", '{"self": 1}')] = "reprocess"
+    clean.wait_for(f"SELECT count(*) FROM procrastinate_jobs WHERE id = ANY('{{{','.join(map(str, jobs))}}}') AND status = 'failed'", len(jobs), within=15)  # fmt: skip
+    lines = {line["job_id"]: line for line in worker.lines("job_refused") if line["job_id"] in jobs}
+    assert {job_id: line["task"] for job_id, line in lines.items()} == jobs
+    assert {line["error"] for line in lines.values()} == {
+        'the arguments are no JSON object that can be read: give a JSON object, such as {"status": "failed"}',
+        "there is no task 'no such task'",
+        "there is no argument `self`",
+    }
+    assert "Traceback" not in worker.text()
+    assert worker.process.poll() is None
+
+
+def defer_text(database: Database, task: str, arguments: str) -> int:
+    return int(
+        database.value(
+            "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(%s, %s, 0, NULL, NULL, %s::jsonb, NULL)"
+            "::procrastinate_job_to_defer_v1]))[1] AS id",
+            task, task, arguments,
+        )
+    )  # fmt: skip
 
 
 def test_counting_changes_nothing_and_stays_to_be_read(clean: Database) -> None:
@@ -211,7 +248,8 @@ def test_a_gap_of_100_million_ids_is_stepped_over(database: Database, step: Call
         finally:
             await engine.dispose()
 
-    assert asyncio.run(two_steps()) == reprocess.Progress(last, last, rows=2)
+    outcomes = {"inserted": 2} if step is reprocess.promote_chunk else {}
+    assert asyncio.run(two_steps()) == reprocess.Progress(last, last, rows=2, outcomes=outcomes)
 
 
 def test_a_job_that_is_cancelled_as_it_makes_room_is_aborted(clean: Database) -> None:
