@@ -13,6 +13,7 @@ from db.ticket_history import Winner
 
 APP, WORKER, READER = KINDS = ("app", "worker", "reader")
 ALL = "SELECT, INSERT, UPDATE, DELETE"
+SIGNATURES = "absent, malformed, untimely, wrong, last_failed_at, last_verified_at, last_previous_at"
 
 
 def _of(kind: type[msgspec.Struct]) -> str:
@@ -40,6 +41,10 @@ TABLES = {
         "SELECT (tenant_id, ticket_id, resolution, resolved_date, source, inbox_id, xmax), "
         "UPDATE (resolution, resolved_date, source, inbox_id, ingested_at, updated_at)",
         READER: "SELECT",
+    },
+    "signature_counts": {
+        APP: f"SELECT, INSERT, UPDATE ({SIGNATURES})",
+        WORKER: "SELECT (tenant_id, hour, last_verified_at), DELETE",
     },
     "leases": {WORKER: ALL},
     "tenant_readers": {},

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from app.commands import signature_findings
+from app.commands.finding import Finding, note, ok, wrong
 from app.commands.inspect import BACKLOG, duration
 from app.settings import Settings, uses
 
@@ -19,28 +21,6 @@ TIMEOUT = 30.0  # seconds
 GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
 RUNBOOK = "docs/operations.md"
 BACKUP = "docs/backup.md"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """The result of one check: `wrong` has to be mended, a `note` is worth knowing."""
-
-    kind: Literal["ok", "wrong", "note"]
-    text: str
-
-
-def ok(text: str) -> Finding:
-    """Return a finding that something is as it must be."""
-    return Finding("ok", text)
-
-
-def wrong(text: str) -> Finding:
-    """Return a finding that something has to be mended; `text` says how."""
-    return Finding("wrong", text)
-
-
-def note(text: str) -> Finding:
-    """Return a finding that may be intended, but is worth knowing."""
-    return Finding("note", text)
 
 
 @click.command()
@@ -70,7 +50,7 @@ async def findings(
     """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
     from app.server import ports  # noqa: PLC0415
     from db import engine as database  # noqa: PLC0415
-    from db import failures, inspection, schema  # noqa: PLC0415
+    from db import failures, inspection, schema, signature_counts  # noqa: PLC0415
 
     found = await schema.current(connection)
     if trouble := schema.trouble(found):
@@ -86,6 +66,8 @@ async def findings(
     for one in of_work(await inspection.read_status(connection)):
         yield one
     yield of_address(url or ports.url(settings.host, settings.port))
+    for one in signature_findings.of(await signature_counts.read_lately(connection, tenant_id), tenant_id):
+        yield one
     for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
         yield one
     yield await of_api(connection, settings, tenant_id)
