@@ -3,11 +3,12 @@
 Procrastinate's own connector runs these statements on its tables, so their parameters are written for psycopg.
 """
 
+from db import heartbeats
 from db.queue import PRUNE, SWEEP
 
 HEARTBEAT = 1.0  # seconds between two heartbeats of a worker
 SILENT_AFTER = 5.0  # seconds without one; more than HEARTBEAT + the longest wait for a connection (jobs.POOL_TIMEOUT)
-DEAD_AFTER = 20.0  # seconds without one after which a worker is dead even if Postgres still has sessions of it
+DEAD_AFTER = heartbeats.DEAD_AFTER
 
 # Writes a heartbeat, and makes the session that runs it hold the worker's shared lock. The pool's sessions take turns,
 # so soon each of them holds it. Postgres frees the lock with the last session: at once when the process is killed.

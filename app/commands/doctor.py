@@ -62,26 +62,28 @@ async def findings(
         await database.require_writes(connection)
     except failures.ReadOnlyError as error:
         yield wrong(failures.explain(error))
+    session = database.driver(connection)
     yield await of_tenant(connection, settings, tenant_id)
-    for one in of_work(await inspection.read_status(connection)):
+    for one in of_work(await inspection.read_status(session)):
         yield one
     yield of_address(url or ports.url(settings.host, settings.port))
     for one in signature_findings.of(await signature_counts.read_lately(connection, tenant_id), tenant_id):
         yield one
-    for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
+    for one in of_webhooks(await inspection.read_recent(session, tenant_id), tenant_id):
         yield one
     yield await of_api(connection, settings, tenant_id)
-    for one in of_roles(await inspection.read_blind_roles(connection)):
+    for one in of_roles(await inspection.read_blind_roles(session)):
         yield one
 
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
     """Check that the tenant is known and enabled, and that our keys decrypt its secret."""
-    from db import tenants  # noqa: PLC0415
+    from db import engine as database  # noqa: PLC0415
+    from db import tenant_list, tenants  # noqa: PLC0415
 
     enabled = {one.tenant_id: one for one in await tenants.read_enabled(connection)}
     if tenant_id not in enabled:
-        if tenant_id in {row.tenant_id for row in await tenants.read_all(connection)}:
+        if tenant_id in {row.tenant_id for row in await tenant_list.read_all(database.driver(connection))}:
             return wrong(f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again")
         return wrong(f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it")
     try:

@@ -35,7 +35,7 @@ def status(*, as_json: bool) -> None:
     from app.commands import on_database  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
-    found = on_database.run(lambda connection, _settings: inspection.read_status(connection), TIMEOUT)
+    found = on_database.read(inspection.read_status, TIMEOUT)
     click.echo(msgspec.json.encode(found) if as_json else "\n".join(_status_lines(found)))
     if (found.oldest_pending_seconds or 0) > BACKLOG:
         waited = f"the oldest pending row has waited for {duration(found.oldest_pending_seconds or 0)}"
@@ -64,9 +64,7 @@ def trace(wanted: str, tenant_id: str | None, *, check: bool | None, as_json: bo
     url = environment.load_or_exit(uses.DATABASE | {"jaeger_url"}).jaeger_url
     if check and not url:
         raise click.UsageError("--check asks Jaeger: set JAEGER_URL to the address of its pages")
-    found = on_database.run(
-        lambda connection, _settings: inspection.read_deliveries(connection, wanted, tenant_id), TIMEOUT
-    )
+    found = on_database.read(lambda session: inspection.read_deliveries(session, wanted, tenant_id), TIMEOUT)
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
         raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")

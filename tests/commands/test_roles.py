@@ -161,7 +161,9 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
         assert re.search(r"^pending +0$", place.run("status").stdout, re.MULTILINE)
         assert (server.stop(), worker.stop()) == (0, 0)
         for log in (server, worker):
-            assert not re.search("permission|policy|postgres_failed|task_failed|_not_read|_not_written", log.text()), log.text()
+            assert not re.search("permission|policy|postgres_failed|task_failed|_not_read|_not_written", log.text()), (
+                log.text()
+            )
     known = "SELECT action, count(*) AS rows FROM inbox GROUP BY 1 ORDER BY 1"
     assert owner.query(known) == [{"action": None, "rows": 2}]
     assert owner.value("SELECT count(*) FROM ticket_history WHERE tenant_id = %s", tenant.id) == 2
