@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 from opentelemetry.trace import SpanKind
@@ -12,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.event.rules import Rules
 from app.sdp import epoch, fetch, pages
 from app.sdp.answers import Named, Row
-from app.sdp.client import Client
 from app.sdp.errors import GoneError, SdpError
 from app.sdp.fetch import Fetched
 from app.sdp.summary import Summary
@@ -20,6 +20,9 @@ from db import failure_in_span, failures, inbox, ticket_history
 from db.inbox import Delivery
 from db.sdp import Config
 from otel import logs, tracing
+
+if TYPE_CHECKING:
+    from app.sdp.client import Client
 
 # A ticket may become visible a while after its update time: its transaction took long, or another node's clock is
 # behind. So each run reads the last ten minutes again; a ticket that we have costs only its row in a list.
@@ -54,7 +57,7 @@ class TenantRun:
     Every ticket updated before `position` has been dealt with, except those that are `failing`; `summary` counts them.
     """
 
-    def __init__(self, connection: AsyncConnection, client: Client, rules: Rules, config: Config, plan: Plan) -> None:
+    def __init__(self, connection: AsyncConnection, client: "Client", rules: Rules, config: Config, plan: Plan) -> None:
         self._connection, self._client, self._rules = connection, client, rules
         self._tenant_id, self._plan = config.tenant_id, plan
         self._deadline = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
