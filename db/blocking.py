@@ -1,8 +1,8 @@
 """Which session holds up others? Read for `status`: a frozen process, or one whose network is dumb, keeps its locks."""
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.statement import Session, Statement
 
 
 class BlockingSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class BlockingSession(msgspec.Struct, frozen=True, kw_only=True):
 
 # pg_blocking_pids takes Postgres' lock table for a moment, so it is asked only about sessions that wait for a lock.
 # A prepared transaction has the pid 0, and no session.
-BLOCKING = sa.text(
+BLOCKING = Statement(
     """
     WITH held_up AS MATERIALIZED (
       SELECT pid, pg_blocking_pids(pid) AS behind FROM pg_stat_activity
@@ -42,6 +42,6 @@ BLOCKING = sa.text(
 )
 
 
-async def read_blocking(connection: AsyncConnection) -> list[BlockingSession]:
+async def read_blocking(session: Session) -> list[BlockingSession]:
     """Return the sessions that hold up others of this database, the one with most behind it first."""
-    return [BlockingSession(**row) for row in (await connection.execute(BLOCKING)).mappings()]
+    return [BlockingSession(**row) for row in await BLOCKING.rows(session)]

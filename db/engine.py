@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from db.failures import DatabaseError, ReadOnlyError
+from db import failures
 from db.renewal import KEY, LONGEST_LIFE, Renewal, Session
 from db.sessions import Connector
 
@@ -61,7 +62,7 @@ async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> Asyn
         await connected.execution_options(isolation_level=isolation)
         try:
             yield connected
-        except DatabaseError as error:
+        except failures.DatabaseError as error:
             if session.is_to_end(error):
                 await _end(connected, session)
             raise
@@ -70,10 +71,16 @@ async def connection(engine: AsyncEngine, isolation: str = "AUTOCOMMIT") -> Asyn
             raise
 
 
+def driver(connection: AsyncConnection) -> Any:  # noqa: ANN401  (asyncpg has no types)
+    """Return the session of asyncpg's beneath `connection`, for a db.statement.Statement."""
+    session: Session = connection.info[KEY]
+    return session.driver
+
+
 async def require_writes(connection: AsyncConnection) -> None:
     """Raise ReadOnlyError where the connection's Postgres takes no writes, as a standby doesn't."""
     if not await connection.scalar(TAKES_WRITES):
-        raise ReadOnlyError
+        raise failures.ReadOnlyError
 
 
 async def _end(connected: AsyncConnection, session: Session) -> None:

@@ -3,11 +3,8 @@
 import asyncio
 import socket
 import ssl
-
-import asyncpg
-import psycopg
-import sqlalchemy.exc
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+import sys
+from typing import TYPE_CHECKING
 
 from db import failure_kinds as kinds
 from db.failure_kinds import Kind
@@ -15,15 +12,42 @@ from db.libpq import ParameterError
 from db.session_rules import WrongSessionError
 
 
-class ReadOnlyError(psycopg.errors.ReadOnlySqlTransaction):
+class ReadOnlyError(Exception):
     """Postgres takes no writes, as a standby doesn't."""
+
+    sqlstate = "25006"
 
     def __init__(self) -> None:
         super().__init__("its sessions are read-only")
 
 
-# Everything that a driver or the pool raises when Postgres is unreachable or refuses. OSError covers time-outs.
-DatabaseError = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, OSError, ParameterError)
+class MigrationError(Exception):
+    """The schema cannot be migrated; the message says why, and what to do."""
+
+
+OURS = (ParameterError, ReadOnlyError, WrongSessionError)
+if TYPE_CHECKING:
+    DatabaseError: tuple[type[Exception], ...]
+
+
+def __getattr__(name: str) -> tuple[type[BaseException], ...]:
+    """Return `DatabaseError`: all that a driver or the pool raises when Postgres is unreachable or refuses.
+
+    OSError covers time-outs. Of the libraries, only those that are imported can have raised anything; so this module
+    imports none, and a command that needs one of them alone starts in a third of the time. Ask for it where an error is
+    caught, by `except failures.DatabaseError`, and never at an import, when a library may still be missing.
+    """
+    if name != "DatabaseError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    drivers = (*_of("asyncpg", "PostgresError", "InterfaceError"), *_of("psycopg", "Error"))
+    return (*_of("sqlalchemy.exc", "SQLAlchemyError"), *drivers, OSError, *OURS)
+
+
+def _of(library: str, *names: str) -> tuple[type[BaseException], ...]:
+    """Return errors of a library by name; none where it is not imported."""
+    found = sys.modules.get(library)
+    return tuple(getattr(found, name) for name in names) if found else ()
+
 
 # SQLSTATE prefixes of errors after which a session is closed: connection exception, shutdown, a time limit of it.
 ENDED = ("08", "57P", "25P03", "25P04")
@@ -63,7 +87,7 @@ def reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(cause, OSError) and cause.filename:
         return f"{cause.filename}: {cause.strerror}"
-    words = str(cause.args[0] if isinstance(cause, asyncpg.PostgresError) else cause)
+    words = str(cause.args[0] if isinstance(cause, _of("asyncpg", "PostgresError")) else cause)
     return words.splitlines()[0][:300] if words else type(cause).__name__
 
 
@@ -95,11 +119,11 @@ def kind(error: BaseException) -> Kind:
 def _by_type(error: BaseException) -> Kind:
     """Return the kind of an error that Postgres did not send."""
     table: list[tuple[type[BaseException] | tuple[type[BaseException], ...], Kind]] = [
-        (sqlalchemy.exc.TimeoutError, kinds.POOL_USED_UP),
+        (_of("sqlalchemy.exc", "TimeoutError"), kinds.POOL_USED_UP),
         (TimeoutError, kinds.SILENT),
         (socket.gaierror, kinds.UNKNOWN_HOST),
         (ssl.SSLError, kinds.TLS),
-        ((ConnectionResetError, BrokenPipeError, asyncpg.InterfaceError, asyncio.CancelledError), kinds.CUT),
+        ((ConnectionResetError, BrokenPipeError, *_of("asyncpg", "InterfaceError"), asyncio.CancelledError), kinds.CUT),
     ]
     if isinstance(error, OSError) and error.filename:
         return kinds.NO_FILE
@@ -108,6 +132,5 @@ def _by_type(error: BaseException) -> Kind:
 
 def _driver_error(error: BaseException) -> BaseException:
     """Return the asyncpg or psycopg error that SQLAlchemy wrapped."""
-    if not isinstance(error, DBAPIError) or error.orig is None:
-        return error
-    return error.orig.__cause__ or error.orig
+    wrapped = getattr(error, "orig", None) if isinstance(error, _of("sqlalchemy.exc", "DBAPIError")) else None
+    return error if wrapped is None else wrapped.__cause__ or wrapped

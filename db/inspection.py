@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import workers
+from db import heartbeats
 from db.blocking import BlockingSession, read_blocking
+from db.statement import Session, Statement
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -77,7 +76,7 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # inbox_open_idx holds every row that is not promoted; the number of promoted rows is the rest.
-COUNTS = sa.text(
+COUNTS = Statement(
     """
     WITH open AS (SELECT status, count(*) AS rows FROM inbox WHERE status <> 'promoted' GROUP BY status)
     SELECT (SELECT rows FROM open WHERE status = 'pending') AS pending,
@@ -92,7 +91,7 @@ COUNTS = sa.text(
 
 MOST = 100_000
 
-GAUGES = sa.text(
+GAUGES = Statement(
     """
     SELECT (SELECT count(*) FROM (SELECT FROM inbox WHERE status = 'pending' LIMIT :most) AS counted) AS pending,
            (SELECT count(*) FROM (SELECT FROM inbox WHERE status = 'failed' LIMIT :most) AS counted) AS failed,
@@ -104,11 +103,11 @@ GAUGES = sa.text(
     """
 )
 
-JOBS = sa.text(
+JOBS = Statement(
     "SELECT task_name, CAST(status AS text) AS status, count(*) AS jobs FROM procrastinate_jobs GROUP BY 1, 2"
 )
 
-TROUBLE = sa.text(
+TROUBLE = Statement(
     """
     SELECT tenant_id, status, count(*) AS rows, mode() WITHIN GROUP (ORDER BY error) AS commonest_reason
     FROM inbox
@@ -118,7 +117,7 @@ TROUBLE = sa.text(
     """
 )
 
-DELIVERIES = sa.text(
+DELIVERIES = Statement(
     """
     SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id, correlation_id,
            split_part(traceparent, '-', 2) AS trace_id, split_part(traceparent, '-', 3) AS span_id,
@@ -134,7 +133,7 @@ DELIVERIES = sa.text(
 )
 
 
-RECENT = sa.text(
+RECENT = Statement(
     """
     WITH recent AS (
       SELECT received_at FROM inbox
@@ -153,7 +152,7 @@ RECENT = sa.text(
 
 # Row-level security shows these roles no row and refuses them nothing. A superuser, a role with BYPASSRLS and a member
 # of the owner see every row; a worker, or a reader with a tenant, has a policy.
-BLIND_ROLES = sa.text(
+BLIND_ROLES = Statement(
     """
     SELECT CAST(role.rolname AS text) AS role
     FROM pg_roles AS role, pg_class AS history
@@ -170,47 +169,46 @@ BLIND_ROLES = sa.text(
 )
 
 
-async def read_recent(connection: AsyncConnection, tenant_id: str) -> Recent:
+async def read_recent(session: Session, tenant_id: str) -> Recent:
     """Return a tenant's webhooks among the last MOST inbox rows, and its rejected and failed rows among all."""
-    row = (await connection.execute(RECENT, {"tenant_id": tenant_id, "most": MOST})).mappings().one()
+    row = await RECENT.row(session, tenant_id=tenant_id, most=MOST)
     seconds = row["newest_webhook_seconds"]
     return Recent(**{**row, "newest_webhook_seconds": None if seconds is None else float(seconds)})
 
 
-async def read_blind_roles(connection: AsyncConnection) -> list[str]:
+async def read_blind_roles(session: Session) -> list[str]:
     """Return the roles that may log in here and read ticket_history, and see none of its rows, by name."""
-    return [row.role for row in await connection.execute(BLIND_ROLES)]
+    return [row["role"] for row in await BLIND_ROLES.rows(session)]
 
 
-async def read_gauges(connection: AsyncConnection) -> dict[str, float]:
+async def read_gauges(session: Session) -> dict[str, float]:
     """Return the counts `pending`, `failed`, `rejected` and `workers_alive`, and `oldest_pending_seconds`.
 
     Counts of rows stop at MOST, so that a larger backlog does not take longer to count.
     """
-    row = (await connection.execute(GAUGES, {"dead_after": workers.DEAD_AFTER, "most": MOST})).mappings().one()
+    row = await GAUGES.row(session, dead_after=heartbeats.DEAD_AFTER, most=MOST)
     return {name: float(value) for name, value in row.items()}
 
 
-async def read_status(connection: AsyncConnection) -> Status:
+async def read_status(session: Session) -> Status:
     """Return the counts of everything; costs an index scan of the inbox."""
-    counts = (await connection.execute(COUNTS, {"dead_after": workers.DEAD_AFTER})).one()
+    counts = await COUNTS.row(session, dead_after=heartbeats.DEAD_AFTER)
     jobs: dict[str, dict[str, int]] = {}
-    for task, status, count in await connection.execute(JOBS):
+    for task, status, count in await JOBS.rows(session):
         jobs.setdefault(task, {})[status] = count
     return Status(
-        pending=counts.pending or 0,
-        promoted=int(counts.promoted),
-        failed=counts.failed or 0,
-        rejected=counts.rejected or 0,
-        oldest_pending_seconds=None if counts.oldest is None else float(counts.oldest),
-        workers_alive=counts.workers,
+        pending=counts["pending"] or 0,
+        promoted=int(counts["promoted"]),
+        failed=counts["failed"] or 0,
+        rejected=counts["rejected"] or 0,
+        oldest_pending_seconds=None if counts["oldest"] is None else float(counts["oldest"]),
+        workers_alive=counts["workers"],
         jobs=jobs,
-        trouble=[Trouble(*row) for row in await connection.execute(TROUBLE)],
-        blocking=await read_blocking(connection),
+        trouble=[Trouble(*row) for row in await TROUBLE.rows(session)],
+        blocking=await read_blocking(session),
     )
 
 
-async def read_deliveries(connection: AsyncConnection, ids: Sequence[int]) -> list[Delivery]:
+async def read_deliveries(session: Session, ids: Sequence[int]) -> list[Delivery]:
     """Return the deliveries of these inbox ids, by tenant and ticket, in order of arrival."""
-    found = await connection.execute(DELIVERIES, {"ids": ids})
-    return [Delivery(**row) for row in found.mappings()]
+    return [Delivery(**row) for row in await DELIVERIES.rows(session, ids=ids)]

@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import advisory_locks, failures, metadata
+from db import advisory_locks, failures, heartbeats, metadata
 from db.advisory_locks import Holder, Lock
 
 RENEWED_EVERY = 1.0  # seconds
 SILENT_AFTER = 5.0  # seconds without a renewal, after which a lease is free if its sessions have ended, too
-LASTS = 20.0  # seconds without a renewal, after which a lease is free
+LASTS = heartbeats.DEAD_AFTER  # seconds without a renewal, after which a lease is free
 SESSIONS = 16  # most that are remembered of an owner, the last ones that renewed
 RELEASED_WITHIN = 2.0  # seconds; then the process's other session does it
 FORGOTTEN_AFTER = 3600.0  # seconds; then a row that no process took over is deleted

@@ -45,8 +45,7 @@ STILL_THERE = sa.text("SELECT count(*) FROM pg_locks WHERE virtualtransaction = 
 Returned = TypeVar("Returned")
 
 
-class MigrationError(Exception):
-    """The database cannot be migrated; the message says why and what to do."""
+MigrationError = failures.MigrationError
 
 
 def run(url: str, act: Callable[[sa.Connection], Returned]) -> Returned:

@@ -3,12 +3,14 @@
 The tables are versioned but internal, so Procrastinate is pinned, and tests run these statements on its real schema.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+if TYPE_CHECKING:
+    import psycopg
 
 # Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
@@ -138,7 +140,7 @@ FROM procrastinate_workers LIMIT 0 FOR UPDATE
 """
 
 
-async def probe(session: psycopg.AsyncConnection[Any]) -> None:
+async def probe(session: "psycopg.AsyncConnection[Any]") -> None:
     """Check that Postgres answers, has a schema, and may be written to. Raises psycopg.Error."""
     await session.execute(PROBE)
 

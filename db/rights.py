@@ -13,6 +13,7 @@ from db.ticket_history import Winner
 
 APP, WORKER, READER, OPERATOR = KINDS = ("app", "worker", "reader", "operator")
 ALL = "SELECT, INSERT, UPDATE, DELETE"
+SIGNATURES = "absent, malformed, untimely, wrong, last_failed_at, last_verified_at, last_previous_at"
 
 
 def _of(kind: type[msgspec.Struct]) -> str:
@@ -63,6 +64,11 @@ TABLES = {
         OPERATOR: f"SELECT ({OPERATORS_HISTORY})",
     },
     "leases": {WORKER: "SELECT, INSERT, DELETE, UPDATE (owner, taken_at, expires_at, sessions)", OPERATOR: "SELECT"},
+    "signature_counts": {
+        APP: f"SELECT, INSERT, UPDATE ({SIGNATURES})",
+        WORKER: "SELECT (tenant_id, hour, last_verified_at), DELETE",
+        OPERATOR: "SELECT",
+    },
     "tenant_readers": {},
     "procrastinate_jobs": {
         APP: f"{DEFER}, SELECT (id)",

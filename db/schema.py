@@ -6,13 +6,13 @@ A schema that is ahead is fine: a migration only adds, so that the version befor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import migration
+from db import failures
 
 if TYPE_CHECKING:
+    import psycopg
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -34,11 +34,13 @@ async def current(connection: AsyncConnection) -> str | None:
     return _ours(*await connection.run_sync(_read))
 
 
-async def trouble_in(session: psycopg.AsyncConnection[Any]) -> str | None:
+async def trouble_in(session: "psycopg.AsyncConnection[Any]") -> str | None:
     """Return the `trouble` of the database that a session of psycopg's is in. Raises psycopg.Error.
 
     A role that may not read the revision (the worker's, until `roles make` of this version) has none.
     """
+    import psycopg  # noqa: PLC0415
+
     [versioned, has_inbox] = await (await session.execute(PLACES)).fetchone() or [False, False]
     try:
         rows = await (await session.execute(ROWS)).fetchall() if versioned else []
@@ -69,6 +71,8 @@ def upgrade(url: str) -> str:
 
     A newer schema stays as it is. Prints on standard error for whom it waits. Raises MigrationError, database errors.
     """
+    from db import migration  # noqa: PLC0415  (brings psycopg, which a server has no use for)
+
     return migration.run(url, _upgrade)
 
 
@@ -87,7 +91,7 @@ def _upgrade(connection: sa.Connection) -> str:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise migration.MigrationError(str(error)) from error
+        raise failures.MigrationError(str(error)) from error
     return head()
 
 
@@ -110,12 +114,12 @@ def _refuse_what_is_not_ours(rows: list[str], found: str | None, *, has_inbox: b
     """
     if rows and not found:
         another = f"alembic_version is another program's (it says {', '.join(rows)})"
-        raise migration.MigrationError(f"{another}: give ticket-inbox a database of its own")
+        raise failures.MigrationError(f"{another}: give ticket-inbox a database of its own")
     if has_inbox and not found:
         lost = "the tables are there, but alembic_version does not say at which revision"
-        raise migration.MigrationError(f"{lost}: restore its row, or write it with `alembic stamp`")
+        raise failures.MigrationError(f"{lost}: restore its row, or write it with `alembic stamp`")
     if found and "," in found:
-        raise migration.MigrationError(str(trouble(found)))
+        raise failures.MigrationError(str(trouble(found)))
 
 
 def _alembic_config() -> "Config":

@@ -5,8 +5,6 @@ A driver reads what Postgres sends, and our statements mean what they mean, only
 
 from collections.abc import Sequence
 
-import psycopg
-
 NEEDED = {
     "DateStyle": "ISO",
     "TimeZone": "UTC",
@@ -46,7 +44,7 @@ SELECT current_setting('server_encoding'), current_setting('client_encoding'),
 """
 
 
-class WrongSessionError(psycopg.OperationalError):
+class WrongSessionError(Exception):
     """A session that Postgres granted, but that we cannot work on; the message is one line that says what to do."""
 
 

@@ -10,14 +10,16 @@ import os
 import random
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import psycopg
 
 from db import passfile, session_rules, tls
 from db.parameters import complete, home
 from db.session_rules import CHECK, refuse_wrong
+
+if TYPE_CHECKING:
+    import psycopg
 
 STATEMENT_TIMEOUT = 30.0  # seconds; of psycopg's sessions, whose statements take milliseconds
 
@@ -48,6 +50,8 @@ def conninfo(url: str, name: str, statement_timeout: float = STATEMENT_TIMEOUT) 
 
     `statement_timeout` (seconds; 0 for none) bounds each statement. Raises ParameterError.
     """
+    import psycopg  # noqa: PLC0415  (a command that reads by asyncpg alone starts without it)
+
     found = complete(url) | {"application_name": name, "client_encoding": "UTF8", "gssencmode": "disable"}
     found["options"] = session_rules.options(found.get("options", ""), statement_timeout)
     if "sslcert" not in found:
@@ -56,22 +60,24 @@ def conninfo(url: str, name: str, statement_timeout: float = STATEMENT_TIMEOUT) 
     return psycopg.conninfo.make_conninfo(**{key: value for key, value in found.items() if key in known})
 
 
-async def check(connection: psycopg.AsyncConnection[Any]) -> None:
+async def check(connection: "psycopg.AsyncConnection[Any]") -> None:
     """Check that a new session is what it must be. Raises WrongSessionError. Made for psycopg_pool's `configure`."""
     row = await (await connection.execute(CHECK)).fetchone()
     await connection.commit()
     refuse_wrong(_values(row))
 
 
-def check_sync(connection: psycopg.Connection[Any]) -> None:
+def check_sync(connection: "psycopg.Connection[Any]") -> None:
     """Check that a new session is what it must be. Raises WrongSessionError."""
     row = connection.execute(CHECK).fetchone()
     connection.commit()
     refuse_wrong(_values(row))
 
 
-def open_sync(url: str, name: str, statement_timeout: float = STATEMENT_TIMEOUT) -> psycopg.Connection[Any]:
+def open_sync(url: str, name: str, statement_timeout: float = STATEMENT_TIMEOUT) -> "psycopg.Connection[Any]":
     """Open a session with psycopg, and check it. Raises ParameterError, WrongSessionError or psycopg.Error."""
+    import psycopg  # noqa: PLC0415
+
     try:
         connection = psycopg.connect(conninfo(url, name, statement_timeout))
     except psycopg.OperationalError as error:

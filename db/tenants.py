@@ -73,16 +73,6 @@ class EncryptedSecrets(msgspec.Struct, frozen=True):
         return f"EncryptedSecrets({self.tenant_id!r}, …)"
 
 
-class TenantRow(msgspec.Struct, frozen=True):
-    """A tenant as `tenant list` shows it; the times are ISO 8601, UTC."""
-
-    tenant_id: str
-    enabled: bool
-    created_at: str
-    updated_at: str
-    previous_secret_ends_at: str | None
-
-
 async def read_enabled(connection: AsyncConnection) -> Sequence[EncryptedSecrets]:
     """Return every enabled tenant's secrets that verify at this moment, by the database's clock."""
     previous = sa.case((_in_grace, _column.previous_secret))
@@ -139,17 +129,6 @@ async def _read_old(connection: AsyncConnection, keys: Secrets) -> tuple[list[tu
     return old, sorted(unreadable)
 
 
-async def read_all(connection: AsyncConnection) -> Sequence[TenantRow]:
-    """Return every tenant without its secrets, by id."""
-    ends_at = sa.case((_in_grace, _iso(_column.previous_secret_ends_at)))
-    found = await connection.execute(
-        sa.select(
-            _column.tenant_id, _column.enabled, _iso(_column.created_at), _iso(_column.updated_at), ends_at
-        ).order_by(_column.tenant_id)
-    )
-    return [TenantRow(*row) for row in found]
-
-
 async def is_known(connection: AsyncConnection, tenant_id: str) -> bool:
     """Return whether there is such a tenant; reads no secret."""
     return (
@@ -193,7 +172,3 @@ async def _update(connection: AsyncConnection, tenant_id: str, **values: object)
         .returning(_column.tenant_id)
     )
     return changed.first() is not None
-
-
-def _iso(column: sa.Column[object]) -> sa.ColumnElement[str]:
-    return sa.func.to_char(sa.func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')

@@ -2,16 +2,15 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from db import selection
+from db.statement import Session, Statement
 
 # The id alone, or a whole traceparent (https://www.w3.org/TR/trace-context/), whose letters may be large ones.
 TRACE_ID = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?)?", re.IGNORECASE)
+
+WINDOW = 20_000  # ids that one statement looks through, as db/selection.py has it
 
 
 class Found(NamedTuple):
@@ -21,7 +20,7 @@ class Found(NamedTuple):
     total: int
 
 
-BY_ID = sa.text(
+BY_ID = Statement(
     """
     WITH found AS MATERIALIZED (
       SELECT id FROM inbox
@@ -33,7 +32,7 @@ BY_ID = sa.text(
 )
 
 # No index has it: one more would cost every webhook, for what an operator seldom asks.
-BY_TRACE_ID = sa.text(
+BY_TRACE_ID = Statement(
     """
     SELECT id FROM inbox
     WHERE id > :after_id AND id <= :until_id AND split_part(traceparent, '-', 2) = :trace_id
@@ -43,24 +42,37 @@ BY_TRACE_ID = sa.text(
 )
 
 
+# A window begins before the next id that exists: there may be gaps of millions.
+NEXT = Statement("SELECT min(id) AS first, max(id) AS last FROM inbox WHERE id > :after_id")
+
+
 async def find(
-    connection: AsyncConnection, wanted: str, tenant_id: str | None, most: int, on_progress: Callable[[int], None]
+    session: Session, wanted: str, tenant_id: str | None, most: int, on_progress: Callable[[int], None]
 ) -> Found:
     """Return the newest `most` deliveries with the ticket id, correlation id or trace id `wanted`.
 
     With `tenant_id` only that tenant's. A trace's id, alone or in a whole traceparent, is looked for where nothing has
     the first two; that walks through the whole inbox, and calls `on_progress` with the share that is done, in percent.
     """
-    found = (await connection.execute(BY_ID, {"wanted": wanted, "tenant_id": tenant_id, "most": most})).one()
+    found = await BY_ID.row(session, wanted=wanted, tenant_id=tenant_id, most=most)
     trace = TRACE_ID.fullmatch(wanted)
-    if found.total or trace is None:
-        return Found(found.newest, found.total)
+    if found["total"] or trace is None:
+        return Found(found["newest"], found["total"])
     newest: deque[int] = deque(maxlen=most)
     total = 0
-    async for within, share in selection.windows(connection, selection.Selection()):
-        looked = {**within._asdict(), "trace_id": trace[1].lower(), "tenant_id": tenant_id}
-        ids = (await connection.scalars(BY_TRACE_ID, looked)).all()
-        newest.extend(ids)
+    async for within, share in _windows(session):
+        ids = await BY_TRACE_ID.rows(session, **within, trace_id=trace[1].lower(), tenant_id=tenant_id)
+        newest.extend(row["id"] for row in ids)
         total += len(ids)
         on_progress(int(100 * share))
     return Found(list(newest), total)
+
+
+async def _windows(session: Session) -> AsyncIterator[tuple[dict[str, int], float]]:
+    """Yield window after window of ids, none of which takes long, each with the share that is done after it."""
+    found = await NEXT.row(session, after_id=0)
+    begin, last = found["first"], found["last"]
+    while found["first"] is not None and found["first"] <= last:
+        until = min(found["first"] - 1 + WINDOW, last)
+        yield {"after_id": found["first"] - 1, "until_id": until}, (until - begin + 1) / (last - begin + 1)
+        found = await NEXT.row(session, after_id=until)

@@ -3,14 +3,14 @@
 Procrastinate's own connector runs these statements on its tables, so their parameters are written for psycopg.
 """
 
-from db import leases
+from db import heartbeats, leases
 from db.advisory_locks import WORKER
 from db.queue import PRUNE, SWEEP
 
 HEARTBEAT = leases.RENEWED_EVERY  # seconds between two heartbeats of a worker
 # Seconds without one; more than HEARTBEAT + the longest wait for a connection (jobs.POOL_TIMEOUT).
 SILENT_AFTER = leases.SILENT_AFTER
-DEAD_AFTER = leases.LASTS  # seconds without one after which a worker is dead even if Postgres still has sessions of it
+DEAD_AFTER = heartbeats.DEAD_AFTER
 
 # Writes a heartbeat, renews the worker's lease and those that its jobs have, and notes the session that runs it.
 # The pool's sessions take turns, so soon each of them is noted. For the version before, which looks for the worker's

@@ -10,7 +10,7 @@ from procrastinate import JobContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import engine as database
-from db import leases, queue, retention
+from db import leases, queue, retention, signature_counts
 from db.advisory_locks import SWEEP, Lock
 from jobs import app, arguments, engine, jobs_in_hand, settings
 from jobs.retry import Backoff
@@ -81,6 +81,8 @@ async def prune(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (
     rows = await prune_old(settings.retention_days, retention.next_rows, retention.delete_rows)
     jobs = await prune_old(settings.job_retention_days, retention.next_jobs, retention.delete_jobs)
     logs.log(_logger, logging.INFO, "pruned", rows=rows, jobs=jobs)
+    async with database.connection(engine()) as connection:
+        await signature_counts.prune(connection)
 
 
 async def prune_old(days: int, next_window: NextWindow, delete: Delete) -> int:

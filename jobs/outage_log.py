@@ -7,9 +7,10 @@ import psycopg
 from procrastinate import exceptions
 
 from db import failures
+from db.session_rules import WrongSessionError
 from otel import logs
 
-FAULTS = (exceptions.ConnectorException, psycopg.Error, OSError)
+FAULTS = (exceptions.ConnectorException, psycopg.Error, OSError, WrongSessionError)
 AGAIN_AFTER = 60.0  # seconds until the same words are logged again
 _logger = logging.getLogger("ticket_inbox.worker")
 

@@ -11,7 +11,7 @@ from alembic.util import CommandError
 import db
 from app import settings
 from app.settings import uses
-from db import failures, metadata, migration
+from db import failures, metadata, migration, session_rules
 
 for module in pkgutil.iter_modules(db.__path__):
     importlib.import_module(f"db.{module.name}")  # a table is known once its module is imported
@@ -30,7 +30,11 @@ def main() -> None:
             migration.run(settings.load_or_exit(uses.DATABASE).database_url, migrate)
         except migration.MigrationError as error:
             raise CommandError(str(error)) from None
-        except (psycopg.Error, OSError) as error:  # of the session; what a migration's statement raises is SQLAlchemy's
+        except (
+            psycopg.Error,
+            OSError,
+            session_rules.WrongSessionError,
+        ) as error:  # of the session; what a migration's statement raises is SQLAlchemy's
             raise CommandError(failures.explain(error)) from None
 
 

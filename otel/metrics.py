@@ -8,21 +8,21 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from otel import standard_error
+from otel.gauges import InboxGauges, WorkerHeartbeat
 from otel.tracing import SpanPosition
 
 MOST_TENANTS = 100  # that have a label value of their own; the rest share OTHER
+MOST_KNOWN = 200  # that have a counter of failed signatures of their own; the rest share OTHER
 OTHER = "other"
-STALE_AFTER = 60.0  # seconds without a reading, after which the inbox's gauges are left out: old ones mislead
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # a directory; prometheus_client counts in its files if it is set at import
@@ -44,6 +44,11 @@ WEBHOOKS = Counter(
     "ticket_inbox_webhooks",
     "Webhooks answered, by outcome: accepted, or the kind of the refusal. Those that verified have their tenant.",
     ["outcome", "tenant_id"],
+)
+SIGNATURE_FAILURES = Counter(
+    "ticket_inbox_signature_failures",
+    "Webhooks refused because their signature did not verify, by the tenant that they name; all unknown names are one.",
+    ["tenant_id"],
 )
 APPENDED_ROWS = Histogram("ticket_inbox_append_rows", "Webhooks that shared one statement and commit.", buckets=ROWS)
 PROMOTION_LAG = Histogram(
@@ -79,52 +84,6 @@ DROPPED = Counter(
 )
 LOG_LINES_DROPPED = Counter("ticket_inbox_log_lines_dropped", "Log lines dropped because standard error took nothing.")
 
-
-class InboxGauges:
-    """The gauges of the inbox as they were last read: a scrape reads no table."""
-
-    def __init__(self) -> None:
-        self._read_at = float("-inf")
-        self._values: dict[str, float] = {}
-
-    def set(self, values: dict[str, float]) -> None:
-        """Keep what was just read: `pending`, `failed`, `rejected`, `oldest_pending_seconds`, `workers_alive`."""
-        self._values, self._read_at = values, time.monotonic()
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the gauges, or none if the last reading is old."""
-        if time.monotonic() - self._read_at > STALE_AFTER:
-            return
-        rows = GaugeMetricFamily(
-            "ticket_inbox_rows", "Inbox rows that are not promoted; counts to 100,000.", labels=["status"]
-        )
-        for status in ("pending", "failed", "rejected"):
-            rows.add_metric([status], self._values[status])
-        yield rows
-        for name, what in (
-            ("oldest_pending_seconds", "Age of the oldest pending inbox row; 0 where none is."),
-            ("workers_alive", "Workers whose heartbeat is fresh."),
-        ):
-            yield GaugeMetricFamily(f"ticket_inbox_{name}", what, value=self._values[name])
-
-
-class WorkerHeartbeat:
-    """How long ago this process's worker last wrote a heartbeat; a server has no such gauge."""
-
-    def __init__(self) -> None:
-        self._age: Callable[[], float] | None = None
-
-    def watch(self, age: Callable[[], float]) -> None:
-        """Have each scrape ask `age`, in seconds."""
-        self._age = age
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the gauge, if this process is a worker."""
-        if self._age is not None:
-            what = "Seconds since this worker last wrote a heartbeat; above 10 it promotes nothing."
-            yield GaugeMetricFamily("ticket_inbox_worker_heartbeat_age_seconds", what, value=self._age())
-
-
 # A counter that Prometheus first sees at 1 shows no increase, so each is there from the beginning, at 0.
 for status in ("failed", "rejected"):
     REFUSED_ROWS.labels(status)
@@ -137,6 +96,7 @@ REGISTRY.register(inbox_gauges)
 worker_heartbeat = WorkerHeartbeat()
 REGISTRY.register(worker_heartbeat)
 _tenants: set[str] = set()
+_signing: set[str] = set()
 _answered: dict[tuple[str, int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
 
@@ -199,6 +159,17 @@ def reconciled(tenant_id: str, counts: Mapping[str, int], *, is_complete: bool) 
         RECONCILED_AT.labels(tenant_id).set_to_current_time()
 
 
+def signatures_failed(failures: Mapping[str | None, int], known: AbstractSet[str]) -> None:
+    """Count failed signatures by known tenant; None stands for all names that are unknown.
+
+    Each of the `known` is there from the beginning, at 0: else Prometheus would not see its first failure.
+    """
+    for tenant_id in sorted(known - _signing) if len(_signing) < MOST_KNOWN else ():
+        SIGNATURE_FAILURES.labels(_named(tenant_id, _signing, MOST_KNOWN))
+    for name, count in {"": 0, **{name or "": count for name, count in failures.items()}}.items():
+        SIGNATURE_FAILURES.labels(_named(name, _signing, MOST_KNOWN)).inc(count)
+
+
 def exposition(accept: str) -> tuple[bytes, str]:
     """Return a scrape's body and its content type; with exemplars only if `accept` asks for OpenMetrics.
 
@@ -238,10 +209,11 @@ def _exemplar(position: SpanPosition) -> dict[str, str]:
     return {"trace_id": f"{position.context.trace_id:032x}", "span_id": f"{position.context.span_id:016x}"}
 
 
-def _named(tenant_id: str) -> str:
-    if tenant_id in _tenants or not tenant_id:
+def _named(tenant_id: str, named: set[str] = _tenants, most: int = MOST_TENANTS) -> str:
+    """Return the label's value for a tenant: its id for the first `most`, which are kept in `named`."""
+    if tenant_id in named or not tenant_id:
         return tenant_id
-    if len(_tenants) >= MOST_TENANTS:
+    if len(named) >= most:
         return OTHER
-    _tenants.add(tenant_id)
+    named.add(tenant_id)
     return tenant_id

@@ -3,7 +3,6 @@
 import re
 import ssl
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -108,6 +107,8 @@ def _is_name(text: str) -> bool:
 
 
 def _are_detectors(text: str) -> bool:
+    from importlib.metadata import entry_points  # noqa: PLC0415  (takes longer than this whole module)
+
     return set(entries(text)) <= {"*", *entry_points(group="opentelemetry_resource_detector").names}
 
 

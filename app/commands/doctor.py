@@ -3,12 +3,12 @@
 import shlex
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
-from app.commands import lock_findings, terminal
+from app.commands import lock_findings, signature_findings, terminal
+from app.commands.finding import Finding, note, ok, wrong
 from app.commands.inspect import BACKLOG, duration
 from app.settings import Settings, uses
 
@@ -22,28 +22,6 @@ GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
 RUNBOOK = "docs/operations.md"
 BACKUP = "docs/backup.md"
 NO_KEY = "SECRETS_KEY is not set here"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """The result of one check: `wrong` has to be mended, a `note` is worth knowing."""
-
-    kind: Literal["ok", "wrong", "note"]
-    text: str
-
-
-def ok(text: str) -> Finding:
-    """Return a finding that something is as it must be."""
-    return Finding("ok", text)
-
-
-def wrong(text: str) -> Finding:
-    """Return a finding that something has to be mended; `text` says how."""
-    return Finding("wrong", text)
-
-
-def note(text: str) -> Finding:
-    """Return a finding that may be intended, but is worth knowing."""
-    return Finding("note", text)
 
 
 @click.command()
@@ -74,7 +52,7 @@ async def findings(
     """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
     from app.server import ports  # noqa: PLC0415
     from db import engine as database  # noqa: PLC0415
-    from db import failures, inspection, schema  # noqa: PLC0415
+    from db import failures, inspection, schema, signature_counts  # noqa: PLC0415
 
     found = await schema.current(connection)
     if trouble := schema.trouble(found):
@@ -86,27 +64,31 @@ async def findings(
         await database.require_writes(connection)
     except failures.ReadOnlyError as error:
         yield wrong(failures.explain(error))
+    session = database.driver(connection)
     yield await of_tenant(connection, settings, tenant_id)
-    for one in of_work(await inspection.read_status(connection)):
+    for one in of_work(await inspection.read_status(session)):
         yield one
     for is_right, text in await lock_findings.read(connection):
         yield ok(text) if is_right else note(text)
     yield of_address(url or ports.url(settings.host, settings.port))
-    for one in of_webhooks(await inspection.read_recent(connection, tenant_id), tenant_id):
+    for one in signature_findings.of(await signature_counts.read_lately(connection, tenant_id), tenant_id):
+        yield one
+    for one in of_webhooks(await inspection.read_recent(session, tenant_id), tenant_id):
         yield one
     if settings.secrets_key:
         yield await of_api(connection, settings, tenant_id)
     else:
         yield note(f"the API of ServiceDesk Plus was not asked: {NO_KEY}")
-    for one in of_roles(await inspection.read_blind_roles(connection)):
+    for one in of_roles(await inspection.read_blind_roles(session)):
         yield one
 
 
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
     """Check that the tenant is known and enabled, and that our keys, if there are any, decrypt its secret."""
-    from db import failures, tenants  # noqa: PLC0415
+    from db import engine as database  # noqa: PLC0415
+    from db import failures, tenant_list, tenants  # noqa: PLC0415
 
-    known = {row.tenant_id: row.enabled for row in await tenants.read_all(connection)}
+    known = {row.tenant_id: row.enabled for row in await tenant_list.read_all(database.driver(connection))}
     if tenant_id not in known:
         return wrong(f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it")
     if not known[tenant_id]:

@@ -16,11 +16,10 @@ from app.commands.terminal import printable
 from app.settings import uses
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from app.commands.trace_links import TraceLink, TraceLinks
     from db.blocking import BlockingSession
     from db.inspection import Delivery, Status
+    from db.statement import Session
 
 BACKLOG = 60.0  # seconds that the oldest pending row may wait
 TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
@@ -38,16 +37,18 @@ def status(*, watch: bool, as_json: bool) -> None:
 
     Exits 1 when the oldest pending row has waited for more than a minute.
     """
-    from app.commands import on_database, watching  # noqa: PLC0415
+    from app.commands import on_database  # noqa: PLC0415
     from db import inspection  # noqa: PLC0415
 
     def lines(found: "Status") -> list[str]:
         return [terminal.as_json(found)] if as_json else [*_status_lines(found), *(_backlog(found) if watch else ())]
 
     if watch:
+        from app.commands import watching  # noqa: PLC0415  (brings SQLAlchemy, which takes longest to import)
+
         watching.watch(inspection.read_status, lines, is_json=as_json)
         return
-    found = on_database.run(lambda connection, _settings: inspection.read_status(connection), TIMEOUT)
+    found = on_database.read(inspection.read_status, TIMEOUT)
     terminal.echo(*lines(found))
     for trouble in _backlog(found):
         raise click.ClickException(trouble)
@@ -82,7 +83,7 @@ def trace(wanted: str, tenant_id: str | None, limit: int, *, check: bool | None,
     url = environment.load_or_exit(uses.DATABASE | {"jaeger_url"}).jaeger_url
     if check and not url:
         raise click.UsageError("--check asks Jaeger: set JAEGER_URL to the address of its pages")
-    found, total = on_database.run(lambda connection, _settings: _read(connection, wanted, tenant_id, limit), TIMEOUT)
+    found, total = on_database.read(lambda session: _read(session, wanted, tenant_id, limit), TIMEOUT)
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
         raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
@@ -99,15 +100,13 @@ def trace(wanted: str, tenant_id: str | None, limit: int, *, check: bool | None,
         terminal.echo(f"Warning: Jaeger could not be asked: {links.failure}", err=True)
 
 
-async def _read(
-    connection: "AsyncConnection", wanted: str, tenant_id: str | None, limit: int
-) -> "tuple[list[Delivery], int]":
+async def _read(session: "Session", wanted: str, tenant_id: str | None, limit: int) -> "tuple[list[Delivery], int]":
     """Return the newest deliveries that were asked for, at most `limit`, and how many there are."""
     from db import inspection, trace_search  # noqa: PLC0415
 
     with terminal.Progress("looking through the inbox for a trace's id, %", 100) as progress:
-        found = await trace_search.find(connection, wanted, tenant_id, limit, progress.show)
-    return await inspection.read_deliveries(connection, found.newest), found.total
+        found = await trace_search.find(session, wanted, tenant_id, limit, progress.show)
+    return await inspection.read_deliveries(session, found.newest), found.total
 
 
 def _status_lines(found: "Status") -> Iterator[str]:

@@ -3,25 +3,28 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import database_url
 from app import settings as environment
 from app.commands import terminal
 from app.settings import Settings, uses
-from db import engine as database
-from db import failures, migration, session_rules, sessions
+from db import failures, session_rules, sessions
+from db.statement import Session
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+CLOSE_WITHIN = 1.0  # seconds that a session takes to close; then it is cut
 ANSWERS_WITHIN = 2.0  # seconds that a server's start waits for Postgres
 
 Returned = TypeVar("Returned")
 
 
 def run(
-    act: Callable[[AsyncConnection, Settings], Awaitable[Returned]],
+    act: "Callable[[AsyncConnection, Settings], Awaitable[Returned]]",
     timeout: float = 10.0,
     used: Collection[str] = uses.DATABASE,
     *,
@@ -32,9 +35,11 @@ def run(
     `act` gets the settings with the names in `used`, which must include those of uses.DATABASE.
     Ends the process with one line where a setting is wrong. Raises ClickException where Postgres is away or refuses.
     """
+    from db import engine as database  # noqa: PLC0415  (brings SQLAlchemy, which `read` does without)
+
     settings = environment.load_or_exit(used, may_lack_key=may_lack_key)
 
-    async def on_connection(engine: AsyncEngine) -> Returned:
+    async def on_connection(engine: "AsyncEngine") -> Returned:
         async with database.connection(engine) as connection:
             return await act(connection, settings)
 
@@ -42,9 +47,11 @@ def run(
 
 
 def run_long(
-    act: Callable[[AsyncEngine], Awaitable[Returned]], timeout: float = 10.0, settings: Settings | None = None
+    act: "Callable[[AsyncEngine], Awaitable[Returned]]", timeout: float = 10.0, settings: Settings | None = None
 ) -> Returned:
     """Return what `act` returns, which takes a new connection where Postgres was away meanwhile; else as `run`."""
+    from db import engine as database  # noqa: PLC0415
+
     settings = settings or environment.load_or_exit(uses.DATABASE)
 
     async def on_engine() -> Returned:
@@ -56,6 +63,25 @@ def run_long(
 
     with errors_in_one_line():
         return asyncio.run(on_engine())
+
+
+def read(act: Callable[[Session], Awaitable[Returned]], timeout: float = 10.0) -> Returned:
+    """Return what `act` returns, which reads by a db.statement.Statement; each may take `timeout` seconds.
+
+    For commands that must start fast: it opens the session without SQLAlchemy. Otherwise as `run`.
+    """
+    settings = environment.load_or_exit(uses.DATABASE)
+
+    async def on_session() -> Returned:
+        session = await sessions.Connector(settings.database_url, "ticket-inbox command", timeout).connect()
+        try:
+            return await act(session)
+        finally:
+            with contextlib.suppress(*failures.DatabaseError):
+                await session.close(timeout=CLOSE_WITHIN)
+
+    with errors_in_one_line():
+        return asyncio.run(on_session())
 
 
 def refuse_wrong_session(settings: Settings) -> None:
@@ -89,7 +115,7 @@ def errors_in_one_line() -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise  # nobody reads what the command prints any more; click ends it
-    except migration.MigrationError as error:
+    except failures.MigrationError as error:
         raise click.ClickException(f"the schema cannot be migrated: {error}") from None
     except failures.DatabaseError as error:
         raise click.ClickException(failures.explain(error)) from None

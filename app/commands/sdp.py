@@ -1,6 +1,5 @@
 """ticket-inbox tenant sdp …, ticket-inbox reconcile: which resolved tickets does ServiceDesk Plus itself have?"""
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -136,6 +135,8 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
     Workers do so every five minutes. Exits 1 when it stops early.
     """
     settings = environment.load_or_exit(uses.RECONCILE)
+    import asyncio  # noqa: PLC0415  (slows down --help, as everything here)
+
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     begin = datetime.now(UTC) - since if since is not None else None
@@ -147,6 +148,8 @@ def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None
 def import_since(tenant_id: str, since: timedelta) -> None:
     """Append the tickets updated in ServiceDesk Plus within the time `since`, and print how many had which outcome."""
     settings = environment.load_or_exit(uses.RECONCILE)
+    import asyncio  # noqa: PLC0415
+
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     with _errors_in_one_line(), progress() as on_progress:
@@ -213,6 +216,8 @@ def _given(file: BinaryIO | None, text: str | None) -> bytes:
 
 
 def _check(account: "Account", settings: "Settings") -> None:
+    import asyncio  # noqa: PLC0415
+
     from app.sdp.client import Client  # noqa: PLC0415
     from app.sdp.errors import SdpError  # noqa: PLC0415
 

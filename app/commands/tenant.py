@@ -116,9 +116,9 @@ def enable(tenant_id: str) -> None:
 def list_() -> None:
     """List the tenants; times are UTC."""
     from app.commands import on_database  # noqa: PLC0415
-    from db import tenants  # noqa: PLC0415
+    from db import tenant_list  # noqa: PLC0415
 
-    rows = on_database.run(lambda connection, _settings: tenants.read_all(connection))
+    rows = on_database.read(tenant_list.read_all)
     width = max([len("TENANT"), *(len(row.tenant_id) for row in rows)])
     terminal.echo(f"{'TENANT':{width}}  ENABLED  {'ADDED':20}  {'CHANGED':20}  OLD SECRET UNTIL")
     for row in rows:

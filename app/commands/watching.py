@@ -5,20 +5,19 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.commands import on_database, terminal
 from db import engine as database
 from db import failures
+from db.statement import Session
 
 EVERY = 2.0  # seconds
 TIMEOUT = 10.0  # seconds for one read
 Found = TypeVar("Found")
 
 
-def watch(
-    read: Callable[[AsyncConnection], Awaitable[Found]], lines: Callable[[Found], list[str]], *, is_json: bool
-) -> None:
+def watch(read: Callable[[Session], Awaitable[Found]], lines: Callable[[Found], list[str]], *, is_json: bool) -> None:
     """Show the `lines` of what `read` returns, every EVERY seconds, until Ctrl-C; then return.
 
     On a terminal each takes the place of the one before it. With `is_json` standard output gets JSON alone. Raises
@@ -42,9 +41,9 @@ def watch(
         return
 
 
-async def _read(engine: AsyncEngine, read: Callable[[AsyncConnection], Awaitable[Found]]) -> Found:
+async def _read(engine: AsyncEngine, read: Callable[[Session], Awaitable[Found]]) -> Found:
     async with database.connection(engine) as connection:
-        return await read(connection)
+        return await read(database.driver(connection))
 
 
 def _show_failure(words: str, *, is_json: bool) -> None:

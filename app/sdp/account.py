@@ -4,7 +4,6 @@ import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-import httpx
 import msgspec
 from msgspec import Meta
 
@@ -102,6 +101,8 @@ def _accounts_url(url: str) -> str:
 
 
 def _parts(url: str) -> SplitResult:
+    import httpx  # noqa: PLC0415  (every worker's start would wait for it)
+
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in ("http", "https") and bool(httpx.URL(url).host) and parts.port != 0

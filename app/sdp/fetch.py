@@ -1,6 +1,7 @@
 """How does a ticket become a delivery? It is fetched whole, in a trace of its own, and kept byte for byte."""
 
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,11 +12,13 @@ from app import delivery as deliveries
 from app.delivery import Origin
 from app.event.rules import Rules
 from app.sdp import answers
-from app.sdp.client import Client
 from app.sdp.errors import SdpError
 from db.inbox import Delivery
 from otel import tracing
 from otel.tracing import Failure
+
+if TYPE_CHECKING:
+    from app.sdp.client import Client
 
 SPAN = "GET /api/v3/requests/{id}"
 PORTS = {"http": 80, "https": 443}
@@ -30,7 +33,7 @@ class Fetched(msgspec.Struct, frozen=True):
     origin: Origin
 
 
-async def ticket(client: Client, tenant_id: str, ticket_id: str) -> Fetched:
+async def ticket(client: "Client", tenant_id: str, ticket_id: str) -> Fetched:
     """Fetch a ticket, and record its span. Raises GoneError if there is none, SdpError if it cannot be fetched."""
     position, since = tracing.position_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
     origin = Origin(correlation.new(), position)

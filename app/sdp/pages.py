@@ -6,12 +6,15 @@ one moment that fill more than a page have to be read by skipping; so they are r
 """
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from app.sdp.answers import Row
-from app.sdp.client import Client
 from app.sdp.errors import SdpError
+
+if TYPE_CHECKING:
+    from app.sdp.client import Client
 
 Key = tuple[str, int]  # a row's ticket, and when that was last updated
 
@@ -23,7 +26,7 @@ class Fresh(msgspec.Struct, frozen=True):
     total: int
 
 
-async def updated_from(client: Client, begin: int) -> AsyncIterator[Fresh]:
+async def updated_from(client: "Client", begin: int) -> AsyncIterator[Fresh]:
     """Yield the tickets that were last updated at `begin` (milliseconds) or later, by that time. Raises SdpError."""
     moment, total = begin, None
     known: set[Key] = set()
@@ -44,7 +47,7 @@ async def updated_from(client: Client, begin: int) -> AsyncIterator[Fresh]:
             moment, known = moment + 1, set()
 
 
-async def _rest_of(moment: int, client: Client, start: int, known: set[Key]) -> AsyncIterator[list[Row]]:
+async def _rest_of(moment: int, client: "Client", start: int, known: set[Key]) -> AsyncIterator[list[Row]]:
     """Yield the rows of one moment from the row number `start` on, then all of them again until none is new.
 
     `known` holds the keys of the rows that were read before; they are not repeated.

@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.event.rules import Rules
 from app.sdp import account as accounts
 from app.sdp import epoch
-from app.sdp.client import Client
 from app.sdp.errors import SdpError
 from app.sdp.summary import Summary
 from app.sdp.tenant_run import OVERLAP, Begin, Plan, TenantRun
@@ -24,6 +24,9 @@ from db import engine as database
 from db import inbox, lease_keeper, leases, sdp, tenants
 from db.advisory_locks import RUN, Lock
 from db.leases import HeldError, Lease, LostError
+
+if TYPE_CHECKING:
+    from app.sdp.client import Client
 
 BEFORE = timedelta(days=1)  # the first run begins this long before the config: webhooks may have been lost just then
 STATEMENT_TIMEOUT = 30.0  # seconds
@@ -106,6 +109,8 @@ async def import_since(
 async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
     """Ask a tenant's ServiceDesk Plus for one ticket. Raises NotReconciledError, SdpError or a database error."""
     account = _account(await _config(connection, tenant_id), settings)
+    from app.sdp.client import Client  # noqa: PLC0415
+
     async with Client(account, settings.sdp_requests_per_minute) as client:
         await client.check()
 
@@ -177,7 +182,9 @@ async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
     )
 
 
-def _client(account: accounts.Account, settings: Settings) -> Client:
+def _client(account: accounts.Account, settings: Settings) -> "Client":
+    from app.sdp.client import Client  # noqa: PLC0415  (brings httpx, for which every worker's start would wait)
+
     try:
         return Client(account, settings.sdp_requests_per_minute)
     except SdpError as error:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 from opentelemetry.trace import SpanKind
@@ -12,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.event.rules import Rules
 from app.sdp import epoch, fetch, pages
 from app.sdp.answers import Named, Row
-from app.sdp.client import Client
 from app.sdp.errors import GoneError, SdpError
 from app.sdp.fetch import Fetched
 from app.sdp.summary import Summary
@@ -21,6 +21,9 @@ from db.inbox import Delivery
 from db.leases import Lease
 from db.sdp import Config
 from otel import logs, tracing
+
+if TYPE_CHECKING:
+    from app.sdp.client import Client
 
 # A ticket may become visible a while after its update time: its transaction took long, or another node's clock is
 # behind. So each run reads the last ten minutes again; a ticket that we have costs only its row in a list.
@@ -56,7 +59,7 @@ class TenantRun:
     """
 
     def __init__(
-        self, connection: AsyncConnection, client: Client, rules: Rules, config: Config, plan: Plan, lease: Lease
+        self, connection: AsyncConnection, client: "Client", rules: Rules, config: Config, plan: Plan, lease: Lease
     ) -> None:
         self._connection, self._client, self._rules = connection, client, rules
         self.tenant_id, self._plan, self._lease = config.tenant_id, plan, lease

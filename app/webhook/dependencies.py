@@ -13,6 +13,7 @@ from app.webhook.admission import Admission
 from app.webhook.fair_share import FairShare
 from app.webhook.group_commit import GroupCommit
 from app.webhook.keyring import Keyring
+from app.webhook.signature_counts import SignatureCounts
 from app.webhook.tenant_rate import TenantRate
 from db import tenants
 
@@ -26,6 +27,7 @@ class Dependencies(msgspec.Struct, frozen=True):
     commits: GroupCommit
     rate: TenantRate
     rules: Rules
+    signatures: SignatureCounts
 
 
 @contextlib.asynccontextmanager
@@ -36,6 +38,11 @@ async def running(settings: Settings, engine: AsyncEngine) -> AsyncIterator[Depe
     admission = Admission(settings.append_queue, settings.append_queue_bytes)
     commits = GroupCommit(engine, fair_share, admission, settings.append_timeout_seconds)
     rate = TenantRate(settings.tenant_rate)
-    async with keyring.kept_fresh(), inbox_watch.kept_fresh(engine, fair_share.on_gauges):
-        yield Dependencies(settings, keyring, admission, commits, rate, Rules.of(settings))
+    signatures = SignatureCounts(keyring)
+    async with (
+        keyring.kept_fresh(),
+        inbox_watch.kept_fresh(engine, fair_share.on_gauges),
+        signatures.kept_written(engine),
+    ):
+        yield Dependencies(settings, keyring, admission, commits, rate, Rules.of(settings), signatures)
     await commits.drained()  # those whose senders were answered 503 or hung up

@@ -22,6 +22,7 @@ from app.webhook.group_commit import GroupCommit, QueueFullError
 from app.webhook.kinds import Kind
 from app.webhook.problems import Refusal
 from app.webhook.request_record import RequestRecord
+from app.webhook.signature_counts import Why
 from app.webhook.tenant_rate import TenantRate
 from db import failures, inbox
 
@@ -200,18 +201,28 @@ def read_tenant_id(body: bytes) -> str:
 def verify(request: Request, dependencies: Dependencies, tenant_id: str, body: bytes) -> str:
     """Return what the inbox keeps of the signature; refuse alike whether tenant, signature or time is wrong."""
     header = request.header(signature.HEADER_BYTES).decode("latin-1")
-    secrets = dependencies.keyring.secrets_of(tenant_id)
-    if tolerance := dependencies.settings.signed_timestamp_seconds:
-        timestamp = request.header(signature.TIMESTAMP_HEADER_BYTES)
-        # Signature first and in any case, so that all refusals take the same time.
-        verified = signature.verify(secrets, signature.timed(timestamp, body), header)
-        if verified and signature.is_fresh(timestamp, time.time(), tolerance):
-            return f"t={timestamp.decode()},{header}"
-    elif signature.verify(secrets, body, header):
-        return header
+    tolerance = dependencies.settings.signed_timestamp_seconds
+    timestamp = request.header(signature.TIMESTAMP_HEADER_BYTES) if tolerance else b""
+    signed = signature.timed(timestamp, body) if tolerance else body
+    # Signature and time in any case, so that all refusals take the same time.
+    secret = signature.signer(dependencies.keyring.secrets_of(tenant_id), signed, header)
+    is_timely = not tolerance or signature.is_fresh(timestamp, time.time(), tolerance)
+    if secret is not None and is_timely:
+        dependencies.signatures.verified(tenant_id, by_previous=secret > 0)
+        return f"t={timestamp.decode()},{header}" if tolerance else header
     if not dependencies.keyring.loaded or tenant_id in dependencies.keyring.unreadable:
         raise Refusal(503, "The tenants' secrets cannot be read now; send it again.")
+    dependencies.signatures.failed(tenant_id, why_not_signed(header, is_timely=is_timely))
     raise Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]), headers=signature.CHALLENGE)
+
+
+def why_not_signed(header: str, *, is_timely: bool) -> Why:
+    """Return why a signature did not verify: from the headers alone, whatever is known of the tenant."""
+    if not header:
+        return "absent"
+    if not signature.is_well_formed(header):
+        return "malformed"
+    return "wrong" if is_timely else "untimely"
 
 
 def require_allowance(rate: TenantRate, tenant_id: str) -> None:

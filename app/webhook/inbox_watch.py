@@ -31,7 +31,7 @@ async def _read_forever(engine: AsyncEngine, on_gauges: Callable[[dict[str, floa
     while True:
         try:
             async with database.connection(engine) as connection:
-                gauges = await inspection.read_gauges(connection)
+                gauges = await inspection.read_gauges(database.driver(connection))
             inbox_gauges.set(gauges)
             on_gauges(gauges)
         except Exception as error:  # noqa: BLE001  (whatever it is: the next reading may succeed)

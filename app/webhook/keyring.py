@@ -6,6 +6,7 @@ import logging
 import secrets as random
 import time
 from collections.abc import AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,6 +37,15 @@ class Keyring:
     def secrets_of(self, tenant_id: str) -> tuple[bytes, bytes]:
         """Return the tenant's newest secret and the one before it; a decoy for each that is missing or unreadable."""
         return self._known.get(tenant_id, (self._decoy, self._decoy))
+
+    def known(self, tenant_id: str) -> str | None:
+        """Return the tenant's id if it is known and enabled, else None."""
+        return tenant_id if tenant_id in self._known else None
+
+    @property
+    def names(self) -> AbstractSet[str]:
+        """The ids of all tenants that are known and enabled."""
+        return self._known.keys()
 
     @contextlib.asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:

@@ -22,7 +22,12 @@ def sign(secret: bytes, body: bytes) -> str:
 
 
 def verify(secrets: Iterable[bytes], body: bytes, header: str | None) -> bool:
-    """Return whether one of `secrets` signed `body`.
+    """Return whether one of `secrets` signed `body`, as `signer` says."""
+    return signer(secrets, body, header) is not None
+
+
+def signer(secrets: Iterable[bytes], body: bytes, header: str | None) -> int | None:
+    """Return the position of the first of `secrets` that signed `body`, or None if none did.
 
     The header may be hexadecimal of either case or standard base64, each with or without `sha256=`.
     Every secret costs its HMAC whatever the header says and whether or not one matched before, so that the time it
@@ -30,7 +35,12 @@ def verify(secrets: Iterable[bytes], body: bytes, header: str | None) -> bool:
     """
     given = _digest(header or "")
     matches = [hmac.compare_digest(hmac.digest(secret, body, "sha256"), given) for secret in secrets]
-    return any(matches)
+    return matches.index(True) if True in matches else None
+
+
+def is_well_formed(header: str) -> bool:
+    """Return whether `header` spells a digest, right or wrong."""
+    return bool(_digest(header))
 
 
 def timed(timestamp: bytes, body: bytes) -> bytes:

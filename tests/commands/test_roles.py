@@ -83,6 +83,7 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
         assert server.client.get("/health/ready").json() == {"status": "ready"}
         assert [server.send(tenant, ticket_id="1").status_code for _ in range(2)] == [202, 202]
         assert server.send(tenant, ticket_id="2", priority=2).status_code == 422
+        assert server.send(Tenant(tenant.id, "another")).status_code == 401
         owner.wait_for(of_status.format("promoted"), 2, within=10)
         # Only sweep finds these: rows without a job, and a job without a worker.
         for payload in (tenant.body(ticket_id="3"), b"damaged"):
@@ -107,11 +108,14 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
         assert re.search(r"^pending +0$", place.run("status").stdout, re.MULTILINE)
         assert (server.stop(), worker.stop()) == (0, 0)
         for log in (server, worker):
-            assert not re.search("permission|policy|postgres_failed|task_failed|_not_read", log.text()), log.text()
+            assert not re.search("permission|policy|postgres_failed|task_failed|_not_read|_not_written", log.text()), (
+                log.text()
+            )
     known = "SELECT action, count(*) AS rows FROM inbox GROUP BY 1 ORDER BY 1"
     assert owner.query(known) == [{"action": None, "rows": 2}]
     assert owner.value("SELECT count(*) FROM ticket_history WHERE tenant_id = %s", tenant.id) == 2
     assert owner.value("SELECT count(*) FROM procrastinate_workers") == 0
+    assert owner.value("SELECT wrong FROM signature_counts WHERE tenant_id = %s", tenant.id) == 1
 
 
 def test_a_worker_asks_servicedesk_plus(place: Installation, secrets_key: str) -> None:
@@ -187,6 +191,8 @@ FORBIDDEN = {
         "SELECT procrastinate_register_worker_v1()",
         "DELETE FROM procrastinate_workers",
         "SELECT FROM procrastinate_events",
+        "DELETE FROM signature_counts",
+        "UPDATE signature_counts SET tenant_id = 'mine'",
     ],
     "worker": [
         "SELECT secret FROM tenant_configs",
@@ -214,6 +220,7 @@ FORBIDDEN = {
         "DELETE FROM ticket_history",
         "TRUNCATE ticket_history",
         "DELETE FROM procrastinate_events",
+        "SELECT wrong FROM signature_counts",
     ],
     "operator": [
         "SELECT payload FROM inbox",
@@ -331,6 +338,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "procrastinate_events": "INSERT",
         "procrastinate_jobs": "INSERT SELECT",
         "procrastinate_workers": "SELECT",
+        "signature_counts": "INSERT SELECT UPDATE",
         "tenant_configs": "SELECT",
     }
     assert held(place, "worker_login") == {
@@ -343,6 +351,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "procrastinate_workers": ALL,
         "sdp_configs": "SELECT",
         "sdp_cursors": "INSERT SELECT UPDATE",
+        "signature_counts": "DELETE SELECT",
         "tenant_configs": "SELECT",
         "ticket_history": "INSERT SELECT UPDATE",
     }

@@ -85,7 +85,11 @@ def test_a_bad_deploy(database: Database, environment: dict[str, str], start_wor
     assert database.value("SELECT count(*) FROM ticket_history") == 2
 
 
-def test_a_wrong_secret(environment: dict[str, str]) -> None:
+def test_a_wrong_secret(database: Database, environment: dict[str, str]) -> None:
+    database.query(
+        "INSERT INTO signature_counts (tenant_id, hour, wrong, last_failed_at) "
+        "VALUES ('acme', date_trunc('hour', now()), 3, now() - interval '1 minute')"
+    )
     follow("a tenant's secret was wrong for a day", environment)
 
 

@@ -170,7 +170,7 @@ def test_help_is_instant_and_complete() -> None:
     code = "import sys; sys.argv = ['x', '--help']\ntry:\n from app.cli import main; main()\nfinally:\n print(sorted({m.partition('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     help_text, modules = done.stdout.rsplit("\n", 2)[:2]
-    assert not {"litestar", "sqlalchemy", "asyncpg", "httpx", "alembic", "cryptography"} & set(
+    assert not {"litestar", "sqlalchemy", "asyncpg", "asyncio", "httpx", "alembic", "cryptography"} & set(
         modules.strip("[]").replace("'", "").split(", ")
     )
     for command in re.findall(r"^  (\w+)  ", help_text, re.MULTILINE):

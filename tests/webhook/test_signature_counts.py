@@ -1,0 +1,227 @@
+"""Signatures that fail are counted by known tenant, in bounded memory, and `doctor` and a metric show them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from app.webhook import PATH, signature
+from app.webhook.keyring import Keyring
+from app.webhook.signature_counts import SignatureCounts
+from db import engine as engines
+from db import failures, signature_counts
+from db.tenants import Secrets
+from otel import metrics
+from tests.support.commands_in_process import run_here
+from tests.support.scraped_metrics import values
+from tests.support.system import JSON, Database, Server, Tenant
+
+pytestmark = pytest.mark.one_postgres
+
+COUNTS = (
+    "SELECT tenant_id, sum(absent + malformed + untimely + wrong) AS failed FROM signature_counts GROUP BY 1 ORDER BY 1"
+)
+Environment = dict[str, str]
+
+
+class Process:
+    """What a server process has to count with."""
+
+    def __init__(self, database: Database, secrets_key: str) -> None:
+        self.engine = engines.create_engine(database.url, "test", 1, 5.0)
+        self.nowhere = engines.create_engine("postgresql://127.0.0.1:9/none", "test", 1, 5.0)
+        self.keyring = Keyring(self.engine, Secrets(secrets_key))
+        self.counts = SignatureCounts(self.keyring)
+
+
+@contextlib.asynccontextmanager
+async def process(database: Database, secrets_key: str) -> AsyncIterator[Process]:
+    made = Process(database, secrets_key)
+    await made.keyring.refresh()
+    yield made
+    await made.engine.dispose()
+    await made.nowhere.dispose()
+
+
+def counted(database: Database) -> dict[str | None, int]:
+    return {row["tenant_id"]: int(row["failed"]) for row in database.query(COUNTS)}
+
+
+def failures_in_metric() -> dict[str, float]:
+    found = values(metrics.exposition("")[0].decode())
+    return {
+        dict(labels)["tenant_id"]: value
+        for (name, labels), value in found.items()
+        if name == "ticket_inbox_signature_failures_total"
+    }
+
+
+def test_processes_add_to_one_row_a_tenant_and_unknown_names_are_one_whatever_is_sent(
+    database: Database, secrets_key: str
+) -> None:
+    """Ten thousand unknown names are one row and one label; the name of no tenant is nobody's."""
+    acme, globex = (database.add_tenant(secrets_key) for _ in range(2))
+    before = failures_in_metric().get("", 0)
+
+    async def act() -> None:
+        for _ in range(2):
+            async with process(database, secrets_key) as one:
+                for name in (acme.id, acme.id, *(f"unknown-{number}" for number in range(10_000)), ""):
+                    one.counts.failed(name, "wrong")
+                one.counts.verified(globex.id, by_previous=True)
+                await one.counts.write(one.engine)
+                await one.counts.write(one.engine)
+
+    asyncio.run(act())
+    assert counted(database) == {acme.id: 4, globex.id: 0, None: 20_000}
+    seen = "SELECT last_failed_at IS NULL AS never_failed, last_verified_at = last_previous_at AS by_previous FROM signature_counts"
+    assert database.query(f"{seen} WHERE tenant_id = %s", globex.id) == [{"never_failed": True, "by_previous": True}]
+    shown = failures_in_metric()
+    assert (shown[acme.id], shown[globex.id], shown[""] - before) == (4, 0, 20_000)
+    assert not any(name.startswith("unknown") for name in shown)
+
+
+def test_a_database_that_is_away_loses_no_count_and_a_tenant_that_left_takes_its_own_along(
+    database: Database, secrets_key: str
+) -> None:
+    acme, globex, initech = (database.add_tenant(secrets_key) for _ in range(3))
+
+    async def act() -> None:
+        async with process(database, secrets_key) as one:
+            for _ in range(2):
+                for tenant in (acme, globex, initech):
+                    one.counts.failed(tenant.id, "absent")
+                with pytest.raises(failures.DatabaseError):
+                    await one.counts.write(one.nowhere)
+            database.query("DELETE FROM tenant_configs WHERE tenant_id = %s", globex.id)  # the keyring knows it still
+            await one.counts.write(one.engine)
+            one.counts.failed(initech.id, "absent")
+            database.query("DELETE FROM tenant_configs WHERE tenant_id = %s", initech.id)
+            await one.keyring.refresh()
+            await one.counts.write(one.engine)
+
+    asyncio.run(act())
+    assert counted(database) == {acme.id: 2}
+
+
+def test_a_locked_row_delays_the_next_try_and_nothing_else(database: Database, secrets_key: str) -> None:
+    """As while a tenant is being removed: the connection is given back within the limit, and the counts are kept."""
+    acme = database.add_tenant(secrets_key)
+
+    async def act() -> None:
+        async with process(database, secrets_key) as one:
+            one.counts.failed(acme.id, "wrong")
+            with database.on_one_connection() as connection:
+                with connection.transaction():
+                    connection.execute("LOCK TABLE signature_counts")
+                    with pytest.raises(failures.DatabaseError, match="lock timeout"):
+                        await one.counts.write(one.engine)
+                await one.counts.write(one.engine)
+
+    asyncio.run(act())
+    assert counted(database) == {acme.id: 1}
+
+
+def test_old_counts_are_pruned_and_when_one_last_verified_stays(database: Database, secrets_key: str) -> None:
+    acme, globex = (database.add_tenant(secrets_key) for _ in range(2))
+    for tenant_id, days, verified in (
+        (acme.id, 9, True), (acme.id, 8, True), (acme.id, 8.5, False), (globex.id, 8, False), (globex.id, 6, False), (None, 8, False),
+    ):  # fmt: skip
+        database.query(
+            "INSERT INTO signature_counts (tenant_id, hour, last_verified_at) "
+            "SELECT %s, now() - %s * interval '1 day', CASE WHEN %s THEN now() END",
+            tenant_id, days, verified,
+        )  # fmt: skip
+
+    async def act() -> None:
+        engine = engines.create_engine(database.url, "test", 1, 5.0)
+        async with engines.connection(engine) as connection:
+            await signature_counts.prune(connection)
+        await engine.dispose()
+
+    asyncio.run(act())
+    left = database.query(
+        "SELECT tenant_id, round(extract(epoch FROM now() - hour) / 86400) AS days FROM signature_counts ORDER BY 2"
+    )
+    assert [(row["tenant_id"], int(row["days"])) for row in left] == [(globex.id, 6), (acme.id, 8)]
+
+
+def test_a_server_counts_every_kind_answers_them_alike_and_doctor_says_what_to_do(
+    database: Database, environment: Environment, secrets_key: str, start_server: Callable[..., Server]
+) -> None:
+    """The last counts are written when the server ends."""
+    acme, globex = (database.add_tenant(secrets_key, name) for name in ("acme", "globex"))
+    server = start_server()
+    assert "signature of it has been counted yet" in doctor(environment, server)
+    body = acme.body()
+    wrong = Tenant("acme", "another secret")
+    headers = [{}, {signature.HEADER: "x"}, wrong.headers(body), wrong.headers(body)]
+    answers = [server.client.post(PATH, content=body, headers=JSON | one) for one in headers]
+    answers += [server.send(Tenant(name, "another secret")) for name in ("globex", "nobody")]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.text.replace(answer.headers["X-Correlation-ID"], "") for answer in answers}) == 1
+    assert server.send(globex).status_code == 202
+    assert server.stop() == 0
+    assert counted(database) == {"acme": 4, "globex": 1, None: 1}
+    printed = doctor(environment, server)
+    assert (
+        "wrong 4 signatures failed within a day (1 without the header X-ServiceDesk-Signature, "
+        "1 with one that is neither hexadecimal nor base64 of a digest, 2 made with another secret, or over other bytes, the last"
+    ) in printed
+    assert "none ever verified. The tenant was added or changed" in printed
+    assert "note  tenant 'globex': 1 signature failed within a day" in printed
+    assert "note  1 signature failed within a day" in printed
+    assert "named a tenant that is unknown or disabled" in printed
+    assert "note  1 signature failed within a day (1 made with another secret, or over other bytes, the last" in doctor(
+        environment, server, "globex"
+    )
+
+
+def doctor(environment: Environment, server: Server, tenant_id: str = "acme") -> str:
+    done = run_here(["doctor", "--tenant", tenant_id, "--url", server.url], environment)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_doctor_says_which_secret_the_sender_uses_and_that_a_clock_is_wrong(
+    database: Database, environment: Environment, secrets_key: str
+) -> None:
+    database.add_tenant(secrets_key, "acme")
+    database.query(
+        "UPDATE tenant_configs SET previous_secret = secret, previous_secret_ends_at = now() + interval '5 hours', "
+        "updated_at = now() - interval '3 hours'"
+    )
+    database.query(
+        "INSERT INTO signature_counts (tenant_id, hour, untimely, last_failed_at, last_verified_at, last_previous_at) "
+        "VALUES ('acme', now() - interval '5 hours', 3, now() - interval '4 hours', now() - interval '2 hours', now() - interval '2 hours')"
+    )
+    done = run_here(["doctor", "--tenant", "acme", "--url", "http://127.0.0.1:9"], environment)
+    assert (
+        "note  3 signatures failed within a day (3 without a time, or with one too far from now, the last"
+        in done.stdout
+    )
+    assert "but one last verified 2 h ago since. If they go on: Set the sender's clock" in done.stdout
+    assert (
+        "made with the secret before the newest, which verifies for 5 h more: set the newest at the sender"
+        in done.stdout
+    )
+
+
+def test_counts_that_cannot_be_written_are_reported_once_and_go_on(
+    database: Database, secrets_key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As between `migrate` and `roles make`, or before `migrate`."""
+    acme = database.add_tenant(secrets_key)
+    database.query("ALTER TABLE signature_counts RENAME TO elsewhere")
+
+    async def act() -> None:
+        async with process(database, secrets_key) as one:
+            for _ in range(2):
+                one.counts.failed(acme.id, "wrong")
+                async with one.counts.kept_written(one.engine):
+                    await asyncio.sleep(0.2)
+
+    asyncio.run(act())
+    [record] = [one for one in caplog.records if one.getMessage() == "signatures_not_written"]
+    assert "migrate" in vars(record)["fields"]["error"]
