@@ -364,6 +364,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "procrastinate_workers": "SELECT",
         "sdp_configs": "SELECT",
         "sdp_cursors": "SELECT",
+        "signature_counts": "SELECT",
         "tenant_configs": "SELECT",
         "ticket_history": "SELECT",
     }
