@@ -1,18 +1,55 @@
-"""What does `ticket-inbox` do first, and `python -m app`? It prepares for signals: the rest takes time to import."""
+"""What does `ticket-inbox` do first, and last? It prepares for signals, and ends on errors without a traceback."""
 
 import sys
+from collections.abc import Callable
 
-from app import stopping
+from app import own_path, standard_streams, stopping
+
+INTERRUPTED = 130  # as a shell writes it: 128, and the signal's number
 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    stopping.from_the_start(command="".join(sys.argv[1:2]))
+    command = "".join(sys.argv[1:2])
+    stopping.from_the_start(command)
+    standard_streams.fill_gaps()
+    standard_streams.watch_output()
+    if command not in ("serve", "worker"):
+        standard_streams.watch_errors()
+    own_path.leave_working_directory()
+    from app.cli import main as run  # noqa: PLC0415  (takes time, in which a signal may come)
+
+    sys.exit(_code_of(run))
+
+
+def _code_of(run: Callable[..., object]) -> int:
+    """Run the command, print in one line why it ended early, and return its exit code."""
+    import click  # noqa: PLC0415
+
+    from app import hints  # noqa: PLC0415
+
     try:
-        from app.cli import main as run  # noqa: PLC0415
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as a shell writes it: 128, and the signal's number
-    run(prog_name="ticket-inbox")
+        stopping.let_commands_handle_ctrl_c()
+        code = run(prog_name=hints.command(), standalone_mode=False)
+    except click.ClickException as error:
+        error.message = hints.as_typed(error.message)  # type: ignore[misc]
+        error.show()
+        return error.exit_code
+    except click.Abort as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            return INTERRUPTED
+        click.echo("Aborted!", err=True)
+        return 1
+    except standard_streams.OutputError as error:
+        if not error.reader_is_gone:  # such as `head`, which has what it wanted
+            click.echo(f"Error: standard output takes nothing ({error}): give it room, or another place", err=True)
+        return 1
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        click.echo(hints.as_typed(end.code), err=True)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ from typing import BinaryIO
 
 import click
 
-from app import database_url, stopping
+from app import database_url, hints, stopping
 from app import settings as environment
 from app.commands import secret_option, terminal
 from app.commands.doctor import doctor
 from app.commands.import_ import import_
 from app.commands.inspect import status, trace
+from app.commands.migrate import migrate
 from app.commands.reprocess import reprocess
 from app.commands.roles import roles
 from app.commands.sdp import reconcile, sdp
@@ -25,7 +26,11 @@ LOGGING = ("serve", "worker")  # each logs the remarks on its settings itself
 ON_PORTS = {"dev": uses.ADDRESS, "doctor": uses.ADDRESS, "settings": uses.WORKER | uses.ADDRESS}
 
 
-@click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=terminal.Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"The pages named docs/… are in {hints.pages()}.",
+)
 @click.version_option(package_name="ticket-inbox")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -40,7 +45,7 @@ def main(context: click.Context) -> None:
 
 
 tenant.add_command(sdp)
-for command in (tenant, import_, status, trace, reprocess, doctor, roles, reconcile, show_settings):
+for command in (tenant, import_, migrate, status, trace, reprocess, doctor, roles, reconcile, show_settings):
     main.add_command(command)
 
 
@@ -73,7 +78,7 @@ def dev(*, once: bool) -> None:
     "One that dies is started again.",
 )
 def serve(*, count: int) -> None:
-    """Take in webhooks until SIGTERM, then finish the answers in flight (docs/load-balancers.md)."""
+    """Take in webhooks until SIGTERM, then finish the answers in flight."""
     settings = environment.load_or_exit(uses.SERVE)
     _check_telemetry()
     _log_ignored(settings)
@@ -122,24 +127,6 @@ def _check_telemetry() -> None:
 
 
 @main.command()
-def migrate() -> None:
-    """Bring the database's schema to what this version needs; the same as `alembic upgrade head`.
-
-    Beside running servers and workers: a lock that is not free is waited for in tries of two seconds, so that webhooks
-    go on, and for ten minutes at most. A newer version's schema stays as it is, and this version works with it.
-    """
-    settings = environment.load_or_exit(uses.DATABASE)
-    from app.commands.on_database import errors_in_one_line  # noqa: PLC0415
-    from db import schema  # noqa: PLC0415
-
-    with errors_in_one_line():
-        found = schema.upgrade(settings.database_url)
-    # Success, because the way back to an older version, whose start often begins with this command, must be open.
-    newer = schema.newer(found)
-    terminal.echo(f"T{newer[1:]}: nothing to do." if newer else f"The schema is at {found}.")
-
-
-@main.command()
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where ticket-inbox listens.")
 @click.option("--tenant", "tenant_id", required=True, help="The tenant to send as.")
 @secret_option.options("The tenant's secret, which signs the body.", VARIABLE)
@@ -168,7 +155,7 @@ def send(
     from app.commands import send  # noqa: PLC0415
 
     key = secret_option.given(secret, secret_file)
-    if key is None:
+    if not key:
         raise click.UsageError(f"give the secret: as {VARIABLE} in the environment, or by --secret-file, --secret")
     try:
         body = send.payload(tenant_id, file.read() if file else None)

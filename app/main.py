@@ -63,8 +63,9 @@ async def _lifespan(app: Litestar, settings: Settings) -> AsyncIterator[None]:
         settings.append_timeout_seconds,
     )
     try:
-        async with dependencies.running(settings, engine) as made, deadlines.kept(settings):
-            app.state.update(dependencies=made, engine=engine)
+        looks = health.Looks(engine)
+        async with health.looking(looks), dependencies.running(settings, engine) as made, deadlines.kept(settings):
+            app.state.update(dependencies=made, engine=engine, looks=looks)
             with shedding.within(settings, made.admission):
                 _freeze_what_stays()
                 yield

@@ -27,15 +27,33 @@ def from_the_start(command: str) -> None:
     """Prepare for signals, as the first thing that a process does; `command` is what it was started for.
 
     One of SERVING ends at once, with exit code 0, until it has handlers of its own: nothing has begun that could be
-    left behind. Another command ends by the signal itself, as any program does.
+    left behind. Another command ends by the signal itself, as any program does, and by Ctrl-C without a traceback.
     """
     if command in SERVING:
         handle_all(end_at_once)
         for number in _known(*IGNORED):
             signal.signal(number, signal.SIG_IGN)
-    elif os.getpid() == 1:  # a migration in a container: here the kernel would drop what has no handler
-        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    else:
+        if os.getpid() == 1:  # a migration in a container: here the kernel would drop what has no handler
+            signal.signal(signal.SIGTERM, _end_by)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _end_by)
     _unblock()
+
+
+def let_commands_handle_ctrl_c() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt from now on, but while Python imports.
+
+    There it could be raised where Python drops it with a traceback, as in what is called when an object goes.
+    """
+    if signal.getsignal(signal.SIGINT) is _end_by:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def raise_on_ctrl_c() -> None:
+    """Have asyncio's own handler take over, which cancels the main task: it only replaces Python's."""
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def handle_all(handler: Callable[[int, FrameType | None], Any]) -> None:
@@ -47,6 +65,18 @@ def handle_all(handler: Callable[[int, FrameType | None], Any]) -> None:
 def end_at_once(_number: int, _frame: FrameType | None) -> None:
     """End this process with exit code 0. Only where it has begun nothing, or has nothing left to finish."""
     os._exit(0)
+
+
+def _end_by(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _end_by(number, frame)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def hold_for_exec() -> None:

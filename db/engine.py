@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db import failures
@@ -75,6 +76,12 @@ def driver(connection: AsyncConnection) -> Any:  # noqa: ANN401  (asyncpg has no
     """Return the session of asyncpg's beneath `connection`, for a db.statement.Statement."""
     session: Session = connection.info[KEY]
     return session.driver
+
+
+def is_used_up(engine: AsyncEngine) -> bool:
+    """Return True if every connection of the pool is in use, or is being opened."""
+    pool = engine.pool
+    return isinstance(pool, QueuePool) and pool.checkedout() >= pool.size()
 
 
 async def require_writes(connection: AsyncConnection) -> None:

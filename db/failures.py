@@ -25,7 +25,11 @@ class MigrationError(Exception):
     """The schema cannot be migrated; the message says why, and what to do."""
 
 
-OURS = (ParameterError, ReadOnlyError, WrongSessionError)
+class PoolUsedUpError(Exception):
+    """All connections of a pool are in use, for longer than the one who needs one can wait."""
+
+
+OURS = (ParameterError, PoolUsedUpError, ReadOnlyError, WrongSessionError)
 if TYPE_CHECKING:
     DatabaseError: tuple[type[Exception], ...]
 
@@ -119,7 +123,7 @@ def kind(error: BaseException) -> Kind:
 def _by_type(error: BaseException) -> Kind:
     """Return the kind of an error that Postgres did not send."""
     table: list[tuple[type[BaseException] | tuple[type[BaseException], ...], Kind]] = [
-        (_of("sqlalchemy.exc", "TimeoutError"), kinds.POOL_USED_UP),
+        ((PoolUsedUpError, *_of("sqlalchemy.exc", "TimeoutError")), kinds.POOL_USED_UP),
         (TimeoutError, kinds.SILENT),
         (socket.gaierror, kinds.UNKNOWN_HOST),
         (ssl.SSLError, kinds.TLS),

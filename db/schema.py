@@ -4,7 +4,7 @@ A schema that is ahead is fine: a migration only adds, so that the version befor
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -66,33 +66,43 @@ def newer(found: str | None) -> str | None:
     return f"the schema is at {found}, newer than this version's {head()}"
 
 
-def upgrade(url: str) -> str:
+def upgrade(url: str, *, replaces_procrastinate: bool = False) -> str:
     """Migrate the database at `url` to head, as `alembic upgrade head` does, and return the revision that it is at.
 
-    A newer schema stays as it is. Prints on standard error for whom it waits. Raises MigrationError, database errors.
+    A newer schema stays as it is. With `replaces_procrastinate`, a schema of Procrastinate that nobody uses goes first.
+    Prints on standard error for whom it waits. Raises MigrationError, database errors.
     """
-    from db import migration  # noqa: PLC0415  (brings psycopg, which a server has no use for)
+    from db import migration, procrastinate  # noqa: PLC0415  (they bring psycopg, which a server has no use for)
 
-    return migration.run(url, _upgrade)
+    def act(connection: sa.Connection) -> str:
+        found = found_in(connection)
+        if found and newer(found):
+            return found
+        if not found:
+            procrastinate.make_way(connection, alembic_config(connection), drops=replaces_procrastinate)
+        run_alembic("upgrade", alembic_config(connection), "head")
+        return head()
+
+    return migration.run(url, act)
 
 
-def _upgrade(connection: sa.Connection) -> str:
-    """Migrate in the transaction of `connection`. Raises MigrationError, database errors."""
+def run_alembic(name: str, config: "Config", *arguments: str, **options: bool) -> None:
+    """Run a command of Alembic's. Raises MigrationError, database errors."""
     from alembic import command  # noqa: PLC0415  (takes a fifth of the time in which a server starts)
     from alembic.util import CommandError  # noqa: PLC0415
 
+    try:
+        getattr(command, name)(config, *arguments, **options)
+    except CommandError as error:
+        raise failures.MigrationError(str(error)) from error
+
+
+def found_in(connection: sa.Connection) -> str | None:
+    """Return the revision of the database; None if it was never migrated. Raises MigrationError if it is not ours."""
     rows, has_inbox = _read(connection)
     found = _ours(rows, has_inbox=has_inbox)
     _refuse_what_is_not_ours(rows, found, has_inbox=has_inbox)
-    if found and newer(found):
-        return found
-    config = _alembic_config()
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise failures.MigrationError(str(error)) from error
-    return head()
+    return found
 
 
 def _read(connection: sa.Connection) -> tuple[list[str], bool]:
@@ -117,15 +127,19 @@ def _refuse_what_is_not_ours(rows: list[str], found: str | None, *, has_inbox: b
         raise failures.MigrationError(f"{another}: give ticket-inbox a database of its own")
     if has_inbox and not found:
         lost = "the tables are there, but alembic_version does not say at which revision"
-        raise failures.MigrationError(f"{lost}: restore its row, or write it with `alembic stamp`")
+        raise failures.MigrationError(f"{lost}: restore its row, or write it by `ticket-inbox migrate --stamp`")
     if found and "," in found:
         raise failures.MigrationError(str(trouble(found)))
 
 
-def _alembic_config() -> "Config":
-    """Return Alembic's configuration; it needs no file beside the migrations."""
+def alembic_config(connection: sa.Connection | None = None, output: TextIO | None = None) -> "Config":
+    """Return Alembic's configuration, for work in the transaction of `connection`, or for a script in `output`.
+
+    It needs no file beside the migrations.
+    """
     from alembic.config import Config  # noqa: PLC0415
 
-    config = Config()
+    config = Config(output_buffer=output)
+    config.attributes["connection"] = connection
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config

@@ -5,6 +5,7 @@ import contextlib
 
 from app import database_url, stopping
 from app import settings as environment
+from app.readiness import Patience
 from app.server import ports
 from app.settings import uses
 from jobs import app, conninfo, health_port, settings, signs, worker
@@ -14,7 +15,7 @@ from otel.escaped import printable
 with contextlib.suppress(ImportError):  # there is no uvloop for Windows
     import uvloop as runner  # type: ignore[no-redef]
 
-own = environment.load_or_exit(uses.LOGS | {"worker_metrics_port"})
+own = environment.load_or_exit(uses.LOGS | {"worker_metrics_port", "start_patience_seconds"})
 logs.configure(own.log_level, own.log_format)
 environment.log_remarks(uses.WORKER)
 database_url.log_ignored()
@@ -28,7 +29,8 @@ try:
 except (variables.WrongTelemetryError, ports.ListenError) as error:
     raise SystemExit(printable(f"Error: {error}")) from None
 try:
-    runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds))
+    patience = Patience(own.start_patience_seconds)
+    runner.run(worker.run(app, conninfo, settings.shutdown_timeout_seconds, patience))
 finally:
     stopping.handle_all(stopping.end_at_once)  # no job is under way: a second signal waits for no receiver of spans
     stop_exporting()

@@ -20,12 +20,19 @@ class OutageLog:
 
     def __init__(self) -> None:
         self._logged: dict[tuple[str, str], float] = {}
+        self.newest: str | None = None  # why the worker waited last
 
     def waits(self, error: BaseException) -> None:
         """Log why the worker waits, and what to do."""
+        self.newest = explain(error)
         if self._is_due("worker_waits", error):
-            why = f"{explain(error)}; the worker goes on by itself as soon as it can"
+            why = f"{self.newest}; the worker goes on by itself as soon as it can"
             logs.log(_logger, logging.WARNING, "worker_waits", error=why)
+
+    def behind(self, trouble: str) -> None:
+        """Log that a migration is due."""
+        if self._has_turn(("schema_behind", "")):
+            logs.log(_logger, logging.WARNING, "schema_behind", error=trouble)
 
     def forget(self) -> None:
         """Note that the outage is over: the next one is logged at once."""
@@ -50,9 +57,11 @@ class OutageLog:
         return self._is_due("postgres_failed", error)
 
     def _is_due(self, event: str, error: BaseException) -> bool:
-        cause, now = error.__cause__ or error, time.monotonic()
         # One kind of failure has many words: "cannot execute … in a read-only transaction" names the statement.
-        kind = event, failures.kind(cause).name
+        return self._has_turn((event, failures.kind(error.__cause__ or error).name))
+
+    def _has_turn(self, kind: tuple[str, str]) -> bool:
+        now = time.monotonic()
         is_due = now - self._logged.get(kind, float("-inf")) >= AGAIN_AFTER
         if is_due:
             self._logged[kind] = now

@@ -20,6 +20,7 @@ class VitalSigns:
         self.fetched_at = float("-inf")
         self.beat_at = self.began_at = self.turned_at = time.monotonic()
         self.is_stopping = False
+        self.was_ready = False  # since the process started
 
     def begin(self) -> None:
         """Note that the worker tries to begin, or to begin anew."""
@@ -48,6 +49,7 @@ class VitalSigns:
         """Note, for ever, that the event loop turns."""
         while True:
             self.turned_at = time.monotonic()
+            self.was_ready = self.was_ready or not self.why_not_ready()
             await asyncio.sleep(STEP)
 
     async def silence(self) -> None:

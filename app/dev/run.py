@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import secrets as random
 import shlex
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,9 +15,9 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import hints, stopping
 from app import settings as environment
-from app import stopping
-from app.commands import send, terminal
+from app.commands import proxies, send, terminal
 from app.commands.on_database import errors_in_one_line
 from app.dev import children, embedded_postgres, waterfall
 from app.server import ports
@@ -65,6 +64,9 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         port = _free_port(settings)
         url = stack.enter_context(_database(settings, directory))
         key = settings.secrets_key or _kept_key(directory)
+        made = ({} if environment.names_database() else {"DATABASE_URL": url}) | (
+            {} if settings.secrets_key else {"SECRETS_KEY": key}
+        )
         secret = random.token_urlsafe(32)
         await _prepare(url, key, secret)
         address = ports.url(settings.host, port)
@@ -79,10 +81,13 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         correlation_id = await _send_sample(url, address, secret, processes, timed=timed)
         if receiver:
             await _draw(receiver, correlation_id)
+        if once:
+            terminal.echo("", f"All of it ends now. `{hints.command()} dev` starts it again, until Ctrl-C.")
+            return
         _print_next_commands(address, secret, timed=timed)
-        if not once:
-            terminal.echo("", "Running until Ctrl-C.")
-            await children.watch(processes)
+        _print_exports(made)
+        terminal.echo("", "Running until Ctrl-C.")
+        await children.watch(processes)
 
 
 def _claim(stack: contextlib.ExitStack, directory: Path) -> None:
@@ -119,7 +124,6 @@ def _database(settings: Settings, directory: Path) -> Iterator[str]:
         raise DevError(str(error)) from None
     try:
         _say("database", f"embedded Postgres, {'the data of an earlier start' if kept else 'new'} in {directory}")
-        _say("", f"DATABASE_URL='{postgres.url()}'")
         yield postgres.url()
     finally:
         postgres.stop()
@@ -127,7 +131,7 @@ def _database(settings: Settings, directory: Path) -> Iterator[str]:
 
 def _kept_key(directory: Path) -> str:
     """Return the key that is stored beside the database; the first start makes it."""
-    path = directory / "secrets.key"
+    path = directory / environment.KEY_FILE
     if not path.exists() or not path.stat().st_size:
         path.touch(mode=0o600)
         path.write_bytes(Fernet.generate_key())
@@ -152,7 +156,7 @@ async def _prepare(url: str, key: str, secret: str) -> None:
 
 async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -> None:
     deadline = time.monotonic() + READY_WITHIN
-    async with httpx.AsyncClient(base_url=address, timeout=2) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=2, **proxies.options(address, directly=True)) as client:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if (await client.get("/health/ready")).is_success:
@@ -165,7 +169,8 @@ async def _send_sample(url: str, address: str, secret: str, processes: Sequence[
     ticket = send.sample(TENANT)
     terminal.echo("", f"webhook sent   POST {address}{PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
-        answer = await asyncio.to_thread(send.post, address, secret, msgspec.json.encode(ticket), _time(timed))
+        body = msgspec.json.encode(ticket)
+        answer = await asyncio.to_thread(send.post, address, secret, body, _time(timed), directly=True)
     except send.SendError as error:
         raise DevError(f"the sample was not accepted: {error}") from None
     terminal.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
@@ -207,11 +212,18 @@ def _print_next_commands(address: str, secret: str, *, timed: bool) -> None:
     terminal.echo(f"  curl -i {address}{PATH} \\")
     terminal.echo(f"    -H 'Content-Type: application/json' {headers} \\")
     terminal.echo(f"    --data-binary {shlex.quote(body)}", "")
-    # In a checkout that uv made runnable, the command is not on the PATH.
-    uv = "uv run " if Path(sys.prefix) == Path.cwd() / ".venv" else ""
-    terminal.echo(
-        f"  {uv}ticket-inbox send --url {address} --tenant {TENANT} --secret={secret}{' --timestamp' * timed}"
-    )
+    timestamp = " --timestamp" * timed
+    terminal.echo(f"  {hints.command()} send --url {address} --tenant {TENANT} --secret={secret}{timestamp}")
+
+
+def _print_exports(made: Mapping[str, str]) -> None:
+    """Print what another terminal needs for the other commands: what `dev` made, as the rest is the user's own."""
+    if made:
+        terminal.echo("", "In another terminal, for all other commands:", "")
+    for name, value in made.items():
+        terminal.echo(f"  export {name}={shlex.quote(value)}")
+    if made:
+        terminal.echo(f"  {hints.command()} status")
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from app import standard_streams
+
 NAME, BAR = 41, 24  # columns
+HERE = "127.0.0.1"
 SPANS = 3  # of a webhook that was promoted
 PATIENCE = 3.0  # seconds to wait for spans; they come a fifth of a second after their work
 
@@ -29,10 +33,11 @@ class Receiver:
 
     def __init__(self, port: int) -> None:
         self.environment = {
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{HERE}:{port}/v1/traces",
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
+            **_past_proxies(),
         }
         self._steps: list[Step] = []
         self._done = False
@@ -58,7 +63,7 @@ class Receiver:
 @contextlib.contextmanager
 def receiving() -> Iterator[Receiver]:
     """Yield a receiver that listens on a port of this machine until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer((HERE, 0), _Handler)
     server.daemon_threads = True
     server.receiver = receiver = Receiver(server.server_port)  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
@@ -73,14 +78,22 @@ def receiving() -> Iterator[Receiver]:
 
 def lines(steps: Sequence[Step]) -> Iterator[str]:
     """Yield a line for each span, with a bar where it was in time."""
+    block, cut = "█…" if standard_streams.can_print("█…") else "#."
     begin = steps[0].start
     whole = max(step.end for step in steps) - begin or 1
     for step in steps:
         left = (step.start - begin) * BAR // whole
         width = max(1, round((step.end - step.start) * BAR / whole))
-        bar = (" " * min(left, BAR - 1) + "█" * width)[:BAR]
-        name = step.name if len(step.name) <= NAME else step.name[: NAME - 1] + "…"
+        bar = (" " * min(left, BAR - 1) + block * width)[:BAR]
+        name = step.name if len(step.name) <= NAME else step.name[: NAME - 1] + cut
         yield f"  {name:{NAME}} {bar:{BAR}} {(step.end - step.start) / 1e6:6.1f} ms"
+
+
+def _past_proxies() -> dict[str, str]:
+    """Return the variables by which a process that has a proxy for others still reaches this machine."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    hosts = f"{given},{HERE}" if given else HERE
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -14,6 +14,7 @@ import time
 
 from uvicorn.supervisors.multiprocess import Process
 
+from app.readiness import this_process
 from app.server import draining
 
 ANSWER_SECONDS = 0.05  # an idle process takes a thousandth of it
@@ -27,7 +28,9 @@ class Child(Process):
 
     def __init__(self, config: draining.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
-        self.is_serving = False  # by its last answer
+        self.is_serving = False  # by its last answer, as the next two
+        self.was_ready = False
+        self.trouble: str | None = None  # why it is not
         self._asked_at: float | None = None  # and not answered since
         self.kill_at = 0.0  # once it is to end
 
@@ -50,7 +53,8 @@ class Child(Process):
                 self._asked_at = now
                 self.parent_conn.send(b"ping")
             if self.parent_conn.poll(ANSWER_SECONDS):
-                self.is_serving, self._asked_at = self.parent_conn.recv(), None
+                self.is_serving, self.was_ready, self.trouble = self.parent_conn.recv()
+                self._asked_at = None
                 return 0.0
         except (OSError, EOFError):
             pass  # it has ended, or will have by the next time
@@ -86,7 +90,7 @@ class Child(Process):
         if self.child_conn.recv() == CLOSE:
             self.server.close_now()
         else:
-            self.child_conn.send(self.server.started)
+            self.child_conn.send((self.server.started, this_process.was_ready, this_process.trouble))
 
 
 def _end_with_parent(server: draining.Server) -> None:

@@ -20,6 +20,7 @@ from types import FrameType
 import uvicorn
 
 from app import stopping
+from app.readiness import Patience, this_process
 from otel import logs
 
 TURNS = 200  # of the loop, in which connections are still accepted that the kernel has queued; 16 in each
@@ -30,6 +31,7 @@ class Config(uvicorn.Config):
     """uvicorn's, and what a server must know to end."""
 
     drain_delay = 0.0  # seconds
+    start_patience = 0.0  # seconds for the first moment of readiness, and then it ends; 0 waits for ever
     is_supervised = False  # systemd sends SIGTERM to all processes, and so does the supervisor: the second says nothing
 
 
@@ -43,6 +45,9 @@ class Server(uvicorn.Server):
         self._seen: set[int] = set()  # signals
         self._closes_at = math.inf  # by time.monotonic()
         self._is_logged = False  # that it drains
+        this_process.is_logged = True
+        self._patience = Patience(config.start_patience)
+        self.gave_up = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,6 +81,8 @@ class Server(uvicorn.Server):
         """Look ten times a second whether it is time to close the port."""
         if self._seen and not self.should_exit and time.monotonic() < self._closes_at:
             self._log_once()
+        if not (self._seen or this_process.was_ready or self.config.is_supervised):
+            self._wait_for_start()
         self.should_exit = self.should_exit or time.monotonic() >= self._closes_at
         return await super().on_tick(counter)
 
@@ -87,6 +94,14 @@ class Server(uvicorn.Server):
             one.close()
         await asyncio.sleep(0)  # the loop greets the last ones, so that they are among those that uvicorn ends
         await super().shutdown(sockets)
+
+    def _wait_for_start(self) -> None:
+        """Log why the server is not ready yet, and end it when its patience is over; several have one for all."""
+        self._patience.log(_logger, this_process.trouble)
+        if self._patience.is_over() and not self.gave_up:
+            self.gave_up = True
+            self._patience.log_end(_logger, this_process.trouble)
+            self.close_now()
 
     def _log_once(self) -> None:
         if not self._is_logged:

@@ -40,8 +40,8 @@ def serve(settings: Settings, processes: int) -> None:
         except OSError as error:
             raise NoDirectoryError(f"the processes need a directory to count in: {error}; set TMPDIR") from None
         supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        sys.exit(1)  # the process has logged why
+    if supervisor.gave_up or any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        sys.exit(1)  # the log says why
 
 
 class ChildConfig(draining.Config):
@@ -59,7 +59,7 @@ class ChildConfig(draining.Config):
             timeout_worker_healthcheck=SILENT_SECONDS,
             **run.options(settings),
         )
-        config.drain_delay = settings.drain_delay_seconds
+        config.drain_delay, config.start_patience = settings.drain_delay_seconds, settings.start_patience_seconds
         return config
 
     def load(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from app import stopping
@@ -16,15 +17,21 @@ _logger = logging.getLogger("ticket_inbox.server")
 
 
 def serve(application: "Litestar", settings: Settings) -> None:
-    """Serve `application` until a signal ends it, then finish the answers in flight. Raises ListenError."""
+    """Serve `application` until a signal ends it, then finish the answers in flight.
+
+    Raises ListenError; and SystemExit where it was not ready in START_PATIENCE_SECONDS.
+    """
     bound = ports.listen(settings.host, settings.port)
     logs.log(_logger, logging.INFO, "listening", host=settings.host, port=bound.getsockname()[1])
     stopping.reap_orphans()
     config = draining.Config(application, **options(settings))
-    config.drain_delay = settings.drain_delay_seconds
+    config.drain_delay, config.start_patience = settings.drain_delay_seconds, settings.start_patience_seconds
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(one) for one in ports.as_many(bound)]
-        draining.Server(config).run(sockets=sockets)
+        server = draining.Server(config)
+        server.run(sockets=sockets)
+    if server.gave_up:
+        sys.exit(1)  # the log says why
 
 
 def options(settings: Settings) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from multiprocessing import resource_tracker
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app.readiness import Patience
 from app.server import draining
 from app.server.child import Child
 from otel import logs
@@ -35,6 +36,9 @@ class Supervisor(Multiprocess):
     def __init__(self, config: draining.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
         self._listening = False
+        self._patience = Patience(config.start_patience)
+        self._was_ready = False  # any of the processes: one that is started again in an outage is never given up
+        self.gave_up = False
         self._stops: list[int] = []  # the signals to stop that have come
         self._leaving: list[Child] = []  # that end because another has taken their place, or is not needed
         self._to_replace: list[Child] = []
@@ -89,6 +93,7 @@ class Supervisor(Multiprocess):
         self._leaving = [process for process in self._leaving if not process.has_ended()]
         self._replace_next()
         self._log_listening()
+        self._wait_for_start()
 
     def terminate_all(self) -> None:
         for process in self._all():
@@ -108,6 +113,19 @@ class Supervisor(Multiprocess):
         for process in self._all():
             process.kill()
             process.join()
+
+    def _wait_for_start(self) -> None:
+        """Log once for all why no process is ready yet; when the patience is over, end them all."""
+        self._was_ready = self._was_ready or any(process.was_ready for process in self.processes)
+        if self._was_ready:
+            return
+        trouble = next((process.trouble for process in self.processes if process.trouble), None)
+        self._patience.log(_logger, trouble)
+        if self._patience.is_over():
+            self.gave_up = True
+            self._patience.log_end(_logger, trouble)
+            self._cut_delay()
+            self.should_exit.set()
 
     def _start(self) -> Child:
         process = Child(self.config, self.sockets)

@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.settings.fields import Settings
 from otel.escaped import printable
 
 __all__ = [
+    "KEY_FILE",
     "Settings",
     "WrongSettingError",
     "as_variables",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 PREFIX = "TICKET_INBOX_"
+KEY_FILE = "secrets.key"  # in DEV_DIR
 PORTS = ("port", "worker_metrics_port")
 # The senders' own names, and those of secrets that a command takes: docs/webhooks/senders, app/commands.
 NO_SETTINGS = {
@@ -96,9 +99,23 @@ def load_or_exit(names: Collection[str], *, may_lack_key: bool = False) -> Setti
     except WrongSettingError as wrong:
         raise SystemExit(printable(f"ticket-inbox: {wrong}")) from None
     if "secrets_key" in names and not settings.secrets_key and not may_lack_key:
-        missing = WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key"))
-        raise SystemExit(printable(f"ticket-inbox: {missing}"))
+        raise SystemExit(printable(f"ticket-inbox: {_missing_key(os.environ)}"))
     return settings
+
+
+def _missing_key(environ: Mapping[str, str]) -> str:
+    """Return in one line where the key is; how to make one only where `dev` has made none, which a second would hide.
+
+    A wrong DEV_DIR is `dev`'s to name.
+    """
+    directory = next((text for _, text in given("dev_dir", environ)), Settings().dev_dir)
+    kept = os.path.join(directory, KEY_FILE)  # noqa: PTH118  (pathlib would slow down --help)
+    if not os.path.isfile(kept):  # noqa: PTH113
+        return str(WrongSettingError("SECRETS_KEY", "is not set", _rule("secrets_key")))
+    return (
+        f"SECRETS_KEY is not set: the key of `ticket-inbox dev` is in {kept}, so for its database "
+        f'`export SECRETS_KEY="$(cat {shlex.quote(kept)})"`'
+    )
 
 
 def names_database(environ: Mapping[str, str] = os.environ) -> bool:

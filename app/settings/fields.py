@@ -153,6 +153,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             3600,
         ),
     ] = 0.0
+    start_patience_seconds: Annotated[
+        int,
+        _whole(
+            "How long a server or a worker that was not ready since its start waits for Postgres and the schema; then "
+            "it ends with exit code 1. 0 waits for ever.",
+            0,
+            86_400,
+        ),
+    ] = 300
     retention_days: Annotated[
         int,
         _whole("Days that promoted inbox rows are kept; 0 keeps them for ever.", 0, 36500),

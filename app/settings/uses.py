@@ -32,8 +32,8 @@ SERVER = (
         "drain_delay_seconds",
     }
 )
-SERVE = SERVER | ADDRESS
+SERVE = SERVER | ADDRESS | {"start_patience_seconds"}
 # `jobs.app`, whichever process has it: the worker, or Procrastinate's own commands.
 JOBS = RECONCILE | {"worker_concurrency", "shutdown_timeout_seconds", "retention_days", "job_retention_days"}
-WORKER = JOBS | LOGS | {"worker_metrics_port"}  # and HOST, where that port is set
+WORKER = JOBS | LOGS | {"worker_metrics_port", "start_patience_seconds"}  # and HOST, where that port is set
 DEV = SERVE | WORKER | {"dev_dir"}

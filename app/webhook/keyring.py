@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import background
+from app.readiness import this_process
 from db import engine as database
 from db import failures, tenants
 from otel import logs
@@ -108,7 +109,12 @@ class Keyring:
         self.unreadable = unreadable
 
     def _log_change(self, trouble: str | None) -> None:
-        """Log when reading begins to fail, and when it works again; not each failure."""
+        """Log when reading begins to fail, and when it works again; not each failure.
+
+        Why a server is not ready at its start, `server_waits` says.
+        """
+        if this_process.is_awaited():
+            return
         if trouble and not self._trouble:
             logs.log(_logger, logging.WARNING, "tenants_not_read", error=trouble)
         elif self._trouble and not trouble:

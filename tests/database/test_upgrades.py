@@ -59,14 +59,21 @@ def test_migrate_of_an_older_version_has_nothing_to_do(database: Database, envir
 def test_a_schema_that_is_behind_is_not_ready_and_the_worker_says_that_a_migration_is_due(
     database: Database, start_server: Callable[..., Server], start_worker: Callable[..., Worker]
 ) -> None:
-    """The worker works nevertheless: what it needs may be there."""
+    """The worker works nevertheless: what it needs may be there. A server gives up after START_PATIENCE_SECONDS."""
     database.query("UPDATE alembic_version SET version_num = '0005'")
     behind = f"the schema is at 0005, behind this version's {schema.head()}: run `ticket-inbox migrate`"
-    ready = start_server().client.get("/health/ready")
+    server, worker = start_server(START_PATIENCE_SECONDS="5"), start_worker(START_PATIENCE_SECONDS="5")
+    ready = server.client.get("/health/ready")
     assert (ready.status_code, ready.json()["detail"]) == (503, f"T{behind[1:]}.")
-    worker = start_worker()
     worker.wait_for_line("schema_behind", error=behind)
     worker.wait_for_line("worker_started")
+    assert server.process.wait(30) == 1
+    lines = [(line["event"], line["error"]) for line in server.lines() if "error" in line]
+    why = f"never ready in 5 s since the start (START_PATIENCE_SECONDS): {behind}"
+    assert lines == [("server_waits", behind), ("start_given_up", why)]
+    database.deliver({"tenant_id": "acme", "ticket_id": "1"})
+    database.wait_for("SELECT status FROM inbox", "failed", within=10)
+    assert worker.process.poll() is None
 
 
 @pytest.mark.parametrize(
