@@ -27,27 +27,29 @@ def _code_of(run: Callable[..., object]) -> int:
     import click  # noqa: PLC0415
 
     from app import hints  # noqa: PLC0415
+    from app.commands import terminal  # noqa: PLC0415
 
     try:
         stopping.let_commands_handle_ctrl_c()
         code = run(prog_name=hints.command(), standalone_mode=False)
     except click.ClickException as error:
-        error.message = hints.as_typed(error.message)  # type: ignore[misc]
+        words = hints.as_typed(error.format_message())
+        error.format_message = lambda: words  # type: ignore[method-assign]
         error.show()
         return error.exit_code
     except click.Abort as error:
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
             return INTERRUPTED
-        click.echo("Aborted!", err=True)
+        terminal.echo("Aborted!", err=True)
         return 1
     except standard_streams.OutputError as error:
         if not error.reader_is_gone:  # such as `head`, which has what it wanted
-            click.echo(f"Error: standard output takes nothing ({error}): give it room, or another place", err=True)
+            terminal.echo(f"Error: standard output takes nothing ({error}): give it room, or another place", err=True)
         return 1
     except SystemExit as end:
         if not isinstance(end.code, str):
             raise
-        click.echo(hints.as_typed(end.code), err=True)
+        terminal.echo(hints.as_typed(end.code), err=True)
         return 1
     return code if isinstance(code, int) else 0
 

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from app.dev import waterfall
 from app.dev.embedded_postgres import end_with_parent
 
 ENDS_WITHIN = 30.0  # seconds; more than the default of SHUTDOWN_TIMEOUT_SECONDS
@@ -27,9 +28,18 @@ class LockedError(Exception):
 def environment(**changes: str) -> dict[str, str]:
     """Return this process's environment with `changes`.
 
-    Unless it says otherwise, logs are lines for a person, and a stopping process takes 3 seconds at most.
+    It reaches this process past every proxy. Unless it says otherwise, logs are lines for a person, and a stopping
+    process takes 3 seconds at most.
     """
-    return {"LOG_FORMAT": "console", "SHUTDOWN_TIMEOUT_SECONDS": "3", **os.environ, **changes}
+    ours = {"LOG_FORMAT": "console", "SHUTDOWN_TIMEOUT_SECONDS": "3"}
+    return {**ours, **os.environ, **_past_proxies(os.environ), **changes}
+
+
+def _past_proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which a process that has a proxy for others still reaches this one."""
+    given = environ.get("no_proxy") or environ.get("NO_PROXY")
+    hosts = f"{given},{waterfall.HERE}" if given else waterfall.HERE
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,7 +36,6 @@ class Receiver:
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
-            **_past_proxies(),
         }
         self._steps: list[Step] = []
         self._done = False
@@ -87,13 +85,6 @@ def lines(steps: Sequence[Step]) -> Iterator[str]:
         bar = (" " * min(left, BAR - 1) + block * width)[:BAR]
         name = step.name if len(step.name) <= NAME else step.name[: NAME - 1] + cut
         yield f"  {name:{NAME}} {bar:{BAR}} {(step.end - step.start) / 1e6:6.1f} ms"
-
-
-def _past_proxies() -> dict[str, str]:
-    """Return the variables by which a process that has a proxy for others still reaches this machine."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    hosts = f"{given},{HERE}" if given else HERE
-    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 class _Handler(BaseHTTPRequestHandler):
