@@ -102,10 +102,19 @@ APPEND_SUMMARY = "INSERT inbox"  # the statement's name in spans and metrics
 
 COLUMNS = [inbox.c[name] for name in ClaimedRow.__struct_fields__]
 
-HOLDS = (
-    sa.select(inbox.c.id)
+# One that is not promoted first: it needs no ticket in ticket_history to count.
+HELD = (
+    sa.select(inbox.c.status)
     .where(*(inbox.c[name] == sa.bindparam(name) for name in ("source", "tenant_id", "ticket_id", "payload")))
+    .order_by(inbox.c.status == "promoted")
     .limit(1)
+)
+
+OPEN_TICKETS = sa.text(
+    """
+    SELECT DISTINCT ticket_id FROM inbox
+    WHERE ticket_id = ANY(CAST(:ticket_ids AS text[])) AND tenant_id = :tenant_id AND status <> 'promoted'
+    """
 )
 
 # SKIP LOCKED: another worker is promoting a locked row already.
@@ -153,10 +162,17 @@ async def append(
     return list(ids)
 
 
-async def holds(connection: AsyncConnection, delivery: Delivery) -> bool:
-    """Return True if its source already delivered this ticket with this very payload, whatever the outcome was."""
+async def held(connection: AsyncConnection, delivery: Delivery) -> str | None:
+    """Return the status of a row by which its source delivered this ticket with this very payload; None without one."""
     known = {name: getattr(delivery, name) for name in ("source", "tenant_id", "ticket_id", "payload")}
-    return (await connection.execute(HOLDS, known)).first() is not None
+    found: str | None = await connection.scalar(HELD, known)
+    return found
+
+
+async def open_tickets(connection: AsyncConnection, tenant_id: str, ticket_ids: Sequence[str]) -> set[str]:
+    """Return those of a tenant's tickets that have a row which is not promoted: pending, failed or rejected."""
+    found = await connection.execute(OPEN_TICKETS, {"tenant_id": tenant_id, "ticket_ids": ticket_ids})
+    return {row.ticket_id for row in found}
 
 
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:

@@ -40,7 +40,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The life of one delivery; `stands` is True if ticket_history holds its values.
 
     `span_id` is the request's span, or its sender's where the server exports none. `is_sampled` is False if no span of
-    it was ever exported.
+    it was ever exported. `stands_until` is its resolved_date where it stands and that was more than a day ahead: until
+    then no delivery with a right date is newer.
     """
 
     inbox_id: int
@@ -59,6 +60,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     promoted_at: datetime | None
     error: str | None
     stands: bool
+    stands_until: datetime | None
 
 
 class Recent(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +124,8 @@ DELIVERIES = Statement(
     SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id, correlation_id,
            split_part(traceparent, '-', 2) AS trace_id, split_part(traceparent, '-', 3) AS span_id,
            coalesce(traceparent ~ '-[0-9a-f][13579bdf]$', false) AS is_sampled, inbox.source, received_at, status,
-           action, attempts, job_id, promoted_at, error, ticket_history.inbox_id IS NOT NULL AS stands
+           action, attempts, job_id, promoted_at, error, ticket_history.inbox_id IS NOT NULL AS stands,
+           CASE WHEN resolved_date > received_at + interval '24 hours' THEN resolved_date END AS stands_until
     FROM inbox
     LEFT JOIN ticket_history
       ON ticket_history.tenant_id = inbox.tenant_id AND ticket_history.ticket_id = inbox.ticket_id

@@ -1,12 +1,12 @@
 """Where is each tenant's ServiceDesk Plus, and up to when was it read? Tables `sdp_configs` and `sdp_cursors`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import metadata
@@ -36,6 +36,11 @@ sdp_cursors = sa.Table(
     sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
     sa.Column("error", sa.Text),  # why the last run stopped early, or which ticket it could not fetch
     sa.Column("failing", ARRAY(sa.Text), nullable=False, server_default="{}"),  # tickets before it, to fetch again
+    sa.Column("begins_at", TIMESTAMP(timezone=True)),  # where the next run begins, if not shortly before `position`
+    sa.Column("pass_position", TIMESTAMP(timezone=True)),  # the position when the runs began that go on from each other
+    sa.Column("reasons", JSONB, nullable=False, server_default="{}"),  # tickets that are odd or failing: what is wrong
+    # Tickets from shortly before `position` that runs have dealt with, and their update times in milliseconds.
+    sa.Column("looked_at", JSONB, nullable=False, server_default="{}"),
     sa.CheckConstraint("source IN ('api_fallback', 'bulk_import')", name="source"),
 )
 _config = sdp_configs.c
@@ -56,6 +61,18 @@ class Config(msgspec.Struct, frozen=True):
         return f"Config({self.tenant_id!r}, …)"
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run has come; `position` is None before its first ticket. The other members are as in `sdp_cursors`."""
+
+    position: datetime | None
+    begins_at: datetime | None
+    pass_position: datetime | None
+    failing: Sequence[str]
+    reasons: Mapping[str, str]
+    looked_at: Mapping[str, int]
+    error: str | None = None
+
+
 class Cursor(msgspec.Struct, frozen=True):
     """How far the runs of one source have gone through a tenant's tickets, and what stopped the last run."""
 
@@ -65,6 +82,10 @@ class Cursor(msgspec.Struct, frozen=True):
     updated_at: datetime
     error: str | None
     failing: Sequence[str]
+    begins_at: datetime | None
+    pass_position: datetime | None
+    reasons: Mapping[str, str]
+    looked_at: Mapping[str, int]
 
 
 async def read(connection: AsyncConnection, tenant_id: str) -> Config | None:
@@ -108,34 +129,33 @@ async def cursors(connection: AsyncConnection, tenant_id: str) -> Sequence[Curso
     return [Cursor(*row) for row in found]
 
 
-async def begin(connection: AsyncConnection, tenant_id: str, source: str, since: datetime) -> Cursor:
-    """Return the cursor to go on from. A cursor that began later than `since` is set back to it."""
-    first = {"since": since, "position": since, "updated_at": sa.func.now()}
+async def begin(connection: AsyncConnection, tenant_id: str, source: str, since: datetime, latest: datetime) -> Cursor:
+    """Return the cursor to go on from. One that began later than `since`, or is past `latest`, is set back to `since`.
+
+    No clock was ever at `latest`: an earlier version followed a ticket there, and missed what came after it.
+    """
+    first = {"since": since, "position": since, "updated_at": sa.func.now(), "begins_at": None, "pass_position": None}
     statement = insert(sdp_cursors).values(tenant_id=tenant_id, source=source, **first)
     await connection.execute(
         statement.on_conflict_do_update(
-            index_elements=[_cursor.tenant_id, _cursor.source], set_=first, where=_cursor.since > since
+            index_elements=[_cursor.tenant_id, _cursor.source],
+            set_=first,
+            where=sa.or_(_cursor.since > since, _cursor.position > latest),
         )
     )
     return next(one for one in await cursors(connection, tenant_id) if one.source == source)
 
 
-async def move(
-    connection: AsyncConnection,
-    tenant_id: str,
-    source: str,
-    position: datetime | None,
-    failing: Sequence[str],
-    error: str | None,
-) -> None:
-    """Move a cursor forward to `position`, never back, and store the tickets that are `failing` and the `error`."""
-    reached = sa.literal(position, TIMESTAMP(timezone=True))
-    moved = sa.func.greatest(_cursor.position, reached)  # it ignores NULL
-    await connection.execute(
-        sa.update(sdp_cursors)
-        .where(_cursor.tenant_id == tenant_id, _cursor.source == source)
-        .values(position=moved, updated_at=sa.func.now(), error=error, failing=list(failing))
-    )
+async def move(connection: AsyncConnection, tenant_id: str, source: str, progress: Progress) -> None:
+    """Store how far a run has come; the position moves forward, never back."""
+    reached = sa.literal(progress.position, TIMESTAMP(timezone=True))
+    values = msgspec.structs.asdict(progress) | {
+        "position": sa.func.greatest(_cursor.position, reached),  # it ignores NULL
+        "failing": list(progress.failing),
+        "updated_at": sa.func.now(),
+    }
+    is_it = sa.and_(_cursor.tenant_id == tenant_id, _cursor.source == source)
+    await connection.execute(sa.update(sdp_cursors).where(is_it).values(**values))
 
 
 async def reencrypt(connection: AsyncConnection, keys: Secrets) -> Reencrypted:

@@ -23,6 +23,7 @@ from db.lost_answers import SessionsInUse
 from jobs.connector import Connector
 from jobs.job_recovery import JobsInHand
 from jobs.middleware import abort_when_asked, keep_in_hand, refuse_wrong_arguments
+from jobs.slots import Slots
 from jobs.vital_signs import VitalSigns
 
 if TYPE_CHECKING:
@@ -37,21 +38,21 @@ POOL_TIMEOUT = 3.0
 HAND_OVER = 12.0
 
 conninfo = sessions.conninfo(settings.database_url, "ticket-inbox worker")
+slots = Slots(settings.worker_concurrency)
 
-# Concurrency is at least 2: a worker with one slot can sleep through a wake-up until its next poll
-# (docs/decisions/0006). The poll also finds a job whose wake-up was lost with its connection.
+# The poll, once a second, finds a job whose wake-up was lost with its connection.
 connections = Connector(
     conninfo=conninfo,
     timeout=POOL_TIMEOUT,
     # Each job and each of the worker's side tasks may need a connection at once: none waits for another.
     min_size=2,
-    max_size=settings.worker_concurrency + 3,
+    max_size=slots.total + 3,
 )
 app = App(
     connector=connections,
     import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping", "jobs.reconcile"],
     worker_defaults={
-        "concurrency": settings.worker_concurrency,
+        "concurrency": slots.total,  # never reached: each queue has its own limit
         "fetch_job_polling_interval": 1.0,
         "shutdown_graceful_timeout": HAND_OVER,
         "update_heartbeat_interval": workers.HEARTBEAT,
@@ -60,17 +61,15 @@ app = App(
         "worker_middleware": [keep_in_hand, abort_when_asked, refuse_wrong_arguments],
     },
 )
-signs = VitalSigns(settings.worker_concurrency)
+signs = VitalSigns(slots.total)
 in_use = SessionsInUse()
-app.job_manager = jobs_in_hand = JobsInHand(app.connector, signs, in_use)
+app.job_manager = jobs_in_hand = JobsInHand(app.connector, signs, in_use, slots)
 
 
 @functools.cache
 def engine() -> "AsyncEngine":
     """Return this process's pool: a connection for every job that runs at once."""
-    made = database.create_engine(
-        settings.database_url, "ticket-inbox worker", settings.worker_concurrency, STATEMENT_TIMEOUT
-    )
+    made = database.create_engine(settings.database_url, "ticket-inbox worker", slots.total, STATEMENT_TIMEOUT)
     in_use.watch(made)
     connections.when_dumb = functools.partial(database.renew, made)
     return made

@@ -26,6 +26,7 @@ from db.leases import Lease
 from db.lost_answers import SessionsInUse
 from jobs import arguments
 from jobs.arguments import KEEP
+from jobs.slots import Slots
 from jobs.vital_signs import VitalSigns
 from otel import logs
 
@@ -50,14 +51,15 @@ class JobsInHand(JobManager):
     jobs took.
     """
 
-    def __init__(self, connector: BaseConnector, signs: VitalSigns, in_use: SessionsInUse) -> None:
+    def __init__(self, connector: BaseConnector, signs: VitalSigns, in_use: SessionsInUse, slots: Slots) -> None:
         super().__init__(connector)
-        self.signs, self._in_use = signs, in_use
+        self.signs, self._in_use, self._slots = signs, in_use, slots
         self._owners = leases.Owners()
         self._owner = leases.new_owner()
         self._is_shared = True  # the advisory lock that the version before looks for
         self._looked_at = time.monotonic()  # for sessions that are stuck
         self._worker_id: int | None = None  # of this process's worker, or of its former one
+        self._notify: NotificationCallback | None = None  # the worker's, once it listens
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
@@ -72,6 +74,7 @@ class JobsInHand(JobManager):
 
     async def register_worker(self) -> int:
         """Register a worker, write its first heartbeat before it owns a job, and return its id."""
+        self._slots.clear()
         self._worker_id = await super().register_worker()
         await self.update_heartbeat(self._worker_id)
         return self._worker_id
@@ -156,19 +159,34 @@ class JobsInHand(JobManager):
 
         async def wake_up(channel: str, payload: str) -> None:
             asked = await self.list_jobs_to_abort_async() if "abort_job_requested" in payload else ()
-            await on_notification(channel=channel, notification={"type": "job_inserted", "job_id": 0})
+            self._slots.changes += 1
+            await self._wake_up()
             for job_id in asked:
                 await on_notification(channel=channel, notification={"type": "abort_job_requested", "job_id": job_id})
 
+        self._notify = on_notification
         await self.connector.listen_notify(on_notification=wake_up, channels=get_channel_for_queues(queues=queues))
 
+    async def _wake_up(self) -> None:
+        """Have the worker fetch."""
+        if self._notify:
+            await self._notify(channel="", notification={"type": "job_inserted", "job_id": 0})
+
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """Fetch a job, and note that a fetch came back; its arguments are an object, whatever was deferred."""
-        job = await super().fetch_job(queues, worker_id)
-        self.signs.fetched()
-        if job is None or arguments.is_object(job.task_kwargs):
-            return job
-        return job.evolve(task_kwargs=arguments.UNREADABLE)
+        """Fetch a job of a queue that has a place, and note that a fetch came back.
+
+        Its arguments are an object, whatever was deferred. Procrastinate forgets what wakes it up while it fetches
+        (docs/decisions/0006), so this looks again then.
+        """
+        changes, job = -1, None
+        while job is None and changes != self._slots.changes:
+            changes = self._slots.changes
+            job = await super().fetch_job(self._slots.open_queues(queues), worker_id)
+            self.signs.fetched()
+        if job is None:
+            return None
+        self._slots.take(job.id, job.queue)
+        return job if arguments.is_object(job.task_kwargs) else job.evolve(task_kwargs=arguments.UNREADABLE)
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (Procrastinate's)
         """Write that a job ended; one that was asked to stays. Raises ConnectorException; then it is requeued later."""
@@ -218,5 +236,8 @@ class JobsInHand(JobManager):
         except ConnectorException:
             self._unwritten.add((job.id, job.attempts))
             raise
+        finally:
+            if self._slots.give_back(job.id):
+                await self._wake_up()
         if not written:
             logs.log(_logger, logging.WARNING, "job_lost", job_id=job.id, task=job.task_name)

@@ -1,17 +1,15 @@
 """Where does OTLP send a signal, and how? OTEL_EXPORTER_OTLP_* say it; a signal's own variable wins, empty is unset."""
 
-import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 from opentelemetry.util.re import parse_env_headers
 
-from otel import variables
+from otel import redaction, variables
 
 TIMEOUT_SECONDS = "10"
 SHORTEST_SECRET = 6  # characters: a shorter value of a header is a word, which an error may well contain
-USER = re.compile(r"//\S+@")  # and a password, of a proxy's URL that a library shows whole
 MESSAGE_CHARS = 200  # of a receiver's words that we repeat
 
 
@@ -35,11 +33,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def one_line(self, text: str) -> str:
         """Return what a library or the receiver wrote as one short, printable line without this target's secrets."""
-        for secret in sorted(self._secrets(), key=len, reverse=True):
-            text = text.replace(secret, "…")
-        text = USER.sub("//…@", text)
-        line = " ".join(text[: 10 * MESSAGE_CHARS].split())
-        return "".join(one if one.isprintable() else "?" for one in line)[:MESSAGE_CHARS]
+        return redaction.one_line(text, self._secrets(), MESSAGE_CHARS)
 
     def _secrets(self) -> set[str]:
         words = {word for value in self.headers.values() for word in (value, *value.split())}

@@ -169,6 +169,9 @@ def _delivery_lines(delivery: "Delivery") -> Iterator[str]:
     if delivery.attempts:
         stands = "; its values stand in ticket_history" if delivery.stands else ""
         yield f"{'':8}attempts {delivery.attempts}, last in job {delivery.job_id or 'unknown'}{stands}"
+    if delivery.stands_until:
+        until = f"its resolved_date, {_utc(delivery.stands_until)}, was more than a day ahead when it was received"
+        yield from _wrapped(f"{'':8}{until}: no later delivery wins until then", 8)
     yield f"{'':8}correlation id {delivery.correlation_id}"
     spans = "" if delivery.is_sampled or not delivery.trace_id else " (not traced)"
     yield f"{'':8}trace id       {delivery.trace_id or 'none'}{spans}"

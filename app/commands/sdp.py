@@ -95,7 +95,10 @@ def set_(
 @sdp.command()
 @tenant_argument
 def show(tenant_id: str) -> None:
-    """Show where a tenant's ServiceDesk Plus is, and how far each run has come; times are UTC."""
+    """Show where a tenant's ServiceDesk Plus is, how far each run has come, and what is wrong with which ticket.
+
+    Times are UTC.
+    """
     from app.commands import on_database  # noqa: PLC0415
     from db import sdp as configs  # noqa: PLC0415
 
@@ -103,7 +106,7 @@ def show(tenant_id: str) -> None:
     if config is None:
         raise _unknown(tenant_id)
     cursors = on_database.run(lambda connection, _settings: configs.cursors(connection, tenant_id))
-    terminal.echo(*_config_lines(config), *map(_cursor_line, cursors))
+    terminal.echo(*_config_lines(config), *(line for cursor in cursors for line in _cursor_lines(cursor)))
 
 
 @sdp.command()
@@ -242,6 +245,8 @@ def _config_lines(config: "Config") -> Iterator[str]:
     yield f"since        {config.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _cursor_line(cursor: "Cursor") -> str:
+def _cursor_lines(cursor: "Cursor") -> Iterator[str]:
     reached, ran = (f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for moment in (cursor.position, cursor.updated_at))
-    return f"{cursor.source:13}has come to {reached}, last ran {ran}" + (f": {cursor.error}" if cursor.error else "")
+    yield f"{cursor.source:13}has come to {reached}, last ran {ran}" + (f": {cursor.error}" if cursor.error else "")
+    for ticket_id in {**dict.fromkeys(cursor.failing), **cursor.reasons}:
+        yield f"{'':13}ticket {ticket_id}: {cursor.reasons.get(ticket_id, 'cannot be fetched')}"

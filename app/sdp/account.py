@@ -55,12 +55,6 @@ class Account(msgspec.Struct, frozen=True):
     base_url: str
     credentials: Credentials
 
-    @property
-    def secrets(self) -> list[str]:
-        """The values that must never be shown."""
-        found = self.credentials
-        return [found.token] if isinstance(found, OnPremises) else [found.client_secret, found.refresh_token]
-
 
 def read(edition: str, url: str, credentials: bytes) -> Account:
     """Return the account that an operator gave. Raises WrongAccountError, which repeats nothing of the credentials."""

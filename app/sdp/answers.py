@@ -1,24 +1,29 @@
 """What does ServiceDesk Plus answer? Its API V3, as far as we read it; the rest of a ticket is passed on as it came."""
 
-import json
-from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from app.sdp.errors import AccessError, GoneError, SdpError, TransientError, retry_after
+from app.sdp.mending import mended
+from otel import redaction
 
-Read = TypeVar("Read", bound=msgspec.Struct)
-Milliseconds = Annotated[str, Meta(pattern=r"^[0-9]{1,15}$")]
-TicketId = Annotated[str, Meta(min_length=1, max_length=100)]  # digits, too many for a JavaScript number
+Read = TypeVar("Read")
+Say = Callable[[str], str]  # makes what others wrote one short line without a secret
+Digits = Annotated[str, Meta(pattern=r"^[0-9]{1,15}\Z")]
+TicketId = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\A[^\0]*[^\s\0][^\0]*\Z")]
 
 # What its codes mean: https://www.manageengine.com/products/service-desk/sdpop-v3-api/getting-started/common-error-code.html
 FAILED = 4000  # from here on it is an error, also where HTTP says 200
 INTERNAL, TOO_MANY = 4004, 4015
 FORBIDDEN, INVALID_KEY = 4002, 4022
 NOT_FOUND = 4007
+CODE_DIGITS = 6
+STATUS_BYTES = 64 * 1024  # of the status around an answer; a longer one is not read, since each of its members costs
+NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -32,27 +37,31 @@ class Answer(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """One of the reasons that ServiceDesk Plus gives."""
 
-    status_code: int | None = None
-    message: str | None = None
+    status_code: Any = None
+    message: Any = None
 
 
 class ResponseStatus(msgspec.Struct, frozen=True):
-    """How a request went, as ServiceDesk Plus says."""
+    """How a request went, as ServiceDesk Plus says. A code may come as a text."""
 
-    status_code: int = 2000
-    messages: list[Message] = []
+    status_code: Any = None
+    messages: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class Envelope(msgspec.Struct, frozen=True):
     """The status in every answer: in an array if the answer is a list, else alone."""
 
-    response_status: ResponseStatus | list[ResponseStatus] = []
+    response_status: msgspec.Raw = msgspec.Raw(b"[]")
+
+    def statuses(self) -> list[ResponseStatus]:
+        """Return it in any case as a list; empty where it cannot be read."""
+        return _one_or_many(ResponseStatus, self.response_status)
 
 
 class Moment(msgspec.Struct, frozen=True):
     """A moment. Its display text has no time zone and the user's format, and is not read."""
 
-    value: Milliseconds
+    value: Digits | Annotated[int, Meta(ge=0)]
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -61,46 +70,19 @@ class Named(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A ticket in a list."""
-
-    id: TicketId
-    last_updated_time: Moment
-    status: Named | None = None
-
-    @property
-    def updated(self) -> int:
-        """When it was last updated, in milliseconds since 1970."""
-        return int(self.last_updated_time.value)
-
-
-class ListInfo(msgspec.Struct, frozen=True):
-    """What ServiceDesk Plus says of a list."""
-
-    has_more_rows: bool
-    total_count: int | None = None
-
-
-class Page(msgspec.Struct, frozen=True):
-    """A part of the list of tickets."""
-
-    requests: list[Row]
-    list_info: ListInfo
-
-
 class Times(msgspec.Struct, frozen=True):
-    """The members of a whole ticket that we look at."""
+    """The members of a whole ticket that we look at. Times that cannot be read break our rules, and are kept so."""
 
     id: TicketId
     status: Named | None = None
-    resolved_time: Moment | None = None
-    completed_time: Moment | None = None
+    resolved_time: msgspec.Raw = msgspec.Raw(b"null")
+    completed_time: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
     def resolved(self) -> int | None:
         """When it was resolved, in milliseconds since 1970; None if no member says so."""
-        moment = self.resolved_time or self.completed_time
-        return int(moment.value) if moment else None
+        found = [lenient(Moment, one) for one in (self.resolved_time, self.completed_time)]
+        return next((int(one.value) for one in found if one), None)
 
 
 class Whole(msgspec.Struct, frozen=True):
@@ -112,79 +94,92 @@ class Whole(msgspec.Struct, frozen=True):
 class Token(msgspec.Struct, frozen=True):
     """Zoho's answer to a refresh token."""
 
-    access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]*\Z")] = ""
+    access_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,2000}\Z")] = ""
     expires_in: float = 3600.0
     error: str = ""
 
 
 def read(kind: type[Read], body: bytes | msgspec.Raw) -> Read:
-    """Return a successful answer as `kind`. Raises SdpError if it does not have that shape."""
+    """Return a successful answer, or a part of one, as `kind`. Raises SdpError if it does not have that shape."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SdpError(f"ServiceDesk Plus answered in a shape that we do not know: {error}") from None
+    except NOT_READ as error:
+        words = redaction.one_line(str(error))
+        raise SdpError(f"ServiceDesk Plus answered in a shape that we do not know: {words}") from None
 
 
-def judge(answer: Answer) -> bytes:
+def lenient(kind: type[Read], body: bytes | msgspec.Raw) -> Read | None:
+    """Return a part of an answer as `kind`; None if it does not have that shape."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except NOT_READ:
+        return None
+
+
+def judge(answer: Answer, say: Say = redaction.one_line) -> bytes:
     """Return the body of a successful answer, which is JSON. Raises the SdpError that fits any other answer."""
-    if 300 <= answer.status < 400:  # noqa: PLR2004
-        host = urlsplit(answer.headers.get("location", "")).netloc or "elsewhere"
-        raise SdpError(f"ServiceDesk Plus points to {host}, where we do not follow: is its address right?")
-    body, envelope = answer.body, _envelope(answer.body)
+    refuse_redirect("ServiceDesk Plus", answer.status, answer.headers, say)
+    body, envelope = answer.body, lenient(Envelope, answer.body)
     if envelope is None:
-        body = _mended(answer.body)
-        envelope = _envelope(body)
-    code, why = _reason(envelope)
+        body = mended(answer.body)
+        envelope = lenient(Envelope, body)
+    code, why = _reason(envelope, say)
     if answer.status == 429 or answer.status >= 500 or code in (TOO_MANY, INTERNAL):  # noqa: PLR2004
         message = f"ServiceDesk Plus answered {answer.status}{why}"
         raise TransientError(message, retry_after(answer.headers))
     if envelope is None and answer.status < 300:  # noqa: PLR2004
-        raise TransientError(f"ServiceDesk Plus answered with {_kind(answer)} that is no JSON, or only half of it")
-    if is_unknown(answer) or answer.status == 403 or code == FORBIDDEN:  # noqa: PLR2004
+        kind = say(answer.headers.get("content-type", "").partition(";")[0])[:50] or "something"
+        raise TransientError(f"ServiceDesk Plus answered with {kind} that is no JSON, or only half of it")
+    if answer.status in (401, 403) or code in (FORBIDDEN, INVALID_KEY):
         raise AccessError(f"ServiceDesk Plus does not let us in: it answered {answer.status}{why}")
     # A 404 without ServiceDesk Plus' status comes from a gateway or a wrong address: no ticket was deleted.
-    if envelope is not None and (code == NOT_FOUND or (answer.status == 404 and envelope.response_status)):  # noqa: PLR2004
+    if envelope is not None and (code == NOT_FOUND or (answer.status == 404 and envelope.statuses())):  # noqa: PLR2004
         raise GoneError(f"ServiceDesk Plus has no such thing: it answered {answer.status}{why}")
     if answer.status >= 400 or code >= FAILED:  # noqa: PLR2004
         raise SdpError(f"ServiceDesk Plus says no: it answered {answer.status}{why}")
     return body
 
 
+def refuse_redirect(host: str, status: int, headers: Mapping[str, str], say: Say) -> None:
+    """Raise SdpError if an answer of `host` points elsewhere."""
+    if 300 <= status < 400:  # noqa: PLR2004
+        to = say(_host(headers.get("location", ""))) or "elsewhere"
+        raise SdpError(f"{host} points to {to}, where we do not follow: is its address right?")
+
+
 def is_unknown(answer: Answer) -> bool:
     """Return True if ServiceDesk Plus does not accept our credentials."""
-    return answer.status == 401 or _reason(_envelope(answer.body))[0] == INVALID_KEY  # noqa: PLR2004
+    return answer.status == 401 or _reason(lenient(Envelope, answer.body), str)[0] == INVALID_KEY  # noqa: PLR2004
 
 
-def _envelope(body: bytes) -> Envelope | None:
-    """Return the status around an answer; None if the body is no JSON object."""
+def _host(location: str) -> str:
     try:
-        return msgspec.json.decode(body, type=Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return urlsplit(location).netloc.rpartition("@")[2]
+    except ValueError:
+        return "what is no address"
 
 
-def _mended(body: bytes) -> bytes:
-    """Replace each half of a character, which is left where a text was cut, by a question mark.
-
-    One such ticket would hold up all that come after it. Returns the body unchanged if it is no JSON even then.
-    """
-    try:
-        return json.dumps(json.loads(body.decode(errors="replace")), ensure_ascii=False).encode(errors="replace")
-    except (ValueError, RecursionError):
-        return body
-
-
-def _reason(envelope: Envelope | None) -> tuple[int, str]:
+def _reason(envelope: Envelope | None, say: Say) -> tuple[int, str]:
     """Return ServiceDesk Plus' status code, and its words for it if that is an error."""
-    found = envelope.response_status if envelope else []
-    statuses = found if isinstance(found, list) else [found]
-    worst = max(statuses, key=lambda one: one.status_code, default=ResponseStatus())
-    if worst.status_code < FAILED:
-        return worst.status_code, ""
-    [first, *_] = [*worst.messages, Message()]
-    code = first.status_code or worst.status_code
-    return code, f" with {code}" + (f", {first.message!r:.200}" if first.message else "")
+    statuses = envelope.statuses() if envelope else []
+    worst = max(statuses, key=lambda one: _code(one.status_code), default=ResponseStatus())
+    if _code(worst.status_code) < FAILED:
+        return _code(worst.status_code), ""
+    [first, *_] = [*_one_or_many(Message, worst.messages), Message()]
+    code = _code(first.status_code) or _code(worst.status_code)
+    return code, f" with {code}" + (f", '{say(first.message)}'" if isinstance(first.message, str) else "")
 
 
-def _kind(answer: Answer) -> str:
-    return answer.headers.get("content-type", "").partition(";")[0].strip()[:50] or "something"
+def _code(found: object) -> int:
+    """Return a status code, which may come as a text; 0 for what is none."""
+    if isinstance(found, str) and found.isascii() and found.isdecimal():
+        found = int(found[:CODE_DIGITS])
+    return found if isinstance(found, int) and 0 <= found < 10**CODE_DIGITS else 0
+
+
+def _one_or_many(kind: type[Read], found: msgspec.Raw) -> list[Read]:
+    """Return a member that is an object or an array of them as a list; empty where it cannot be read."""
+    if len(found) > STATUS_BYTES:
+        return []
+    one = lenient(kind, found)
+    return [one] if one is not None else lenient(list[kind], found) or []  # type: ignore[valid-type]

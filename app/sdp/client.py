@@ -1,6 +1,7 @@
 """How is a ServiceDesk Plus asked? With retries, at a limited rate, and without our secrets in any error."""
 
 import asyncio
+import time
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -10,13 +11,18 @@ import msgspec
 import tenacity
 from aiolimiter import AsyncLimiter
 
-from app.sdp import answers, identity
+from app.sdp import answers, epoch, identity, listed
 from app.sdp.account import API, Account
-from app.sdp.answers import Answer, Page
-from app.sdp.errors import GoneError, SdpError, TransientError
+from app.sdp.answers import Answer
+from app.sdp.errors import GoneError, LateError, SdpError, TransientError
+from app.sdp.listed import ROWS, Page
+from otel import redaction
 
-ROWS = 100  # of a page; ServiceDesk Plus returns no more
-MOST_BYTES = 32 * 1024 * 1024  # of an answer
+MOST_BYTES = 32 * 1024 * 1024  # of an answer, whatever it declares; its reading takes twice that memory
+LONG_BYTES = 256 * 1024  # of an answer; a longer one is read in a thread, as a worker's heartbeat would wait for it
+# Compressed, 5 KB became 6 GB, and no time limit ended that: a library decompresses what it has in one go. On a
+# connection that is used again, what follows an answer of too short a length would be read as the answer to the next.
+HEADERS = {"Accept-Encoding": "identity", "Connection": "close"}
 FIELDS = ["id", "status", "last_updated_time"]
 
 
@@ -26,8 +32,8 @@ class Patience(msgspec.Struct, frozen=True):
     tries: int = 5
     first_wait: float = 0.5
     longest_wait: float = 30.0  # a longer Retry-After is left to the next run
-    altogether: float = 60.0
-    answer: float = 20.0  # for one answer
+    altogether: float = 60.0  # after which no other try begins
+    answer: float = 20.0  # for one answer, however it drips
 
 
 class Client:
@@ -39,17 +45,28 @@ class Client:
     def __init__(self, account: Account, per_minute: int, patience: Patience = Patience()) -> None:  # noqa: B008
         self._account, self._patience = account, patience
         self._identity = identity.of(account.credentials)
-        self._limiter = AsyncLimiter(1, 60 / per_minute)
+        self.interval = 60 / per_minute  # seconds that a request may have to wait for its turn
+        self._limiter = AsyncLimiter(1, self.interval)
+        self._clock = epoch.Clock()
+        self.ends_at = float("inf")  # by the monotonic clock: no answer is waited for after it
         # No redirect is followed: our key would go with it.
         try:
-            self._http = httpx.AsyncClient(timeout=patience.answer, follow_redirects=False)
+            self._http = httpx.AsyncClient(
+                timeout=patience.answer, follow_redirects=False, headers=HEADERS, event_hooks={"response": [self._look]}
+            )
         except (ImportError, ValueError, OSError) as error:
-            raise SdpError(f"HTTPS_PROXY, SSL_CERT_FILE or their like cannot be used: {error}") from None
+            words = redaction.one_line(str(error))
+            raise SdpError(f"HTTPS_PROXY, SSL_CERT_FILE or their like cannot be used: {words}") from None
 
     @property
     def base_url(self) -> str:
         """The address of the ServiceDesk Plus."""
         return self._account.base_url
+
+    @property
+    def latest(self) -> int:
+        """The latest time that it can have written, in milliseconds; what is later lies in the future of any clock."""
+        return self._clock.latest()
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,7 +93,7 @@ class Client:
             "get_total_count": count,
         }
         given = {"input_data": msgspec.json.encode({"list_info": asked}).decode()}
-        return answers.read(Page, await self._get("/requests", given))
+        return listed.read_page(await self._get("/requests", given), rows)
 
     async def ticket(self, ticket_id: str) -> msgspec.Raw:
         """Return a ticket as it is now. Raises GoneError if there is none, SdpError if it cannot be fetched."""
@@ -96,41 +113,58 @@ class Client:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._is_worth_another),
             wait=self._wait,
-            stop=tenacity.stop_after_attempt(patience.tries) | tenacity.stop_after_delay(patience.altogether),
+            stop=tenacity.stop_after_attempt(patience.tries) | tenacity.stop_before_delay(patience.altogether),
             reraise=True,
         )
+        left = None if self.ends_at == float("inf") else self.ends_at - time.monotonic()
         try:
-            return await retrying(self._try, path, parameters)
-        except SdpError as error:
-            error.args = (self._clean(str(error)),)
-            raise
+            async with asyncio.timeout(left):
+                return await retrying(self._try, path, parameters)
+        except TimeoutError:
+            raise LateError(f"{httpx.URL(self.base_url).host} gave no answer before the run's time was up") from None
 
     async def _try(self, path: str, parameters: dict[str, str] | None) -> bytes:
         answer = await self._ask(path, parameters)
         if answers.is_unknown(answer) and self._identity.forget():
             answer = await self._ask(path, parameters)
-        return answers.judge(answer)
+        if len(answer.body) > LONG_BYTES:
+            return await asyncio.to_thread(answers.judge, answer, self._say)
+        return answers.judge(answer, self._say)
 
     async def _ask(self, path: str, parameters: dict[str, str] | None) -> Answer:
         headers = await self._identity.headers(self._post)
         async with self._limiter:
-            return await self._send("GET", self._account.base_url + API + path, params=parameters, headers=headers)
+            answer = await self._send("GET", self._account.base_url + API + path, params=parameters, headers=headers)
+        self._clock.read(answer.headers)
+        return answer
 
     async def _post(self, url: str, form: dict[str, str]) -> Answer:
         return await self._send("POST", url, data=form)
 
     async def _send(self, method: str, url: str, **given: Any) -> Answer:  # noqa: ANN401  (httpx' own arguments)
-        """Return the answer. Raises TransientError if none comes, or only a part of one."""
+        """Return the answer. Raises TransientError if none comes, or only a part of one; else SdpError."""
+        host = httpx.URL(url).host
         try:
             # httpx' time-out is for each piece: an answer that trickles would never end.
             async with asyncio.timeout(self._patience.answer), self._http.stream(method, url, **given) as response:
                 body = await _body(response)
         except (TimeoutError, httpx.TimeoutException):
-            raise TransientError(f"{httpx.URL(url).host} gives no answer in time") from None
-        except (httpx.HTTPError, OSError) as error:
-            words = str(error) or type(error).__name__
-            raise TransientError(f"{httpx.URL(url).host} cannot be reached, or hung up: {words:.200}") from None
+            raise TransientError(f"{host} gives no answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            words = self._say(str(error)) or type(error).__name__
+            raise TransientError(f"{host} cannot be reached, or hung up: {words}") from None
         return Answer(response.status_code, response.headers, body)
+
+    async def _look(self, response: httpx.Response) -> None:
+        """Raise SdpError if an answer is compressed, or leads elsewhere: httpx would read the address, however odd."""
+        host = response.request.url.host
+        answers.refuse_redirect(host, response.status_code, response.headers, self._say)
+        found = response.headers.get("content-encoding", "")
+        if {one.strip().lower() for one in found.split(",")} - {"", "identity"}:
+            raise SdpError(
+                f"{host} answered in the encoding '{self._say(found)}', and was asked for none: let it, or the proxy "
+                "before it, heed `Accept-Encoding: identity`"
+            )
 
     def _is_worth_another(self, error: BaseException) -> bool:
         return isinstance(error, TransientError) and error.retry_after <= self._patience.longest_wait
@@ -143,19 +177,16 @@ class Client:
         chosen = tenacity.wait_random_exponential(multiplier=patience.first_wait, max=patience.longest_wait)
         return max(chosen(state), asked)
 
-    def _clean(self, text: str) -> str:
-        """Return a text in one line, with our secrets replaced."""
-        for secret in [*self._account.secrets, *self._identity.secrets]:
-            text = text.replace(secret, "…")
-        return " ".join(text.split())
+    def _say(self, text: str) -> str:
+        """Return what others wrote as a short line without our secrets."""
+        return redaction.one_line(text, self._identity.secrets)
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """Return an answer's body. Raises SdpError if it is longer than MOST_BYTES."""
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > MOST_BYTES:
+    """Return an answer's body as it came. Raises SdpError if it is longer than MOST_BYTES, whatever it declared."""
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > MOST_BYTES:
             raise SdpError(f"ServiceDesk Plus answered with more than {MOST_BYTES} bytes")
-    return b"".join(parts)
+    return bytes(body)

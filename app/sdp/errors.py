@@ -3,7 +3,8 @@
 SdpError
 ├── TransientError   a later try may succeed: retried
 ├── AccessError      it refuses our credentials, or does not let us see tickets
-└── GoneError        there is no such ticket
+├── GoneError        there is no such ticket
+└── LateError        the time of the run is up
 
 Each message is one line for an operator, without a token in it.
 """
@@ -30,6 +31,10 @@ class AccessError(SdpError):
 
 class GoneError(SdpError):
     """There is no such ticket, or no longer."""
+
+
+class LateError(SdpError):
+    """No answer came before the time of the run was up: whose fault that is, is not known."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

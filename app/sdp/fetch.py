@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 from app import correlation
 from app import delivery as deliveries
 from app.delivery import Origin
-from app.event.rules import Rules
+from app.event.rules import MalformedError, Rules
 from app.sdp import answers
 from app.sdp.errors import SdpError
 from db.inbox import Delivery
@@ -64,6 +64,12 @@ def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
 
 
 def delivery(source: str, fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
-    """Return the delivery of a fetched ticket: `rejected`, with the reason, if it breaks a rule."""
-    built = deliveries.build_unsigned(source, fetched.body, tenant_id, rules, fetched.origin)
+    """Return the delivery of a fetched ticket: `rejected`, with the reason, if it breaks a rule.
+
+    Raises SdpError if it is no JSON in UTF-8 after all.
+    """
+    try:
+        built = deliveries.build_unsigned(source, fetched.body, tenant_id, rules, fetched.origin)
+    except MalformedError as error:
+        raise SdpError(f"ServiceDesk Plus gave a ticket that cannot be kept: {error}") from None
     return msgspec.structs.replace(built, ticket_id=built.ticket_id or fetched.times.id)

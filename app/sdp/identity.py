@@ -7,6 +7,7 @@ from app.sdp import answers
 from app.sdp.account import Cloud, Credentials, OnPremises
 from app.sdp.answers import Answer
 from app.sdp.errors import AccessError, TransientError, retry_after
+from otel import redaction
 
 ACCEPT = "application/vnd.manageengine.sdp.v3+json"  # else the Cloud answers 415
 EARLY = 60.0  # a token counts as expired this many seconds before its end: a request takes a while
@@ -20,7 +21,7 @@ class Key:
 
     def __init__(self, credentials: OnPremises) -> None:
         self._headers = {"authtoken": credentials.token}
-        self.secrets: list[str] = []
+        self.secrets = [credentials.token]  # which must never be shown
 
     async def headers(self, _post: Post) -> dict[str, str]:
         """Return the headers with our credentials."""
@@ -36,12 +37,8 @@ class Session:
 
     def __init__(self, credentials: Cloud) -> None:
         self._credentials = credentials
+        self.secrets = [credentials.client_secret, credentials.refresh_token]  # and each token, also an old one
         self._token, self._ends = "", float("-inf")
-
-    @property
-    def secrets(self) -> list[str]:
-        """The token, which must never be shown."""
-        return [self._token] if self._token else []
 
     async def headers(self, post: Post) -> dict[str, str]:
         """Return the headers with our credentials. Raises SdpError if Zoho returns no token."""
@@ -62,9 +59,10 @@ class Session:
             raise TransientError(f"{given.accounts_url} answered {answer.status}", retry_after(answer.headers))
         token = answers.read(answers.Token, answer.body) if answer.status < 300 else answers.Token()  # noqa: PLR2004
         if not token.access_token:
-            why = repr(token.error[:100]) if token.error else answer.status
+            why = f"'{redaction.one_line(token.error, self.secrets)}'" if token.error else answer.status
             raise AccessError(f"{given.accounts_url} gives no token for these credentials: it answered {why}")
         self._token, self._ends = token.access_token, time.monotonic() + token.expires_in - EARLY
+        self.secrets.append(token.access_token)
 
 
 def of(credentials: Credentials) -> Key | Session:

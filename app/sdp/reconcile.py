@@ -5,7 +5,6 @@ deleted; and past those that could not be fetched while others could: they are s
 """
 
 import functools
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -17,8 +16,9 @@ from app.event.rules import Rules
 from app.sdp import account as accounts
 from app.sdp import epoch
 from app.sdp.errors import SdpError
+from app.sdp.plan import Begin, Plan
 from app.sdp.summary import Summary
-from app.sdp.tenant_run import OVERLAP, Begin, Plan, TenantRun
+from app.sdp.tenant_run import TenantRun
 from app.settings import Settings
 from db import engine as database
 from db import inbox, lease_keeper, leases, sdp, tenants
@@ -41,30 +41,6 @@ def ignore_progress(_summary: Summary) -> None:
     """Do nothing."""
 
 
-class Memory:
-    """The tickets that the runs of one process have dealt with, and when each of them had been updated.
-
-    It only saves requests. A process without it fetches these tickets again, and appends nothing twice.
-    """
-
-    def __init__(self) -> None:
-        self._looked_at: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-
-    def since(self, cursor: datetime, config: sdp.Config, plan: Plan) -> dict[str, int]:
-        """Return a tenant's tickets that were dealt with, in a dict that the run adds to; forget those of long before.
-
-        Without it, a ticket that was edited after it was resolved looks new to every run that lists it. Forgets all of
-        them if one is past the cursor: an older state of the database was restored, which may lack any of them.
-        """
-        looked_at = self._looked_at[config.tenant_id, config.base_url, plan.source]
-        if any(updated > epoch.milliseconds(cursor) for updated in looked_at.values()):
-            looked_at.clear()
-        first = epoch.milliseconds(cursor - OVERLAP)
-        for ticket_id in [ticket_id for ticket_id, updated in looked_at.items() if updated < first]:
-            del looked_at[ticket_id]
-        return looked_at
-
-
 class NotReconciledError(Exception):
     """A run cannot even begin; the message says why and what to do."""
 
@@ -81,18 +57,17 @@ async def reconcile(  # noqa: PLR0913  (the options of a run)
     seconds: float | None = None,
     is_dry: bool = False,
     on_progress: OnProgress = ignore_progress,
-    memory: Memory | None = None,
     hold: Hold | None = None,
 ) -> Summary:
     """Append a tenant's resolved tickets that ticket_history lacks or has older, from where the last run ended.
 
-    With `since`, from then on, and the cursor stays where it is. Ends after about `seconds`. `is_dry` appends nothing.
-    Pass the runs of one process the same `memory`, and `hold`, which takes a lease, where a process renews its leases
-    itself. The summary has the error of ServiceDesk Plus that ended the run.
+    With `since`, from then on, and the cursor stays where it is. Begins with no other ticket after `seconds`, and ends
+    GRACE seconds later. `is_dry` appends nothing. Pass `hold`, which takes a lease, where a process renews its leases
+    itself. The summary has the error of ServiceDesk Plus that ended the run, or which ticket is odd.
     Raises NotReconciledError, or a database error.
     """
     plan = Plan(since=since, seconds=seconds, is_dry=is_dry, moves_cursor=since is None and not is_dry)
-    return await _run(settings, tenant_id, plan, on_progress, memory or Memory(), hold)
+    return await _run(settings, tenant_id, plan, on_progress, hold)
 
 
 async def import_since(
@@ -103,7 +78,7 @@ async def import_since(
     Goes on where it was interrupted, unless `since` is earlier than where it began. The summary has the error of
     ServiceDesk Plus that ended the run. Raises NotReconciledError, or a database error.
     """
-    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, Memory(), None)
+    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, None)
 
 
 async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
@@ -115,9 +90,7 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
         await client.check()
 
 
-async def _run(
-    settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, memory: Memory, hold: Hold | None
-) -> Summary:
+async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, hold: Hold | None) -> Summary:
     """Run on a connection of its own, under a lease; a run that lost the lease appends nothing."""
     engine = database.create_engine(settings.database_url, "ticket-inbox reconcile", 1, STATEMENT_TIMEOUT)
     hold = hold or functools.partial(lease_keeper.held, settings.database_url)
@@ -129,10 +102,10 @@ async def _run(
                 hold(connection, f"{LEASES[plan.source]}:{tenant_id}", old) as lease,
                 _client(_account(config, settings), settings) as client,
             ):
-                begin = await _begin(connection, config, plan, memory)
-                run = TenantRun(connection, client, Rules.of(settings), config, plan, lease)
+                begin = await _begin(connection, config, plan)
+                run = TenantRun(connection, client, Rules.of(settings), tenant_id, plan, begin, lease)
                 save = functools.partial(_save, connection, plan, run, lease)
-                return await _complete(run, begin, on_progress, save)
+                return await _complete(run, on_progress, save)
     except HeldError as held:
         raise BusyError(f"another run for tenant {tenant_id!r} is under way, by {held}: wait for its end") from None
     except LostError as lost:
@@ -141,37 +114,34 @@ async def _run(
         await engine.dispose()
 
 
-async def _complete(
-    run: TenantRun, begin: Begin, on_progress: OnProgress, save: Callable[[str | None], Awaitable[None]]
-) -> Summary:
-    """Go through the tickets, and save the cursor after each page and at the end."""
+async def _complete(run: TenantRun, on_progress: OnProgress, save: Callable[[], Awaitable[None]]) -> Summary:
+    """Go through the tickets, and save the progress after each page and at the end."""
     on_progress(run.summary)  # to which the run adds
     try:
-        async for summary in run.pages(begin):
+        async for summary in run.pages():
             on_progress(summary)
-            await save(None)
+            await save()
     except SdpError as error:
         run.summary.error = str(error)
-    if run.failing and not run.summary.error:
-        run.summary.error = f"tickets that could not be fetched yet: {len(run.failing)}; next is {run.failing[0]}"
-    await save(run.summary.error)
+    run.summary.error = run.summary.error or run.unsettled.error
+    await save()
     return run.summary
 
 
-async def _save(connection: AsyncConnection, plan: Plan, run: TenantRun, lease: Lease, error: str | None) -> None:
+async def _save(connection: AsyncConnection, plan: Plan, run: TenantRun, lease: Lease) -> None:
     """Write how far the run has come. Raises LostError: another run may have written other failing tickets."""
     if plan.moves_cursor:
         await leases.confirm(connection, lease)
-        await sdp.move(connection, run.tenant_id, plan.source, run.position, run.failing, error)
+        await sdp.move(connection, run.tenant_id, plan.source, run.progress())
 
 
-async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan, memory: Memory) -> Begin:
+async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan) -> Begin:
     since = plan.since or config.created_at - BEFORE
     if not plan.moves_cursor:
         found = {cursor.source: cursor.position for cursor in await sdp.cursors(connection, config.tenant_id)}
-        return Begin(plan.since or found.get(plan.source, since))
-    cursor = await sdp.begin(connection, config.tenant_id, plan.source, since)
-    return Begin(cursor.position, cursor.failing, memory.since(cursor.position, config, plan))
+        return Begin(position=plan.since or found.get(plan.source, since))
+    cursor = await sdp.begin(connection, config.tenant_id, plan.source, since, epoch.latest_ever())
+    return Begin(**{name: getattr(cursor, name) for name in Begin.__struct_fields__})
 
 
 async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:

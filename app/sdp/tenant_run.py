@@ -1,106 +1,138 @@
 """What does a run do with each ticket that it lists? It skips those that we have, and fetches and appends the rest."""
 
-import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import msgspec
-from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.event.rules import Rules
-from app.sdp import epoch, fetch, pages
-from app.sdp.answers import Named, Row
-from app.sdp.errors import GoneError, SdpError
+from app.sdp import append, epoch, fetch, pages
+from app.sdp.errors import GoneError, LateError, SdpError
 from app.sdp.fetch import Fetched
+from app.sdp.listed import Row
+from app.sdp.pages import Fresh
+from app.sdp.plan import OVERLAP, Begin, Plan
 from app.sdp.summary import Summary
-from db import failure_in_span, failures, inbox, ticket_history
-from db.inbox import Delivery
+from app.sdp.unsettled import Unsettled
+from db import failures, inbox, ticket_history
 from db.leases import Lease
-from db.sdp import Config
-from otel import logs, tracing
+from db.sdp import Progress
 
 if TYPE_CHECKING:
     from app.sdp.client import Client
 
-# A ticket may become visible a while after its update time: its transaction took long, or another node's clock is
-# behind. So each run reads the last ten minutes again; a ticket that we have costs only its row in a list.
-OVERLAP = timedelta(minutes=10)
 SECOND = 1_000  # milliseconds
-MOST_FAILING = 100  # tickets; if there are more, it is not the tickets that are at fault
-APPEND_SPAN = "append inbox"
-_logger = logging.getLogger("ticket_inbox.sdp")
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does: where it begins, as which source, for how many seconds at most, and what it may change."""
-
-    source: str = inbox.API
-    since: datetime | None = None
-    seconds: float | None = None
-    is_dry: bool = False
-    moves_cursor: bool = True
-
-
-class Begin(msgspec.Struct, frozen=True):
-    """Where a run begins: the cursor, and what earlier runs left behind."""
-
-    position: datetime
-    failing: Sequence[str] = ()  # tickets that could not be fetched
-    looked_at: dict[str, int] = {}  # tickets that were dealt with, and their update times; the run adds to it
+GRACE = 30.0  # seconds for the ticket that a run has begun with when its time is up; one answer may take 20
+MOST_ROWS = 20_000  # that a run lists, if it has a time limit
+MOST_LOOKED_AT = 20_000  # tickets that are stored as dealt with, the newest
+FUTURE = "its `last_updated_time` ({}) lies more than a day ahead of ServiceDesk Plus' clock and ours"
+TOO_MANY = (
+    "more tickets have the very same `last_updated_time` ({}) than a run has time to list: "
+    "`ticket-inbox reconcile --tenant {}` has no limit"
+)
 
 
 class TenantRun:
     """One run for one tenant.
 
-    Every ticket updated before `position` has been dealt with, except those that are `failing`; `summary` counts them.
+    Every ticket updated before its progress' position has been dealt with, except those that are `unsettled`; `summary`
+    counts them.
     """
 
-    def __init__(
-        self, connection: AsyncConnection, client: "Client", rules: Rules, config: Config, plan: Plan, lease: Lease
+    def __init__(  # noqa: PLR0913, PLR0917  (what a run has to do with)
+        self,
+        connection: AsyncConnection,
+        client: "Client",
+        rules: Rules,
+        tenant_id: str,
+        plan: Plan,
+        begin: Begin,
+        lease: Lease,
     ) -> None:
         self._connection, self._client, self._rules = connection, client, rules
-        self.tenant_id, self._plan, self._lease = config.tenant_id, plan, lease
+        self.tenant_id, self._plan, self._begin, self._lease = tenant_id, plan, begin, lease
         self._deadline = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
+        client.ends_at = self._deadline + GRACE + client.interval
         self._resolved = {name.casefold() for name in rules.resolved_statuses}
         self._tried: set[str] = set()
-        self._looked_at: dict[str, int] = {}
+        first = epoch.milliseconds(min(begin.at, begin.of_pass - OVERLAP))
+        self._looked_at = {one: updated for one, updated in begin.looked_at.items() if updated >= first}
+        self._reached: int | None = None  # the update time of the last ticket that it dealt with
+        self._has_listed_all = False
+        self.unsettled = Unsettled(begin.failing, begin.reasons)
         self.summary = Summary()
-        self.position: datetime | None = None
-        self.failing: list[str] = []
 
-    async def pages(self, begin: Begin) -> AsyncIterator[Summary]:
-        """Deal with the tickets that were updated since `begin`, and yield the summary after each page.
+    async def pages(self) -> AsyncIterator[Summary]:
+        """Deal with the tickets that were updated since the begin, and yield the summary after each page.
 
-        Ends when its time is up, but not before it is past where earlier runs ended: else every run might end there.
-        Raises SdpError, or a database error.
+        Ends when its time is up, or it has listed as many as it may. Raises SdpError, or a database error.
         """
-        self.failing, self._looked_at = list(begin.failing), begin.looked_at
-        reached = epoch.milliseconds(begin.position)
-        async for page in pages.updated_from(self._client, max(epoch.milliseconds(begin.position - OVERLAP), 0)):
+        async for page in pages.updated_from(self._client, max(epoch.milliseconds(self._begin.at), 0)):
             self.summary.total = page.total or self.summary.total
-            if not await self._meet_all(page.rows, reached):
+            if not await self._meet_all(page):
+                self._refuse_to_stay()
                 return
             yield self.summary
+        self._has_listed_all = True
         self.summary.is_complete = await self._retry_failing()
 
-    async def _meet_all(self, rows: Sequence[Row], reached: int) -> bool:
-        """Deal with the tickets of a page; return False when the time is up and the page is past `reached`."""
-        stored = await self._stored([row.id for row in rows if self._is_resolved(row.status)])
-        for row in rows:
-            if time.monotonic() > self._deadline and row.updated > reached:
+    def progress(self) -> Progress:
+        """Return how far it has come."""
+        newest = sorted(self._looked_at.items(), key=lambda one: one[1])[-MOST_LOOKED_AT:]
+        begin, stopped = self._begin, None if self._reached is None else epoch.moment(self._reached)
+        again = begin.of_pass - OVERLAP if begin.goes_on else None
+        return Progress(
+            position=stopped,
+            begins_at=again if self._has_listed_all else stopped or begin.begins_at,
+            pass_position=None if self._has_listed_all else begin.of_pass,
+            failing=self.unsettled.failing,
+            reasons=self.unsettled.reasons,
+            looked_at=dict(newest),
+            error=self.summary.error,
+        )
+
+    def _refuse_to_stay(self) -> None:
+        """Raise SdpError if this run came no further in all its time, and so would the next."""
+        if self.summary.listed and not self._tried and self._reached == epoch.milliseconds(self._begin.at):
+            raise SdpError(TOO_MANY.format(epoch.words(self._reached), self.tenant_id))
+
+    async def _meet_all(self, page: Fresh) -> bool:
+        """Deal with the tickets of a page; return False when the run must end."""
+        for odd in page.odd:
+            self._remark(odd.ticket_id, odd.why)
+        stored = await self._stored([row.id for row in page.rows if self._is_resolved(row.status)])
+        met = [row.id for row in page.rows if row.id not in stored and self._looked_at.get(row.id) == row.updated]
+        kept = {*stored, *(await inbox.open_tickets(self._connection, self.tenant_id, met) if met else ())}
+        for row in page.rows:
+            if self._is_over():
                 return False
-            await self._meet(row, stored.get(row.id))
-            self.summary.listed += 1
-            self.position = epoch.moment(row.updated)
+            await self._meet(row, stored.get(row.id), is_kept=row.id in kept)
+            self._count(row)
         return True
+
+    def _is_over(self) -> bool:
+        is_bounded = self._plan.seconds is not None
+        return time.monotonic() > self._deadline or (is_bounded and self.summary.listed >= MOST_ROWS)
+
+    def _count(self, row: Row) -> None:
+        """Count a row, and move on to its time; not to one that no clock can have written."""
+        self.summary.listed += 1
+        if row.updated <= self._client.latest:
+            self._reached = max(self._reached or epoch.milliseconds(self._begin.at), row.updated)
+        else:
+            self.unsettled.remark(row.id, FUTURE.format(epoch.words(row.updated)))
+
+    def _remark(self, ticket_id: str | None, why: str) -> None:
+        """Note that a row is odd; its ticket is fetched last, as it may be in order."""
+        self.unsettled.remark(ticket_id, why)
+        if ticket_id and ticket_id not in self.unsettled.failing:
+            self.unsettled.leave(ticket_id, why)
 
     async def _retry_failing(self) -> bool:
         """Fetch what earlier runs could not, last, as it may take all the time; return False when that is up."""
-        for ticket_id in [one for one in self.failing if one not in self._tried]:
-            if time.monotonic() > self._deadline:
+        for ticket_id in [one for one in self.unsettled.failing if one not in self._tried]:
+            if self._is_over():
                 return False
             self.summary.seen += 1
             await self._attempt(ticket_id)
@@ -112,19 +144,20 @@ class TenantRun:
         found = await ticket_history.standing(self._connection, keys)
         return {ticket_id: epoch.milliseconds(resolved) for (_, ticket_id), (resolved, _) in found.items()}
 
-    async def _meet(self, row: Row, stored: int | None) -> None:
-        """Deal with one ticket of a list."""
+    async def _meet(self, row: Row, stored: int | None, *, is_kept: bool) -> None:
+        """Deal with one ticket of a list; `is_kept` if ticket_history or the inbox has it."""
         if not self._is_resolved(row.status):
             return
-        if row.id in self.failing and row.id not in self._tried:
+        if row.id in self.unsettled.failing and row.id not in self._tried:
             return  # earlier runs could not fetch it, so it is fetched last
         self.summary.seen += 1
-        # A ticket that was not updated after the stored resolution was not resolved after it either.
-        if not _is_later(row.updated, stored) or self._looked_at.get(row.id) == row.updated:
+        # A ticket that was not updated after the stored resolution was not resolved after it either. What an earlier
+        # run dealt with is believed only if we have it: the tenant may be new, or a part of a backup restored.
+        if not _is_later(row.updated, stored) or (is_kept and self._looked_at.get(row.id) == row.updated):
             self.summary.already_there += 1
             return
         await self._attempt(row.id)
-        if row.id not in self.failing:
+        if row.id not in self.unsettled.failing:
             self._looked_at[row.id] = row.updated
 
     async def _attempt(self, ticket_id: str) -> None:
@@ -132,71 +165,61 @@ class TenantRun:
         self._tried.add(ticket_id)
         try:
             await self._fetch(ticket_id)
+        except LateError as late:
+            self.unsettled.leave(ticket_id, str(late))  # else the next run might spend all its time on it again
+            raise
         except SdpError as error:
-            await self._leave(ticket_id, error)
+            await self._leave(ticket_id, str(error))
+        except failures.DatabaseError as error:
+            if not failures.is_fault_of_a_value(error):
+                raise
+            await self._leave(ticket_id, f"Postgres cannot store it: {failures.reason(error)}")
         else:
-            self.failing = [one for one in self.failing if one != ticket_id]
+            self.unsettled.settle(ticket_id)
 
     async def _fetch(self, ticket_id: str) -> None:
-        """Fetch a ticket, and append it unless we have it. Raises SdpError."""
+        """Fetch a ticket, and append it unless we have it. Raises SdpError, or a database error."""
         try:
             fetched = await fetch.ticket(self._client, self.tenant_id, ticket_id)
         except GoneError:
             self.summary.gone += 1
             return
         stored = await self._stored([ticket_id])  # a webhook may have come meanwhile
-        if not self._is_resolved(fetched.times.status):
+        if not self._is_resolved((fetched.times.status and fetched.times.status.name) or ""):
             self.summary.gone += 1
         elif ticket_id in stored and not _is_later(fetched.times.resolved, stored[ticket_id]):
             self.summary.already_there += 1
         else:
             await self._append(fetched)
 
-    async def _leave(self, ticket_id: str, error: SdpError) -> None:
+    async def _leave(self, ticket_id: str, why: str) -> None:
         """Leave a ticket that cannot be fetched to later runs; raise SdpError if no ticket can be fetched now."""
         self.summary.failed += 1
-        self.summary.error = f"ticket {ticket_id} cannot be fetched: {error}"
+        self.summary.error = f"ticket {ticket_id} cannot be fetched: {why}"
         try:
             await self._client.check()
+        except LateError:
+            self.unsettled.leave(ticket_id, why)
+            raise
         except SdpError:
             raise SdpError(self.summary.error) from None
-        others = [one for one in self.failing if one != ticket_id]
-        if len(others) == MOST_FAILING:
-            raise SdpError(f"{self.summary.error}; nor can {MOST_FAILING} before it")
-        self.failing = [*others, ticket_id]  # last, so that the next run begins with another one
+        self.unsettled.leave(ticket_id, why)
 
     async def _append(self, fetched: Fetched) -> None:
-        """Append a ticket to the inbox, unless an earlier run appended it, byte for byte."""
+        """Append a ticket to the inbox, unless an earlier run did."""
         delivery = fetch.delivery(self._plan.source, fetched, self.tenant_id, self._rules)
-        if await inbox.holds(self._connection, delivery):
+        if await append.is_there(self._connection, delivery):
             self.summary.already_there += 1
             return
-        inbox_id = None if self._plan.is_dry else await self._write(delivery, fetched)
+        if not self._plan.is_dry:
+            await append.append(self._connection, delivery, fetched, self._lease)
         if delivery.error:
             self.summary.rejected += 1
         else:
             self.summary.appended += 1
-        if inbox_id:
-            _log(delivery, inbox_id)
 
-    async def _write(self, delivery: Delivery, fetched: Fetched) -> int:
-        """Write a delivery and its job, which promotes it after webhooks; return the inbox id."""
-        since = time.time_ns()
-        known = tracing.identity(delivery.correlation_id, self.tenant_id, delivery.ticket_id)
-        attributes: dict[str, str | int] = {**tracing.APPENDING, **known}
-        position = tracing.position_below(fetched.origin.position.context)
-        try:
-            [inbox_id] = await inbox.append(self._connection, [delivery], [self.tenant_id], self._lease)
-        except failures.DatabaseError as error:
-            failure = failure_in_span.of(error)
-            tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes, error=failure)
-            raise
-        attributes["inbox_id"] = inbox_id
-        tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes)
-        return inbox_id
-
-    def _is_resolved(self, status: Named | None) -> bool:
-        return ((status and status.name) or "").strip().casefold() in self._resolved
+    def _is_resolved(self, status: str) -> bool:
+        return status.strip().casefold() in self._resolved
 
 
 def _is_later(milliseconds: int | None, stored: int | None) -> bool:
@@ -207,21 +230,3 @@ def _is_later(milliseconds: int | None, stored: int | None) -> bool:
     if stored is None or milliseconds is None:
         return stored is None
     return (milliseconds - milliseconds % SECOND if stored % SECOND == 0 else milliseconds) > stored
-
-
-def _log(delivery: Delivery, inbox_id: int) -> None:
-    trace_id, span_id = tracing.ids_of(delivery.traceparent)
-    logs.log(
-        _logger,
-        logging.INFO,
-        "ticket_fetched",
-        correlation_id=delivery.correlation_id,
-        trace_id=trace_id,
-        span_id=span_id,
-        tenant_id=delivery.tenant_id,
-        ticket_id=delivery.ticket_id,
-        inbox_id=inbox_id,
-        source=delivery.source,
-        status=delivery.status,
-        error=delivery.error,
-    )

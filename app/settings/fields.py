@@ -126,8 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     worker_concurrency: Annotated[
         int,
-        # With one alone, the worker can sleep through a wake-up until its next poll (docs/decisions/0006).
-        _whole("Jobs that one worker runs at once.", 2, 100),
+        _whole("Promoting jobs that one worker runs at once; up to six of other kinds beside them.", 2, 100),
     ] = 2
     signed_timestamp_seconds: Annotated[
         int,

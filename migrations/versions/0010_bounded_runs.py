@@ -1,5 +1,9 @@
 """sdp_cursors: where a bounded run of reconciliation stopped, so that the next goes on there."""
 
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -7,8 +11,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    for name in ("begins_at", "pass_position"):
+        op.add_column("sdp_cursors", sa.Column(name, postgresql.TIMESTAMP(timezone=True)))
+    for name in ("reasons", "looked_at"):
+        op.add_column("sdp_cursors", sa.Column(name, postgresql.JSONB, nullable=False, server_default="{}"))
 
 
 def downgrade() -> None:
-    pass
+    for name in ("looked_at", "reasons", "pass_position", "begins_at"):
+        op.drop_column("sdp_cursors", name)

@@ -157,6 +157,23 @@ def test_trace_shows_each_deliverys_life(
     assert run_here(["trace", "4711", "--tenant", tenant.id], environment).returncode == 0
 
 
+def test_trace_names_a_date_that_wins_for_ever(database: Database, environment: dict[str, str]) -> None:
+    for ticket_id, date in (("1", "9999-12-31T23:59:59Z"), ("2", "2026-01-01T00:00:00Z")):
+        database.query(
+            "WITH row AS (INSERT INTO inbox (tenant_id, ticket_id, correlation_id, payload, signature, status, action) "
+            "VALUES ('acme', %(id)s, 'c', '', 's', 'promoted', 'inserted') RETURNING id) "
+            "INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority, inbox_id) "
+            "SELECT 'acme', %(id)s, 'd', 'r', %(date)s, 'p', id FROM row".replace("%(id)s", f"'{ticket_id}'").replace(
+                "%(date)s", f"'{date}'"
+            )
+        )
+    said = run_here(["trace", "1"], environment).stdout
+    assert "its resolved_date, 9999-12-31 23:59:59, was more than a day ahead" in " ".join(said.split())
+    assert "no later delivery wins until then" in " ".join(said.split())
+    assert max(len(line) for line in said.splitlines()) <= 80
+    assert "wins until then" not in run_here(["trace", "2"], environment).stdout
+
+
 def test_trace_says_in_one_line_when_there_is_nothing(environment: dict[str, str]) -> None:
     done = run_here(["trace", "4711", "--tenant", "acme"], environment)
     assert (done.returncode, done.stdout) == (1, "")

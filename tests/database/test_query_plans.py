@@ -12,7 +12,8 @@ from tests.support.system import Database
 
 STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
     "claim": inbox.CLAIM,
-    "holds": inbox.HOLDS,
+    "held": inbox.HELD,
+    "open tickets": inbox.OPEN_TICKETS,
     "mark": inbox.MARK,
     "take over": queue.TAKE_OVER,
     "upsert": ticket_history.UPSERT,

@@ -7,9 +7,9 @@ import pytest
 
 from db import migration
 from db.advisory_locks import MIGRATION, RUN, SWEEP, WORKER
-from tests.sdp.test_reconcile import settled
 from tests.support.commands_in_process import run_here
 from tests.support.fake_sdp import running_sdp
+from tests.support.reconciled import settled
 from tests.support.stranger import stranger
 from tests.support.system import Database, Worker
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,100 +18,18 @@ from app.dev.embedded_postgres import end_with_parent
 from app.sdp import client as clients
 from app.sdp import reconcile as runs
 from app.sdp.client import Patience
-from app.sdp.summary import Summary
-from app.sdp.tenant_run import MOST_FAILING
+from app.sdp.unsettled import MOST as MOST_FAILING
 from db.failures import DatabaseError
-from db.tenants import Secrets
-from tests.support.fake_sdp import Asked, FakeSdp, running_sdp
+from tests.support.fake_sdp import Asked, running_sdp
 from tests.support.free_ports import free_port
 from tests.support.otlp_receiver import receiving_http
+from tests.support.reconciled import Place, StartWorker, settled
 from tests.support.scraped_metrics import values
-from tests.support.system import Database, Tenant, Worker
+from tests.support.system import Database, Worker
 
 pytestmark = pytest.mark.one_postgres
 
-StartWorker = Callable[..., Worker]
 NEVER_SEEN = "hush"
-PENDING = "SELECT count(*) FROM inbox WHERE status = 'pending'"
-
-
-class Place:
-    """A tenant, its ServiceDesk Plus, and the database."""
-
-    def __init__(self, database: Database, sdp: FakeSdp, tenant: Tenant, environment: dict[str, str]) -> None:
-        self.database, self.sdp, self.tenant, self.environment = database, sdp, tenant, environment
-        self.memory = runs.Memory()
-        self.settings = environments.load({**environment, "SDP_REQUESTS_PER_MINUTE": "6000"})
-
-    def run(self, **options: Any) -> Summary:  # noqa: ANN401
-        return asyncio.run(runs.reconcile(self.settings, self.tenant.id, memory=self.memory, **options))
-
-    def import_since(self, since: datetime) -> Summary:
-        return asyncio.run(runs.import_since(self.settings, self.tenant.id, since))
-
-    def counts(self, **options: Any) -> dict[str, int]:  # noqa: ANN401
-        """Run, assert that it succeeds, and return the counts that are not zero."""
-        summary = self.run(**options)
-        assert (summary.error, summary.is_complete) == (None, True)
-        return {name: count for name, count in summary.counts().items() if count}
-
-    def appended(self) -> list[str]:
-        """Return the tickets in the inbox, in order."""
-        return [row["ticket_id"] for row in self.database.query("SELECT ticket_id FROM inbox ORDER BY id")]
-
-    def promote(self, start_worker: StartWorker) -> None:
-        """Let a worker do all waiting jobs. It also reconciles: a worker that starts does a missed run."""
-        worker = start_worker(SDP_REQUESTS_PER_MINUTE="6000")
-        self.database.wait_for(PENDING, 0, within=20)
-        assert worker.stop() == 0
-
-    def position(self, source: str = "api_fallback") -> int:
-        """Return the cursor, in milliseconds."""
-        asked = "SELECT (extract(epoch FROM position) * 1000)::bigint AS ms FROM sdp_cursors WHERE source = %s"
-        return int(self.database.value(asked, source))
-
-    def history(self, ticket_id: str) -> dict[str, Any]:
-        [row] = self.database.query("SELECT * FROM ticket_history WHERE ticket_id = %s", ticket_id)
-        return row
-
-    def store(self, ticket_id: str, resolved: int, **columns: object) -> None:
-        """Insert a ticket into ticket_history."""
-        values = {
-            "tenant_id": self.tenant.id, "ticket_id": ticket_id, "description": "d", "resolution": "known", "priority": "p",
-            "resolved_date": datetime.fromtimestamp(resolved / 1000, UTC), **columns,
-        }  # fmt: skip
-        marks = ", ".join(["%s"] * len(values))
-        self.database.query(f"INSERT INTO ticket_history ({', '.join(values)}) VALUES ({marks})", *values.values())
-
-
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a moment between two attempts, not seconds."""
-    hasty = Patience(first_wait=0.001, longest_wait=2.0, answer=5.0)
-    monkeypatch.setattr(clients.Client.__init__, "__defaults__", (hasty,))
-
-
-@pytest.fixture(params=["on_premises"])
-def sdp(request: pytest.FixtureRequest) -> Iterator[FakeSdp]:
-    with running_sdp(request.param) as running:
-        yield running
-
-
-@pytest.fixture
-def place(database: Database, sdp: FakeSdp, environment: dict[str, str], secrets_key: str) -> Place:
-    return settled(database, sdp, environment, secrets_key)
-
-
-def settled(database: Database, sdp: FakeSdp, environment: dict[str, str], secrets_key: str) -> Place:
-    """Add a tenant whose ServiceDesk Plus is `sdp`."""
-    tenant = database.add_tenant(secrets_key)
-    encrypted = Secrets(secrets_key).encrypt(json.dumps(sdp.given))
-    database.query(
-        "INSERT INTO sdp_configs (tenant_id, edition, base_url, credentials) VALUES (%s, %s, %s, %s)",
-        tenant.id, sdp.edition, sdp.url, encrypted,
-    )  # fmt: skip
-    return Place(database, sdp, tenant, environment)
-
 
 both = pytest.mark.parametrize("sdp", ["on_premises", "cloud"], indirect=True)
 
@@ -344,9 +261,8 @@ def test_many_tickets_that_were_edited_after_they_were_resolved_do_not_take_all_
         place.store(ticket_id, int(place.sdp.ticket(ticket_id)["resolved_time"]["value"]))
         place.sdp.edit(ticket_id)
     assert place.counts() == {"seen": 20, "already_there": 20}
-    place.memory = runs.Memory()  # as in another worker
-    assert place.run(seconds=0).is_complete
     asked = len(place.sdp.fetched())
+    assert place.counts() == {"seen": 20, "already_there": 20}, "what was dealt with is stored, for every worker"
     [new] = place.sdp.add_resolved()
     assert place.counts() == {"seen": 21, "already_there": 20, "appended": 1}
     assert len(place.sdp.fetched()) == asked + 1
@@ -502,7 +418,7 @@ def test_an_import_goes_on_where_it_was_interrupted(place: Place) -> None:
     place.sdp.heal()
     place.sdp.asked.clear()
     assert place.import_since(since + timedelta(seconds=5)).appended == 3
-    assert place.sdp.fetched() == ids[2:], "tickets from before the last minutes are not even listed"
+    assert place.sdp.fetched() == ids[3:], "what was dealt with is not fetched again"
     assert place.appended() == ids
     assert {row["source"] for row in place.database.query("SELECT source FROM inbox")} == {"bulk_import"}
     assert place.database.value("SELECT max(priority) FROM procrastinate_jobs WHERE task_name = 'promote'") == -2

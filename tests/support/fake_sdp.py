@@ -40,6 +40,7 @@ FAULTS = {
     "error": "HTTP 200 with an error in the body: `code`, `message`",
     "redirect": "to another host",
     "wrong": "JSON of another shape",
+    "raw": "these very bytes: `parts`; the connection ends unless it `stays_open`",
 }
 CONDITIONS: dict[str, Callable[[Any, Any], bool]] = {
     "is": lambda found, wanted: found == wanted,
@@ -94,6 +95,7 @@ class FakeSdp:
         self.origin = ""
         self.ended = threading.Event()
         self._faults: list[Fault] = []
+        self._disguises: dict[str, dict[str, bytes]] = {}
         self._tickets: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
 
@@ -147,6 +149,30 @@ class FakeSdp:
             self.resolve(ticket_id, first + number * apart)
         return ids
 
+    def disguise(self, ticket_id: str, **members: bytes) -> None:
+        """Answer these members of a ticket with this text instead, which need not even be JSON."""
+        with self._lock:
+            self._disguises[ticket_id] = members
+
+    def clear(self) -> None:
+        """Forget all tickets and requests, and end all faults."""
+        with self._lock:
+            self._tickets.clear()
+            self._disguises.clear()
+            self.asked.clear()
+            self.heal()
+
+    def encoded(self, body: dict[str, Any]) -> bytes:
+        """Return an answer as JSON, but for the members that are disguised."""
+        text = json.dumps(body).encode()
+        for ticket_id, members in self._disguises.items():
+            for name, raw in members.items():
+                text = text.replace(json.dumps(_mark(ticket_id, name)).encode(), raw)
+        return text
+
+    def _shown(self, ticket: dict[str, Any]) -> dict[str, Any]:
+        return ticket | {name: _mark(ticket["id"], name) for name in self._disguises.get(ticket["id"], {})}
+
     def delete(self, ticket_id: str) -> None:
         with self._lock:
             del self._tickets[ticket_id]
@@ -197,7 +223,7 @@ class FakeSdp:
             if asked.ticket_id is not None:
                 if asked.ticket_id not in self._tickets:
                     raise RefusedError(404, 4007, "Invalid URL or resource not found")
-                found = self._tickets[asked.ticket_id]
+                found = self._shown(self._tickets[asked.ticket_id])
                 return {"request": found, "response_status": {"status_code": 2000, "status": "success"}}
             return self._list(asked.list_info or {})
 
@@ -223,7 +249,10 @@ class FakeSdp:
                 "has_more_rows": start - 1 + rows < len(found),
                 **({"total_count": len(found)} if info.get("get_total_count") else {}),
             },
-            "requests": [{name: value for name, value in one.items() if name in wanted - NOT_IN_LISTS} for one in page],
+            "requests": [
+                {name: value for name, value in self._shown(one).items() if name in wanted - NOT_IN_LISTS}
+                for one in page
+            ],
         }
 
     def authorize(self, headers: dict[str, str]) -> None:
@@ -283,6 +312,10 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Log nothing."""
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return its own time, for the header Date."""
+        return super().date_time_string(int((timestamp or time.time()) + self.sdp.skew.total_seconds()))
+
     def _read(self) -> Asked:
         parts = urlsplit(self.path)
         base = ("/app/itdesk" if self.sdp.edition == "cloud" else "") + "/api/v3/requests"
@@ -315,6 +348,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send(302, b"", {"Location": given.get("to", "http://127.0.0.1:1/elsewhere")})
         elif fault.kind == "wrong":
             self._send(200, given.get("body", {"requests": "none", "request": []}))
+        elif fault.kind == "raw":
+            self.close_connection = not given.get("stays_open")
+            for part in given["parts"]:
+                self.wfile.write(part)
         else:
             self._break_off(fault.kind, json.dumps(self.sdp.answer(asked)).encode() if asked else b"{}")
 
@@ -336,7 +373,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
     def _send(self, status: int, body: dict[str, Any] | bytes, headers: dict[str, str] | None = None) -> None:
-        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+        encoded = body if isinstance(body, bytes) else self.sdp.encoded(body)
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
@@ -350,6 +387,11 @@ def failed(code: int, message: str) -> dict[str, Any]:
     """Return an error in the form of API V3."""
     reason = {"status_code": code, "type": "failed", "message": message}
     return {"response_status": {"status_code": 4000, "messages": [reason], "status": "failed"}}
+
+
+def _mark(ticket_id: str, name: str) -> str:
+    """Return what stands for a disguised member until the answer is written."""
+    return f"disguised {name} of {ticket_id}"
 
 
 def _require(fulfilled: object, rule: str) -> None:

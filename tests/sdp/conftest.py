@@ -1,0 +1,43 @@
+"""Fixtures of these tests: a client in haste, and a tenant whose ServiceDesk Plus is a fake one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.sdp import client as clients
+from app.sdp.client import Patience
+from tests.support.fake_sdp import FakeSdp, running_sdp
+from tests.support.reconciled import Place, settled
+from tests.support.system import Database
+
+
+@pytest.fixture(autouse=True)
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a moment between two attempts, not seconds."""
+    hasty = Patience(first_wait=0.001, longest_wait=2.0, answer=5.0)
+    monkeypatch.setattr(clients.Client.__init__, "__defaults__", (hasty,))
+
+
+@pytest.fixture(params=["on_premises"])
+def sdp(request: pytest.FixtureRequest) -> Iterator[FakeSdp]:
+    with running_sdp(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def place(database: Database, sdp: FakeSdp, environment: dict[str, str], secrets_key: str) -> Place:
+    return settled(database, sdp, environment, secrets_key)
+
+
+@pytest.fixture(scope="module")
+def module_sdp() -> Iterator[FakeSdp]:
+    with running_sdp() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def module_place(
+    module_database: Database, module_sdp: FakeSdp, module_environment: dict[str, str], secrets_key: str
+) -> Place:
+    """A place that the tests of one module share; `clear` empties it."""
+    return settled(module_database, module_sdp, module_environment, secrets_key)
