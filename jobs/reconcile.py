@@ -13,7 +13,7 @@ from app.sdp.summary import Summary
 from db import engine as database
 from db import failures, queue, sdp
 from jobs import app, arguments, engine, jobs_in_hand, settings
-from jobs.retry import Backoff
+from jobs.retry import Backoff, NotYetError
 from otel import logs, metrics
 
 # Of one tenant's run, which ends 30 seconds later at the latest: four of its five minutes. The next goes on from there.
@@ -45,9 +45,9 @@ class Arguments(arguments.Arguments, frozen=True, kw_only=True):
 async def reconcile(timestamp: int = 0, **given: object) -> None:
     """Append to the inbox the tickets that ServiceDesk Plus has and we lack, of every enabled tenant or `tenant_id`.
 
-    With `since`, from then on and however long it takes. Where a tenant's ServiceDesk Plus cannot be asked, one line
-    is logged. A `timestamp` (when it was due) is given to the periodic job, and to none that an operator deferred:
-    without SECRETS_KEY the first logs so once in a process, the second fails.
+    With `since`, from then on and however long it takes, after a run that is under way. Where a tenant's ServiceDesk
+    Plus cannot be asked, one line is logged. A `timestamp` (when it was due) is given to the periodic job, and to none
+    that an operator deferred: without SECRETS_KEY the first logs so once in a process, the second fails.
     """
     wanted = arguments.read(Arguments, given)
     since = arguments.moment("since", wanted.since)
@@ -62,7 +62,9 @@ async def reconcile(timestamp: int = 0, **given: object) -> None:
         _log_missing_key()
         return
     room = asyncio.Semaphore(AT_ONCE)
-    await asyncio.gather(*(_run(tenant_id, since, room) for tenant_id in tenant_ids))
+    done = await asyncio.gather(*(_run(tenant_id, since, room) for tenant_id in tenant_ids))
+    if since and not all(done):  # what an operator asked for is not what the run under way does
+        raise NotYetError
 
 
 @functools.cache
@@ -71,8 +73,8 @@ def _log_missing_key() -> None:
     logs.log(_logger, logging.ERROR, "reconcile_failed", error=NO_KEY)
 
 
-async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) -> None:
-    """Run for a tenant once there is room, and log and count the outcome."""
+async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) -> bool:
+    """Run for a tenant once there is room, and log and count the outcome; return False if another run is under way."""
     async with room:
         metrics.reconciled(tenant_id, Summary().counts(), is_complete=False)
         try:
@@ -81,6 +83,7 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
             )
         except runs.BusyError as error:
             logs.log(_logger, logging.INFO, "reconcile_skipped", tenant_id=tenant_id, error=str(error))
+            return False
         except runs.NotReconciledError as error:
             _failed(tenant_id, str(error))
         except failures.DatabaseError as error:
@@ -89,6 +92,7 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
             _failed(tenant_id, error)
         else:
             _ended(tenant_id, summary)
+        return True
 
 
 def _ended(tenant_id: str, summary: Summary) -> None:

@@ -12,11 +12,16 @@ from jobs.arguments import WrongArgumentsError
 from otel import logs, metrics
 
 LONGEST_WAIT = 60  # seconds between two tries
+NOT_YET = 20  # seconds until a job looks again whether it may begin
 _logger = logging.getLogger("ticket_inbox.jobs")
 
 
 class GoesOnError(Exception):
     """A job has saved how far it has come, and queues again behind the jobs of higher priority."""
+
+
+class NotYetError(Exception):
+    """What a job needs is in use by another one, which it may follow."""
 
 
 class Backoff(BaseRetryStrategy):
@@ -31,6 +36,8 @@ class Backoff(BaseRetryStrategy):
             return None
         if isinstance(exception, GoesOnError):
             return RetryDecision(retry_in={"seconds": 0})
+        if isinstance(exception, NotYetError):
+            return RetryDecision(retry_in={"seconds": NOT_YET})
         from db import failures  # noqa: PLC0415
 
         if isinstance(exception, ConnectorException) and exception.__cause__:

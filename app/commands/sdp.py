@@ -231,7 +231,7 @@ def _check(account: "Account", settings: "Settings") -> None:
     try:
         asyncio.run(ask())
     except SdpError as error:
-        raise click.ClickException(f"{error}. Nothing was changed; with --no-check it is stored unchecked") from None
+        raise click.ClickException(f"{error}. Nothing was changed; --no-check stores it unchecked") from None
 
 
 def _unknown(tenant_id: str) -> click.ClickException:
@@ -239,9 +239,7 @@ def _unknown(tenant_id: str) -> click.ClickException:
 
 
 def _config_lines(config: "Config") -> Iterator[str]:
-    yield f"edition      {config.edition}"
-    yield f"url          {config.base_url}"
-    yield "credentials  kept, and never shown"
+    yield from (f"edition      {config.edition}", f"url          {config.base_url}", "credentials  kept, never shown")
     yield f"since        {config.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 

@@ -485,6 +485,19 @@ def test_the_job_takes_a_tenant_and_a_time(place: Place, start_worker: StartWork
     assert any("there is no argument `until`; it takes tenant_id, and since" in error for error in errors)
 
 
+def test_what_an_operator_asked_for_follows_a_run_under_way(place: Place, start_worker: StartWorker) -> None:
+    held = "INSERT INTO leases (name, owner, expires_at) VALUES (%s, 'another', now() + interval '1 hour')"
+    place.database.query(held, f"reconcile:{place.tenant.id}")
+    worker = start_worker()
+    job_id = place.database.defer("reconcile", tenant_id=place.tenant.id, since="2026-01-01T00:00:00Z")
+    place.database.wait_for(
+        f"SELECT status::text FROM procrastinate_jobs WHERE id = {job_id} AND attempts > 0 AND scheduled_at > now()"
+        " UNION ALL SELECT '' LIMIT 1", "todo", within=20,
+    )  # fmt: skip
+    assert worker.lines("reconcile_skipped")
+    assert not worker.lines("job_retried")
+
+
 def test_a_worker_without_the_key_says_so_once(place: Place, start_worker: StartWorker) -> None:  # noqa: ARG001
     place.sdp.add_resolved()
     done = subprocess.run(
