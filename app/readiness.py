@@ -1,7 +1,7 @@
 """Has this process been ready since its start, why not, and for how long does it wait?
 
 What is wrong at a start (no such database, no schema) mostly stays so until a person comes; what is wrong later is an
-outage, which ends by itself. So only a process that never was ready gives up (docs/decisions/0045).
+outage, which ends by itself. So only a process that never was ready gives up (docs/decisions/0044).
 """
 
 import logging

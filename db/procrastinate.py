@@ -1,7 +1,7 @@
 """Is there a schema of Procrastinate's that we did not make, and may it go?
 
 Ours is part of the first migration. `procrastinate schema --apply` makes the same tables without it, and so does
-another program that uses Procrastinate: which of the two it was, only a person knows (docs/decisions/0045).
+another program that uses Procrastinate: which of the two it was, only a person knows (docs/decisions/0044).
 """
 
 from typing import TYPE_CHECKING
