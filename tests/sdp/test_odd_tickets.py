@@ -43,7 +43,7 @@ FRAMES = [
 ODD = st.sampled_from(RAW) | JSON.map(lambda found: json.dumps(found).encode())
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @example({"last_updated_time": b'{"value": "999999999999999"}'})
 @example({"last_updated_time": b'{"value": "4102444800000"}'})
 @example({"id": b"NaN"})
