@@ -22,9 +22,13 @@ class Slots:
         self.changes = 0  # how often a place became free or a job was announced; a fetch that found none looks again
 
     def open_queues(self, queues: Iterable[str] | None) -> Iterable[str] | None:
-        """Return those of the `queues` (None for all) that have a place; None as long as each has one."""
+        """Return those queues that have a place; None as long as each has one.
+
+        A worker that was given `queues`, as by `procrastinate worker --one-shot --queues=promote`, has all places for
+        these: it would take a queue that is full for one that is empty, and end.
+        """
         full = [name for name in self._most if self._is_full(name)]
-        return [name for name in queues or self._most if name not in full] if full else queues
+        return [name for name in self._most if name not in full] if full and queues is None else queues
 
     def take(self, job_id: int | None, queue: str) -> None:
         """Note that a job of a queue was fetched."""

@@ -64,7 +64,7 @@ def _print_script(begin: str, to: str) -> None:
     from db import migration, revisions  # noqa: PLC0415
 
     try:
-        terminal.echo(*revisions.script(begin, to).splitlines())
+        terminal.echo_script(revisions.script(begin, to))
     except migration.MigrationError as error:
         raise click.ClickException(str(error)) from None
 

@@ -17,7 +17,7 @@ from otel.escaped import printable
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
-__all__ = ["Commands", "Progress", "as_json", "echo", "printable", "redraw"]
+__all__ = ["Commands", "Progress", "as_json", "echo", "echo_script", "printable", "redraw"]
 
 # What terminals understand (ECMA-48): where the cursor goes, and what is cleared.
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -33,6 +33,11 @@ def echo(*lines: str, err: bool = False, over_bar: bool = False) -> None:
     if lines:
         text = "\n".join(map(printable, lines))
         click.echo(f"{CLEAR if over_bar else ''}{text}", err=err)
+
+
+def echo_script(text: str) -> None:
+    """Print a script of our own as it is, with its tabs; nothing in it may be what others wrote."""
+    click.echo(text, nl=False)
 
 
 def redraw(*lines: str) -> None:

@@ -74,7 +74,7 @@ def test_a_waterfall_is_drawn_in_the_terminals_characters(monkeypatch: pytest.Mo
     assert "".join(waterfall.lines([step])).isascii()
 
 
-@pytest.mark.parametrize("at", ["signal", "typing", "click", "sqlalchemy"])
+@pytest.mark.parametrize("at", ["signal", "typing", "click", "asyncpg"])
 def test_ctrl_c_while_python_imports(environment: dict[str, str], tmp_path: Path, at: str) -> None:
     """From the first import of ours on: before it the signal itself ends the process."""
     with stalled(["-m", "app", "status"], at, environment, tmp_path) as process:
