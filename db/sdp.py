@@ -134,7 +134,8 @@ async def begin(connection: AsyncConnection, tenant_id: str, source: str, since:
 
     No clock was ever at `latest`: an earlier version followed a ticket there, and missed what came after it.
     """
-    first = {"since": since, "position": since, "updated_at": sa.func.now(), "begins_at": None, "pass_position": None}
+    no_pass = dict.fromkeys(("begins_at", "pass_position"))
+    first = {"since": since, "position": since, "updated_at": sa.func.now(), **no_pass}
     statement = insert(sdp_cursors).values(tenant_id=tenant_id, source=source, **first)
     await connection.execute(
         statement.on_conflict_do_update(
