@@ -22,8 +22,9 @@ ROLE = "operator_of_tests"
 
 
 @pytest.fixture(scope="module")
-def env(module_database: Database, module_environment: dict[str, str]) -> dict[str, str]:
+def env(module_database: Database, module_environment: dict[str, str], secrets_key: str) -> dict[str, str]:
     """Five deliveries of a ticket to each of two tenants; those of the first are of one trace. And no key."""
+    module_database.add_tenant(secrets_key, "acme")
     module_database.query(
         "INSERT INTO inbox (tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, received_at) "
         "SELECT tenant, '4711', tenant || n, '00-' || CASE tenant WHEN 'acme' THEN %s ELSE repeat('b', 32) END "
@@ -88,7 +89,6 @@ def test_no_key_is_needed(env: dict[str, str], command: list[str]) -> None:
 def test_doctor_leaves_out_what_needs_a_secret(
     env: dict[str, str], module_database: Database, secrets_key: str
 ) -> None:
-    module_database.add_tenant(secrets_key, "acme")
     for environ, secret, api in [
         ({"SECRETS_KEY": ""}, "note  the tenant is enabled; whether its secret can be read was not checked: SECRETS_KEY", True),
         ({"SECRETS_KEY": secrets_key}, "ok    the tenant is enabled, and its secret can be read", False),
@@ -133,7 +133,6 @@ def test_a_role_that_may_see_no_text_and_no_secret_can_run_them(
     for command in (["status"], ["trace", "4711"], ["trace", TRACE_ID], ["reprocess", "--id", "1", "--no-wait"]):
         done = run_here(command, operator)
         assert done.returncode == 0, (command, done.stderr)
-    module_database.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES ('acme', 'x') ON CONFLICT DO NOTHING")
     done = run_here(["reprocess", "--tenant", "acme", "--ticket", "4711", "--no-wait"], operator)
     job_id = done.stdout.splitlines()[1].split()[1]
     assert run_here(["reprocess", "--cancel", job_id], operator).returncode == 0

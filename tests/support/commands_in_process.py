@@ -7,14 +7,15 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
+from app import hints
 from app.cli import main
 
 Environment = dict[str, str]
 
 
 def invoke(env: Environment, *arguments: str) -> Result:
-    """Run a command in this process; test_walk runs commands as processes."""
-    return CliRunner(env=env).invoke(main, arguments, prog_name="ticket-inbox")
+    """Run a command in this process, as if without `uv run`; test_walk runs commands as processes."""
+    return CliRunner(env={hints.UNDER_UV: None, **env}).invoke(main, arguments, prog_name="ticket-inbox")
 
 
 def run_here(arguments: Sequence[str], env: Environment, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
