@@ -20,7 +20,8 @@ JOBS_OF_APP = (
     f"AND scheduled_at IS NULL AND {UNLOCKED}"
 )
 JOBS_OF_OPERATOR = (
-    f"task_name = '{REPROCESS}' AND queue_name = '{REPROCESS}' AND priority = {REPROCESS_PRIORITY} AND {UNLOCKED}"
+    f"task_name = '{REPROCESS}' AND queue_name = '{REPROCESS}' AND priority = {REPROCESS_PRIORITY} AND {UNLOCKED} "
+    "AND (scheduled_at IS NULL OR status <> 'todo')"  # a job that is tried again has a time, and may be cancelled
 )
 JOBS = {
     APP: ("INSERT", f"WITH CHECK ({JOBS_OF_APP})"),
@@ -32,6 +33,15 @@ OTHERS = "CREATE POLICY others ON procrastinate_jobs FOR SELECT USING (true)"
 JOBS_TABLE = """
 SELECT relrowsecurity, EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid AND polname = 'others')
 FROM pg_class WHERE oid = CAST('procrastinate_jobs' AS regclass)
+"""
+
+# Procrastinate's triggers write an event for each change of a job, with the rights of the role that changed it. With
+# the right to add one, a role adds it to any job, and that locks the job (FOR KEY SHARE) for as long as its transaction
+# is open: no worker would fetch it.
+WRITE_EVENTS = """
+SELECT DISTINCT CAST(CAST(tgfoid AS regprocedure) AS text)
+FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE tgrelid = CAST('procrastinate_jobs' AS regclass) AND NOT tgisinternal AND prosrc ~ 'INTO procrastinate_events'
 """
 
 OF_ROLE = """
@@ -68,6 +78,20 @@ def apply(connection: psycopg.Connection, names: dict[str, str]) -> None:
         connection.execute(OTHERS)
     if not is_secured:
         connection.execute("ALTER TABLE procrastinate_jobs ENABLE ROW LEVEL SECURITY")
+
+
+def let_triggers_write_events(connection: psycopg.Connection, namespace: str) -> None:
+    """Have the events of jobs written as the owner, so that a role which changes jobs needs no right to add events.
+
+    Only the owner may attach these functions to a table: on one of its own, a role would decide what they write.
+    """
+    for (signature,) in connection.execute(WRITE_EVENTS).fetchall():
+        function = sql.SQL(signature)
+        path = sql.Identifier(namespace)
+        connection.execute(
+            sql.SQL("ALTER FUNCTION {} SECURITY DEFINER SET search_path = {}, pg_temp").format(function, path)
+        )
+        connection.execute(sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(function))
 
 
 def without_policy(connection: psycopg.Connection) -> list[str]:

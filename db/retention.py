@@ -56,14 +56,19 @@ NEXT_JOBS = sa.text(
 )
 
 # Procrastinate writes an event for every change of a job, so the last event says when the job finished. `scheduled` is
-# no change: its time is when the job is due, so a job that was cancelled might be kept for years.
+# no change: its time is when the job is due, so a job that was cancelled might be kept for years. A job that a session
+# has locked, as an operator's may, is left to the next time.
 DELETE_JOBS = sa.text(
     """
-    DELETE FROM procrastinate_jobs AS job
-    WHERE id > :after_id AND id <= :until_id AND status IN ('succeeded', 'failed', 'cancelled', 'aborted')
-      AND NOT EXISTS (SELECT FROM procrastinate_events AS event
-                      WHERE event.job_id = job.id AND event.type IS DISTINCT FROM 'scheduled'
-                        AND event.at > now() - CAST(:age AS interval))
+    DELETE FROM procrastinate_jobs
+    WHERE id IN (
+      SELECT id FROM procrastinate_jobs AS job
+      WHERE id > :after_id AND id <= :until_id AND status IN ('succeeded', 'failed', 'cancelled', 'aborted')
+        AND NOT EXISTS (SELECT FROM procrastinate_events AS event
+                        WHERE event.job_id = job.id AND event.type IS DISTINCT FROM 'scheduled'
+                          AND event.at > now() - CAST(:age AS interval))
+      FOR UPDATE SKIP LOCKED
+    )
     """
 )
 

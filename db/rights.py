@@ -33,8 +33,8 @@ DEFER = (
 )
 
 # A test fails for a table that is missing here. Procrastinate's functions run with the caller's rights, so the caller
-# needs rights on all that they touch. Foreign keys need none: Postgres checks them as the tables' owner. An upsert
-# needs SELECT on the columns that it compares.
+# needs rights on all that they touch; those that write events run as the owner (db/policies.py). Foreign keys need
+# none: Postgres checks them as the tables' owner. An upsert needs SELECT on the columns that it compares.
 TABLES = {
     "alembic_version": {APP: "SELECT", WORKER: "SELECT", OPERATOR: "SELECT"},
     "tenant_configs": {
@@ -76,18 +76,14 @@ TABLES = {
         WORKER: ALL,
         OPERATOR: f"{DEFER}, SELECT, UPDATE (status, abort_requested)",  # an update cancels
     },
-    "procrastinate_events": {
-        APP: "INSERT (job_id, type)",
-        WORKER: "SELECT, INSERT",
-        OPERATOR: "SELECT, INSERT (job_id, type)",
-    },
+    "procrastinate_events": {WORKER: "SELECT, INSERT", OPERATOR: "SELECT"},
     "procrastinate_periodic_defers": {WORKER: ALL},
     "procrastinate_workers": {APP: "SELECT (last_heartbeat)", WORKER: ALL, OPERATOR: "SELECT"},
 }
 # Sequences of the ids that are not identity columns; an identity column needs no right on its sequence.
 SEQUENCES = {
     "procrastinate_jobs_id_seq": (APP, WORKER, OPERATOR),
-    "procrastinate_events_id_seq": (APP, WORKER, OPERATOR),
+    "procrastinate_events_id_seq": (WORKER,),
     "procrastinate_periodic_defers_id_seq": (WORKER,),
 }
 # Every role may call any function, unless an administrator revoked that from PUBLIC.

@@ -75,6 +75,7 @@ def make(url: str, prefix: str) -> Made:
             rights.revoke(connection, role)
             rights.grant(connection, kind, role, database, namespace)
         policies.apply(connection, names)
+        policies.let_triggers_write_events(connection, namespace)
         elsewhere = "" if namespace == "public" else sql.Identifier(namespace).as_string(connection)
         found = list(_warnings(connection, namespace if anybody_creates else "", prefix))
     return Made(names, new, found, elsewhere)

@@ -25,6 +25,7 @@ from otel import logs
 
 SLICE = 1.0  # seconds that a job works before it makes room: a worker may run as few as two jobs at once
 CHUNK_BYTES = 8 * 1024 * 1024  # most payload of one chunk, all of which is in memory
+Id = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # one less than the first row's may be none
 _logger = logging.getLogger("ticket_inbox.reprocess")
 
 
@@ -35,9 +36,9 @@ class Progress(msgspec.Struct, frozen=True):
     promoting are not among these.
     """
 
-    after_id: int
-    last_id: int
-    rows: int = 0
+    after_id: Id
+    last_id: Id
+    rows: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     outcomes: dict[str, int] = {}
 
     def on(self, until_id: int, rows: int, outcomes: Iterable[Outcome] = ()) -> "Progress":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from app import database_url, stopping
+from app import database_url, hints, stopping
 from app import settings as environment
 from app.commands import terminal
 from app.settings import Settings, uses
@@ -111,7 +111,7 @@ def errors_in_one_line() -> Iterator[None]:
     First it prints a line for each variable that is ignored.
     """
     for line in database_url.ignored():
-        terminal.echo(f"Warning: {line}", err=True)
+        terminal.echo(hints.as_typed(f"Warning: {line}"), err=True)
     try:
         yield
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import hints
 from app.commands import on_database, terminal
 from db import engine as database
 from db import failures, reprocessing
@@ -89,7 +90,7 @@ class _Follower:
     def _is_away(self, why: str) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
-            self._progress.print_line(f"Warning: {why}")
+            self._progress.print_line(hints.as_typed(f"Warning: {why}"))
         elif time.monotonic() - self._away_since > PATIENCE:
             raise click.ClickException(f"{why} Job {self._job_id} goes on when Postgres does; {_cure(self._job_id)}")
 
@@ -99,7 +100,7 @@ class _Follower:
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
             words = f"no worker is alive: start `ticket-inbox worker`; job {self._job_id} waits for one"
-            self._progress.print_line(f"Warning: {words}, this command for {PATIENCE:.0f} s")
+            self._progress.print_line(hints.as_typed(f"Warning: {words}, this command for {PATIENCE:.0f} s"))
         elif time.monotonic() - self._alone_since > PATIENCE:
             words = (
                 f"no worker was alive for {PATIENCE:.0f} s: start `ticket-inbox worker`, which does job {self._job_id}"
@@ -129,9 +130,9 @@ def _trace_command(row: NotPromoted) -> str:
     """Return what to type to see the row's life; an id that a terminal cannot show is left out."""
     ticket_id = row.ticket_id or ""
     if not (ticket_id.isprintable() and row.tenant_id.isprintable() and ticket_id.strip()):
-        return f"ticket-inbox trace {row.correlation_id}"
+        return f"{hints.command()} trace {row.correlation_id}"
     ends_options = "-- " if ticket_id.startswith("-") else ""
-    return f"ticket-inbox trace --tenant {shlex.quote(row.tenant_id)} {ends_options}{shlex.quote(ticket_id)}"
+    return f"{hints.command()} trace --tenant {shlex.quote(row.tenant_id)} {ends_options}{shlex.quote(ticket_id)}"
 
 
 def _trouble(ended: Ended, job_id: int) -> str | None:

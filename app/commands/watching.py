@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import hints
 from app.commands import on_database, terminal
 from db import engine as database
 from db import failures
@@ -48,7 +49,7 @@ async def _read(engine: AsyncEngine, read: Callable[[Session], Awaitable[Found]]
 
 def _show_failure(words: str, *, is_json: bool) -> None:
     if is_json:
-        terminal.echo(f"Warning: {words}", err=True)
+        terminal.echo(hints.as_typed(f"Warning: {words}"), err=True)
     else:
         _show([words], is_json=False)
 

@@ -1,12 +1,15 @@
 """An operator's role sees what became of each delivery, reprocesses, and reads no ticket's text and no secret."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
 
-from db import rights, schema
+from db import engine as engines
+from db import retention, rights, schema
 from db.tenants import Secrets
 from tests.support.installation import Installation, installation
 
@@ -19,6 +22,7 @@ SECRET = {
     "sdp_configs": {"credentials"},
     "tenant_readers": {"id", "role_name", "tenant_id"},
 }
+ADD_EVENT = "INSERT INTO procrastinate_events (job_id, type) VALUES ({}, 'started')"
 NOT_READABLE = """
 SELECT relname AS table, attname AS column
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
@@ -98,6 +102,41 @@ def test_an_operator_reprocesses_and_cancels_that_alone(place: Installation) -> 
     assert operator.value(cancel, others) is None
     assert operator.query("SELECT id FROM procrastinate_jobs WHERE id = %s FOR UPDATE", others) == []
     assert operator.value(status, others) == "todo"
+
+
+OF_ONES_OWN = """
+CREATE TEMP TABLE mine (id bigint);
+CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW
+EXECUTE FUNCTION public.procrastinate_trigger_function_status_events_insert_v1();
+"""
+
+
+def test_an_operator_keeps_no_job_from_being_run_or_deleted(place: Installation) -> None:
+    """An event locks its job until the transaction ends, so events are written by the triggers alone, as the owner."""
+    owner, operator = place.owner, place.by("operator_login")
+    job = operator.defer("reprocess", status="failed")
+    operator.query("SELECT procrastinate_cancel_job_v1(%s, true, false)", job)
+    events = "SELECT string_agg(type::text, ' ' ORDER BY id) FROM procrastinate_events WHERE job_id = %s"
+    assert operator.value(events, job) == "deferred abort_requested cancelled"
+    for others in (ADD_EVENT.format(owner.defer("prune")), OF_ONES_OWN):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            operator.query(others)
+    owner.query("UPDATE procrastinate_events SET at = now() - interval '1 year' WHERE job_id = %s", job)
+    with psycopg.connect(operator.url) as holder:
+        holder.execute("SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE", [job])
+        assert asyncio.run(delete_jobs(owner.url, job)) == 0
+        holder.rollback()
+        assert asyncio.run(delete_jobs(owner.url, job)) == 1
+
+
+async def delete_jobs(url: str, job: int) -> int:
+    """Delete the job as `prune` does, and return how many were deleted; fail if a lock keeps it waiting."""
+    engine = engines.create_engine(url, "test", 1, 2.0)
+    try:
+        async with engines.transaction(engine) as connection:
+            return await retention.delete_jobs(connection, timedelta(days=1), job - 1, job)
+    finally:
+        await engine.dispose()
 
 
 def test_an_owner_without_createrole_goes_on_until_the_role_is_made(postgres_url: str) -> None:

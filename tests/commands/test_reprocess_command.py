@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from app import hints
 from app.commands import reprocess_job
+from tests import ROOT
 from tests.support.closed_database import closed
 from tests.support.commands_in_process import run_here
 from tests.support.system import Database, Tenant, Worker, running_worker
@@ -177,11 +179,13 @@ def test_without_a_worker_it_says_so_at_once_and_gives_up_later(
     done = run_here(["reprocess", "--tenant", "acme", "--no-wait"], environment)
     assert (done.returncode, done.stdout.splitlines()[1]) == (0, f"Job {job['id'] + 1} reprocesses it.")
     assert done.stderr == "Warning: no worker is alive: start `ticket-inbox worker`\n"
+    done = run_here(["reprocess", "--tenant", "acme", "--no-wait"], {**environment, hints.UNDER_UV: "1"}, ROOT)
+    assert done.stderr == "Warning: no worker is alive: start `uv run ticket-inbox worker`\n"
     assert run_here(["reprocess", "--cancel", str(job["id"])], environment).returncode == 0
     done = run_here(["reprocess", "--cancel", str(job["id"])], environment)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     found = database.query("SELECT status::text FROM procrastinate_jobs ORDER BY id")
-    assert [row["status"] for row in found] == ["cancelled", "todo"]
+    assert [row["status"] for row in found] == ["cancelled", "todo", "todo"]
 
 
 def test_on_a_terminal_a_bar_is_drawn_an_outage_is_waited_out_and_the_job_goes_on_after_ctrl_c(

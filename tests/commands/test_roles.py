@@ -149,6 +149,8 @@ def job(queue: str, task: str, priority: int, rest: str = "NULL, NULL, '{}', NUL
     return f"SELECT procrastinate_defer_jobs_v1(ARRAY[{row}])"
 
 
+# An event locks its job for as long as the transaction is open, and no worker fetches a job that is locked.
+ADD_EVENT = "INSERT INTO procrastinate_events (job_id, type) VALUES (1, 'started')"
 FORBIDDEN = {
     "app": [
         "SELECT payload FROM inbox",
@@ -191,6 +193,7 @@ FORBIDDEN = {
         "SELECT procrastinate_register_worker_v1()",
         "DELETE FROM procrastinate_workers",
         "SELECT FROM procrastinate_events",
+        ADD_EVENT,
         "DELETE FROM signature_counts",
         "UPDATE signature_counts SET tenant_id = 'mine'",
     ],
@@ -265,6 +268,7 @@ FORBIDDEN = {
         "DELETE FROM procrastinate_jobs",
         "SELECT procrastinate_fetch_job_v2(NULL, NULL)",
         "SELECT procrastinate_retry_job_v2(1, now(), 0, 'promote', NULL)",
+        ADD_EVENT,
         "DELETE FROM procrastinate_workers",
     ],
     "reader": [
@@ -335,7 +339,6 @@ def test_all_rights_of_each_role(place: Installation) -> None:
     assert held(place, "app_login") == {
         "alembic_version": "SELECT",
         "inbox": "INSERT SELECT",
-        "procrastinate_events": "INSERT",
         "procrastinate_jobs": "INSERT SELECT",
         "procrastinate_workers": "SELECT",
         "signature_counts": "INSERT SELECT UPDATE",
@@ -360,7 +363,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "alembic_version": "SELECT",
         "inbox": "SELECT",
         "leases": "SELECT",
-        "procrastinate_events": "INSERT SELECT",
+        "procrastinate_events": "SELECT",
         "procrastinate_jobs": "INSERT SELECT UPDATE",
         "procrastinate_workers": "SELECT",
         "sdp_configs": "SELECT",

@@ -134,6 +134,7 @@ def test_what_was_accepted_once_stays_accepted(clean: Database) -> None:
         ("reprocess", {"received_after": "yesterday"}, "received_after is 'yesterday', which is no date"),
         ("reprocess", {"received_before": "2026-02-30"}, "received_before is '2026-02-30', which is no date"),
         ("reprocess", {"received_before": "0001-01-01T00:00:00+14:00"}, "received_before is"),
+        ("reprocess", {"status": "failed", "progress": {"after_id": 0, "last_id": 2**63}}, "at `progress.last_id`"),
         ("reprocess", {"tenant_id": "nobody"}, "no inbox row matches; nothing was changed"),
         ("reprocess", {"inbox_ids": [2**63 - 1]}, "no inbox row matches; nothing was changed"),
         ("promote", {}, "inbox_ids"),
