@@ -16,6 +16,7 @@ from db.sessions import open_sync
 
 # A new policy waits for the sessions that use its table, and others wait behind it: webhooks, if it is one for jobs.
 LOCK_TIMEOUT = "2s"
+NAMED = 3  # others that an error names
 
 OTHER_OWNERS = """
 SELECT string_agg(DISTINCT CAST(pg_get_userbyid(relowner) AS text), ', ') FROM pg_class
@@ -129,12 +130,17 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
             yield connection
         except psycopg.errors.LockNotAvailable:
             connection.rollback()
-            others = " and ".join(map(str, schema_turn.who_has_it(connection)))
-            under_way = f"a migration or another `roles` is under way, by {others}"
-            in_use = (
-                under_way if others else "a migration, or a statement that takes long, uses ticket_history or the jobs"
-            )
-            raise RolesError(f"{in_use}: try again later") from None
+            raise RolesError(f"{_in_the_way(connection)}: try again later") from None
+
+
+def _in_the_way(connection: psycopg.Connection) -> str:
+    """Return who has a lock that was not free. A role without any right may, too: see docs/operations.md."""
+    if others := [str(one) for one in schema_turn.who_has_it(connection) if one.may_do_it]:
+        return f"a migration or another `roles` is under way, by {' and '.join(others)}"
+    if users := schema_turn.who_uses(connection, "alembic_version", "ticket_history", "procrastinate_jobs"):
+        named = " and ".join(map(str, users[:NAMED]))
+        return f"ticket_history or the jobs are in use, by {named}; `SELECT pg_terminate_backend(…)` ends a session"
+    return "a migration, or a statement that took long, used ticket_history or the jobs"
 
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:

@@ -26,6 +26,7 @@ from db.leases import Lease
 from db.lost_answers import SessionsInUse
 from jobs import arguments
 from jobs.arguments import KEEP
+from jobs.notifications import Notifications
 from jobs.slots import Slots
 from jobs.vital_signs import VitalSigns
 from otel import logs
@@ -58,6 +59,7 @@ class JobsInHand(JobManager):
         self._owner = leases.new_owner()
         self._is_shared = True  # the advisory lock that the version before looks for
         self._looked_at = time.monotonic()  # for sessions that are stuck
+        self._notifications = Notifications(connector)
         self._worker_id: int | None = None  # of this process's worker, or of its former one
         self._notify: NotificationCallback | None = None  # the worker's, once it listens
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
@@ -131,6 +133,7 @@ class JobsInHand(JobManager):
         if time.monotonic() - self._looked_at > lost_answers.STUCK_EVERY:
             self._looked_at = time.monotonic()
             await self.connector.execute_query_all_async(query=lost_answers.END_STUCK)
+            await self._notifications.look()
         if pids := self._in_use.long_used():
             rows = await self.connector.execute_query_all_async(query=lost_answers.LOST, pids=pids)
             lost = {row["pid"] for row in rows}

@@ -147,6 +147,38 @@ def test_old_counts_are_pruned_and_when_one_last_verified_stays(database: Databa
     assert [(row["tenant_id"], int(row["days"])) for row in left] == [(globex.id, 6), (acme.id, 8)]
 
 
+def test_whatever_was_written_doctor_reads_it_and_processes_add_to_it(
+    database: Database, secrets_key: str, environment: dict[str, str]
+) -> None:
+    """A role that may add counts can write any number and any time, of any tenant."""
+    acme, globex = (database.add_tenant(secrets_key) for _ in range(2))
+    most = 2**63 - 1
+    for hour, wrong, moment in (
+        ("now()", most, "infinity"), ("now() - interval '1 h'", most, "-infinity"), ("now() - interval '2 h'", -most, "294276-01-01"),
+        ("date_trunc('hour', now(), 'UTC')", most, "infinity"), ("'infinity'", 1, "infinity"), ("'-infinity'", 1, "-infinity"),
+    ):  # fmt: skip
+        database.query(
+            "INSERT INTO signature_counts (tenant_id, hour, wrong, last_failed_at, last_verified_at, last_previous_at) "
+            f"VALUES (%s, {hour}, %s, %s, %s, %s)",
+            globex.id, wrong, moment, moment, moment,
+        )  # fmt: skip
+
+    async def act() -> None:
+        async with process(database, secrets_key) as one:
+            for tenant in (acme, globex):
+                one.counts.failed(tenant.id, "wrong")
+            await one.counts.write(one.engine)
+            async with engines.connection(one.engine) as connection:
+                await signature_counts.prune(connection)
+
+    asyncio.run(act())
+    assert counted(database)[acme.id] == 1
+    assert database.value("SELECT count(*) FROM signature_counts WHERE hour = 'infinity'") == 0
+    done = run_here(["doctor", "--tenant", acme.id], environment)
+    assert "wrong 1 signature failed within a day" in done.stdout
+    assert f"note  tenant {globex.id!r}: 1000000000000000 signatures failed within a day" in done.stdout
+
+
 def test_a_server_counts_every_kind_answers_them_alike_and_doctor_says_what_to_do(
     database: Database, environment: Environment, secrets_key: str, start_server: Callable[..., Server]
 ) -> None:
