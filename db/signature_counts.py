@@ -14,8 +14,7 @@ from db import metadata
 
 LOCK_TIMEOUT = "1s"  # a tenant that is being removed, or another server, has the row for milliseconds
 KEPT_DAYS = 7
-# A role that may add counts may write any number and any time: these are as many as are added up, and as are shown.
-MOST = 10**15
+MOST = 10**15  # of one kind in an hour: the table takes no more, and to a row that has as many nothing is added
 KINDS = ("absent", "malformed", "untimely", "wrong")
 TIMES = {"failed_at": "last_failed_at", "verified_at": "last_verified_at", "previous_at": "last_previous_at"}
 
@@ -89,7 +88,7 @@ ADD = sa.text(
     WHERE given.tenant_id IS NULL OR given.tenant_id IN (SELECT tenant_id FROM tenant_configs)
     ORDER BY given.tenant_id
     ON CONFLICT (tenant_id, hour) DO UPDATE SET
-      {", ".join(f"{kind} = least(counts.{kind}, {MOST}) + excluded.{kind}" for kind in KINDS)},
+      {", ".join(f"{kind} = least(counts.{kind} + excluded.{kind}, {MOST})" for kind in KINDS)},
       last_failed_at = greatest(counts.last_failed_at, excluded.last_failed_at),
       last_verified_at = greatest(counts.last_verified_at, excluded.last_verified_at),
       last_previous_at = greatest(counts.last_previous_at, excluded.last_previous_at)
@@ -98,12 +97,10 @@ ADD = sa.text(
 
 BOUND_LOCKS = sa.text("SELECT set_config('lock_timeout', :limit, true)")
 
-# Times to come are nobody's: the database's clock dates each of them.
-SUMS = [
-    f"CAST(greatest(least(coalesce(sum({kind}) FILTER (WHERE is_recent), 0), {MOST}), 0) AS bigint) AS {kind}"
-    for kind in KINDS
-] + [
-    f"max({column}) FILTER (WHERE isfinite({column}) AND {column} <= now()) AS {name}" for name, column in TIMES.items()
+# A role that may add counts may write any that are possible, of hours to come, too: these are left out, and so are
+# times to come of this hour, since the database's clock dates each.
+SUMS = [f"CAST(coalesce(sum({kind}) FILTER (WHERE is_recent), 0) AS bigint) AS {kind}" for kind in KINDS] + [
+    f"max({column}) FILTER (WHERE {column} <= now()) AS {name}" for name, column in TIMES.items()
 ]
 LATELY = sa.text(
     f"""
