@@ -48,7 +48,7 @@ def take(connection: psycopg.Connection[Any]) -> None:
 
 def who_has_it(connection: psycopg.Connection[Any]) -> list[Holder]:
     """Return the sessions that have the advisory lock. Raises psycopg.Error."""
-    rows = connection.execute(advisory_locks.holders(f"number = {MIGRATION}"))
+    rows = connection.execute(advisory_locks.holders(f"number = {MIGRATION} AND granted"))
     return [Holder(*row) for row in rows]
 
 

@@ -40,8 +40,9 @@ _logger = logging.getLogger("ticket_inbox.jobs")
 @functools.lru_cache(maxsize=100)
 def log_ignored(holder: Holder) -> None:
     """Log, once in a process, an advisory lock with one of our numbers that this process does not wait for."""
-    has = f"has an advisory lock with our number for {advisory_locks.WORDS[holder.number]}"
-    logs.log(_logger, logging.WARNING, "lock_ignored", error=f"{holder} {has}, and no right to our work")
+    lock = f"an advisory lock with our number for {advisory_locks.WORDS[holder.number]}"
+    words = f"{holder} {holder.has} {lock}, and has no right to our work"
+    logs.log(_logger, logging.WARNING, "lock_ignored", error=words)
 
 
 class JobsInHand(JobManager):
@@ -117,12 +118,14 @@ class JobsInHand(JobManager):
             yield lease
 
     async def _log_ignored(self, *, is_shared: bool) -> None:
-        """Log who has this worker's advisory lock alone, once: this version does without it."""
+        """Log which strangers have advisory locks of workers, or wait for them, once: this version does without."""
         is_new, self._is_shared = self._is_shared and not is_shared, is_shared
         if is_new:
-            has_it = advisory_locks.holders(f"number = {advisory_locks.WORKER} AND mode = 'ExclusiveLock'")
-            for row in await self.connector.execute_query_all_async(query=has_it):
-                log_ignored(Holder(**row))
+            query = advisory_locks.holders(f"number = {advisory_locks.WORKER}")
+            found = [Holder(**row) for row in await self.connector.execute_query_all_async(query=query)]
+            for holder in found:
+                if not holder.may_do_it:
+                    log_ignored(holder)
 
     async def _end_lost(self) -> None:
         """End the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried.
