@@ -132,11 +132,6 @@ NOTE = sa.text(
     "WHERE id = :job_id"
 )
 
-# How full Postgres' one queue of notifications is, from 0 to 1. Asking also drops what each listener has read: once the
-# queue was full nothing else does, and no job can be added, since that notifies.
-NOTIFICATIONS = "SELECT pg_notification_queue_usage() AS share"
-PILED_UP = 0.25
-
 
 # Locks no row, but a session that is read-only (a standby, or out of disk) refuses to lock any.
 PROBE = """
@@ -148,20 +143,6 @@ FROM procrastinate_workers LIMIT 0 FOR UPDATE
 async def probe(session: "psycopg.AsyncConnection[Any]") -> None:
     """Check that Postgres answers, has a schema, and may be written to. Raises psycopg.Error."""
     await session.execute(PROBE)
-
-
-def piled_up(share: float) -> str:
-    """Return in words that notifications pile up, and what to do."""
-    return (
-        f"Postgres' queue of notifications is {share:.0%} full, and once it is, no webhook is stored: a session that "
-        "listens has had a transaction open for long, or somebody sends very many. Postgres' log names a process: end "
-        "it by pg_terminate_backend"
-    )
-
-
-async def notifications(connection: AsyncConnection) -> float:
-    """Return how full the queue of notifications is, from 0 to 1."""
-    return float(await connection.scalar(sa.text(NOTIFICATIONS)) or 0)
 
 
 async def defer_unattended(connection: AsyncConnection, limit: int) -> tuple[int, list[int]]:

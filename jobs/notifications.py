@@ -1,10 +1,10 @@
-"""Do Postgres' notifications pile up? Whoever may connect can send them, and keep them from being dropped."""
+"""When does a worker log that Postgres' notifications pile up, and that they no longer do? It looks now and then."""
 
 import logging
 
 from procrastinate.connector import BaseConnector
 
-from db import queue
+from db import notifications
 from otel import logs
 
 _logger = logging.getLogger("ticket_inbox.jobs")
@@ -18,8 +18,10 @@ class Notifications:
         self._pile_up = False
 
     async def look(self) -> None:
-        """Look, and log once when they begin to pile up. Raises ConnectorException."""
-        [found] = await self._connector.execute_query_all_async(query=queue.NOTIFICATIONS)
-        was, self._pile_up = self._pile_up, found["share"] >= queue.PILED_UP
+        """Look, and log once when they begin to pile up, and when that is over. Raises ConnectorException."""
+        [found] = await self._connector.execute_query_all_async(query=notifications.SHARE)
+        was, self._pile_up = self._pile_up, found["share"] >= notifications.PILED_UP
         if self._pile_up and not was:
-            logs.log(_logger, logging.ERROR, "notifications_pile_up", error=queue.piled_up(found["share"]))
+            logs.log(_logger, logging.ERROR, "notifications_pile_up", error=notifications.piled_up(found["share"]))
+        elif was and not self._pile_up:
+            logs.log(_logger, logging.INFO, "notifications_read")

@@ -53,7 +53,7 @@ async def findings(
     """Yield the finding of one check after the other. Raises a database error if Postgres is away."""
     from app.server import ports  # noqa: PLC0415
     from db import engine as database  # noqa: PLC0415
-    from db import failures, inspection, queue, schema, signature_counts  # noqa: PLC0415
+    from db import failures, inspection, notifications, schema, signature_counts  # noqa: PLC0415
 
     found = await schema.current(connection)
     if trouble := schema.trouble(found):
@@ -69,8 +69,8 @@ async def findings(
     yield await of_tenant(connection, settings, tenant_id)
     for one in of_work(await inspection.read_status(session)):
         yield one
-    if (share := await queue.notifications(connection)) >= queue.PILED_UP:
-        yield wrong(queue.piled_up(share))
+    if (share := await notifications.share(connection)) >= notifications.PILED_UP:
+        yield wrong(notifications.piled_up(share))
     for is_right, text in await lock_findings.read(connection):
         yield ok(text) if is_right else note(text)
     yield of_address(url or ports.url(settings.host, settings.port))
