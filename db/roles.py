@@ -65,8 +65,9 @@ class Made(msgspec.Struct, frozen=True):
 def make(url: str, prefix: str) -> Made:
     """Make the roles `prefix`_app, _worker, _reader and _operator where they are missing, and grant them their rights.
 
-    Any other right that they had on our tables is revoked. All of it is one transaction, as the tables' owner.
-    Raises RolesError or psycopg.Error; then nothing was changed.
+    Any other right that they had on our tables is revoked. All of it is one transaction, as the tables' owner; old
+    statistics, if some are left that can be cleared by now, are cleared in another, which may take long.
+    Raises RolesError or psycopg.Error; then nothing was changed, or all but the statistics.
     """
     with _as_owner(url) as connection:
         names, new = _create(connection, {kind: f"{prefix}_{kind}" for kind in rights.KINDS})
@@ -77,7 +78,12 @@ def make(url: str, prefix: str) -> Made:
             rights.grant(connection, kind, role, database, namespace)
         policies.apply(connection, names)
         elsewhere = "" if namespace == "public" else sql.Identifier(namespace).as_string(connection)
-        found = list(_warnings(connection, namespace if anybody_creates else "", prefix))
+        open_namespace = namespace if anybody_creates else ""
+        found, can_clear = list(_warnings(connection, open_namespace, prefix)), exposure.can_clear(connection)
+    if can_clear:
+        with _as_owner(url) as connection:
+            exposure.clear(connection)
+            found = list(_warnings(connection, open_namespace, prefix))
     return Made(names, new, found, elsewhere)
 
 
