@@ -145,7 +145,9 @@ def _in_the_way(connection: psycopg.Connection) -> str:
         return f"a migration or another `roles` is under way, by {' and '.join(others)}"
     if users := schema_turn.who_uses(connection, "alembic_version", "ticket_history", "procrastinate_jobs"):
         named = " and ".join(map(str, users[:NAMED]))
-        return f"ticket_history or the jobs are in use, by {named}; `SELECT pg_terminate_backend(…)` ends a session"
+        ending = [f"`SELECT pg_terminate_backend({one.pid})`" for one in users[:NAMED] if one.pid]
+        ends = f" ({' or '.join(ending)} ends it)" if ending else ""
+        return f"ticket_history or the jobs are in use, by {named}{ends}"
     return "a migration, or a statement that took long, used ticket_history or the jobs"
 
 

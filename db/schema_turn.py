@@ -4,6 +4,8 @@ An advisory lock does it where there is no table yet, and beside the version bef
 that of a role which could not change the schema is ignored. Where there is a table, its lock is the one that counts.
 """
 
+import time
+from collections.abc import Sequence
 from typing import Any, LiteralString
 
 import psycopg
@@ -54,13 +56,13 @@ def who_has_it(connection: psycopg.Connection[Any]) -> list[Holder]:
 
 def who_uses(connection: psycopg.Connection[Any], *tables: str) -> list[Blocker]:
     """Return the other transactions that have had a lock on one of `tables` for a while. Raises psycopg.Error."""
-    first: list[Blocker] = []
-    second: list[Blocker] = []
-    for found in (first, second):
-        found += [Blocker(row[0] or 0, *row[1:]) for row in connection.execute(USERS, [list(tables)])]
-        connection.execute("SELECT pg_sleep(%s)", [A_WHILE])
-    lasting = {one.transaction for one in first}
-    return [one for one in second if one.transaction in lasting]
+    lasting = {one.transaction for one in _users(connection, tables)}
+    time.sleep(A_WHILE)
+    return [one for one in _users(connection, tables) if one.transaction in lasting]
+
+
+def _users(connection: psycopg.Connection[Any], tables: Sequence[str]) -> list[Blocker]:
+    return [Blocker(row[0] or 0, *row[1:]) for row in connection.execute(USERS, [list(tables)])]
 
 
 def _value(connection: psycopg.Connection[Any], statement: LiteralString) -> object:

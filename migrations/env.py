@@ -10,7 +10,7 @@ from alembic import context
 from alembic.util import CommandError
 
 import db
-from app import settings
+from app import hints, settings
 from app.settings import uses
 from db import exposure, failures, metadata, migration, session_rules
 from db.migration_watch import say
@@ -48,7 +48,7 @@ def migrate(connection: sa.Connection) -> None:
     context.run_migrations()
     session: Any = connection.connection.driver_connection  # psycopg's
     for line in exposure.left(session):
-        say(f"Warning: {line}")
+        say(f"Warning: {hints.as_typed(line)}")
     if not context.get_context().get_current_heads():
         # `downgrade base` leaves nothing of ours behind, so Alembic's own empty table goes too.
         connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))

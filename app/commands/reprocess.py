@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app import hints
 from app.commands import terminal
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _reprocess(chosen: "Selection", rows: int, *, waits: bool) -> None:
     if waits:
         reprocess_job.wait(job_id, rows)
     elif not on_database.run(lambda connection, _settings: reprocessing.read_job(connection, job_id)).workers_alive:
-        terminal.echo("Warning: no worker is alive: start `ticket-inbox worker`", err=True)
+        terminal.echo(hints.as_typed("Warning: no worker is alive: start `ticket-inbox worker`"), err=True)
 
 
 def _as_arguments(chosen: "Selection") -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import hints
 from app.commands import on_database, terminal
 from db import engine as database
 from db import failures, reprocessing
@@ -38,13 +39,13 @@ def wait(job_id: int, rows: int) -> None:
     """Wait until the job has ended, show meanwhile how far of `rows` it is, and print what became of them.
 
     Raises ClickException if some were not promoted, if there is no worker, or none of Postgres, for PATIENCE seconds,
-    and at Ctrl-C; the job goes on then.
+    and Interrupted at Ctrl-C; the job goes on then.
     """
     try:
         with terminal.Progress("reprocessed", rows) as progress:
             ended = on_database.run_long(lambda engine: _Follower(engine, job_id, progress).follow(), TIMEOUT)
     except KeyboardInterrupt:
-        raise click.ClickException(f"interrupted, but job {job_id} goes on; {_cure(job_id)}") from None
+        raise terminal.Interrupted(f"interrupted, but job {job_id} goes on; {_cure(job_id)}") from None
     terminal.echo(*_lines(ended, rows))
     if trouble := _trouble(ended, job_id):
         raise click.ClickException(trouble)
@@ -98,7 +99,9 @@ class _Follower:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
-            words = f"no worker is alive: start `ticket-inbox worker`; job {self._job_id} waits for one"
+            words = (
+                f"no worker is alive: start {hints.as_typed('`ticket-inbox worker`')}; job {self._job_id} waits for one"
+            )
             self._progress.print_line(f"Warning: {words}, this command for {PATIENCE:.0f} s")
         elif time.monotonic() - self._alone_since > PATIENCE:
             words = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from app import hints
 from app import settings as environment
 from app.commands import terminal
 from app.settings import uses
@@ -57,7 +58,7 @@ def make(prefix: str) -> None:
     for kind, name in made.names.items():
         terminal.echo(f"{name:{width}}  {'made' if name in made.new else 'kept'}: {MAY[kind]}")
     for warning in made.warnings:
-        terminal.echo(f"Warning: {warning}", err=True)
+        terminal.echo(f"Warning: {hints.as_typed(warning)}", err=True)
     terminal.echo("", "These roles cannot log in. Next, make roles that can, with passwords of your own:", "")
     for kind in [kind for kind in ("app", "worker", "operator") if kind in made.names]:
         terminal.echo(f"  CREATE ROLE {made.names[kind]}_login LOGIN PASSWORD '…' IN ROLE {made.names[kind]};")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from app import hints
 from app import settings as environment
 from app.commands import terminal
 from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
@@ -166,7 +167,7 @@ def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
     """Print how many tickets of a run had which outcome. Raises ClickException if the run stopped early."""
     for name, count in summary.counts().items():
         words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
-        terminal.echo(f"{count:>8}  {words}")
+        terminal.echo(f"{count:>8}  {hints.as_typed(words)}")
     if summary.error:
         raise click.ClickException(f"{summary.error}. Run it again: it goes on from there")
 

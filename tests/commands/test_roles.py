@@ -533,8 +533,10 @@ def test_a_table_lock_of_a_role_without_any_right_is_nobodys_turn_and_is_named_w
             place.make()
         with session.transaction():
             session.execute("PREPARE two AS DELETE FROM ticket_history")
-            holder = rf"are in use, by process {session.info.backend_pid} \(application {APPLICATION}, role stranger_"
-            with pytest.raises(roles.RolesError, match=f"^ticket_history or the jobs {holder}.*: try again later$"):
+            pid = session.info.backend_pid
+            holder = rf"are in use, by process {pid} \(application {APPLICATION}, role stranger_"
+            ends = rf"\(`SELECT pg_terminate_backend\({pid}\)` ends it\): try again later"
+            with pytest.raises(roles.RolesError, match=f"^ticket_history or the jobs {holder}.* {ends}$"):
                 place.let_read("late", "late")
         place.let_read("late", "late")
         place.owner.query("REVOKE USAGE ON SCHEMA public FROM PUBLIC")  # as docs/operations.md says
