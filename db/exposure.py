@@ -65,6 +65,17 @@ WHERE polrelid = CAST('ticket_history' AS regclass)
 ORDER BY 1
 """
 
+# Postgres joins the policies of two readers by OR, and checks cheap conditions of the role's own before that.
+TWO_READERS = r"""
+SELECT CAST(rolname AS text), string_agg(CAST(CAST(polroles[1] AS regrole) AS text), ', ' ORDER BY polname)
+FROM pg_roles JOIN pg_policy ON polrelid = CAST('ticket_history' AS regclass) AND cardinality(polroles) = 1
+WHERE pg_get_expr(polqual, polrelid) ~ 'reader_tenant_\d+' AND NOT (rolsuper OR rolbypassrls)
+  AND NOT pg_has_role(pg_roles.oid, (SELECT relowner FROM pg_class WHERE oid = polrelid), 'USAGE')
+  AND pg_has_role(pg_roles.oid, polroles[1], 'USAGE')
+GROUP BY rolname HAVING count(*) > 1
+ORDER BY 1
+"""
+
 
 class Collected(msgspec.Struct, frozen=True):
     """Statistics of a column of ticket_history, or of what an index computes; `is_left` if no more are collected."""
@@ -104,6 +115,9 @@ def warnings(connection: "psycopg.Connection") -> list[str]:
     for (name,) in connection.execute(NAMING):
         cure = f"`DROP POLICY {name} ON ticket_history`, then `ticket-inbox roles reader` for its role"
         found.append(f"every role can read the tenants that policy {name} names: {cure}")
+    for name, several in connection.execute(TWO_READERS):
+        cure = f"`REVOKE` all but one of {several} from it"
+        found.append(f"role {name}, which reads as {several}, can learn what third tenants' tickets say: {cure}")
     return found
 
 

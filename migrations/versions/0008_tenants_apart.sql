@@ -33,8 +33,11 @@ BEGIN
             'BEGIN ATOMIC SELECT tenant_id FROM tenant_readers WHERE id = %s; END', reader, reader);
         EXECUTE format('REVOKE ALL ON FUNCTION reader_tenant_%s() FROM PUBLIC', reader);
         EXECUTE format('GRANT EXECUTE ON FUNCTION reader_tenant_%s() TO %I', reader, found.rolname);
-        EXECUTE format('ALTER POLICY %I ON ticket_history USING (tenant_id = (SELECT reader_tenant_%s()))',
-                       found.polname, reader);
+        -- The subscript keeps conditions of the reader's from being checked first (db/readers.py).
+        EXECUTE format(
+            'ALTER POLICY %1$I ON ticket_history USING ('
+            '(SELECT jsonb_build_object(coalesce(reader_tenant_%2$s(), %3$L), true))[tenant_id] IS NOT NULL '
+            'AND tenant_id = (SELECT reader_tenant_%2$s()))', found.polname, reader, '');
     END LOOP;
 END;
 $do$;
