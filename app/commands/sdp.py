@@ -157,9 +157,8 @@ def import_since(tenant_id: str, since: timedelta) -> None:
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     with _errors_in_one_line(), progress() as on_progress:
-        summary = asyncio.run(
-            runs.import_since(settings, tenant_id, datetime.now(UTC) - since, on_progress=on_progress)
-        )
+        begin = datetime.now(UTC) - since
+        summary = asyncio.run(runs.import_since(settings, tenant_id, begin, on_progress=on_progress))
     print_summary(summary)
 
 
