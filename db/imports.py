@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import queue
+from db import allowed, queue
 from db.inbox import BULK
-
-IS_TENANT = sa.text("SELECT EXISTS (SELECT FROM tenant_configs WHERE tenant_id = :tenant_id)")
 
 IS_KNOWN = sa.text(
     """
@@ -33,8 +31,8 @@ WAITING = sa.text(
 
 
 async def is_tenant(connection: AsyncConnection, tenant_id: str) -> bool:
-    """Return True if the tenant exists, enabled or not."""
-    return bool(await connection.scalar(IS_TENANT, {"tenant_id": tenant_id}))
+    """Return True if the tenant exists, enabled or not, and is not being removed."""
+    return await allowed.is_allowed(connection, allowed.KEPT, tenant_id, is_bulk=True)
 
 
 async def is_known(connection: AsyncConnection, tenant_id: str, first: str, last: str) -> bool:

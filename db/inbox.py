@@ -1,5 +1,6 @@
 """Which deliveries came in, and what was the outcome of each? Table `inbox`: one row per verified delivery."""
 
+import functools
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import leases, metadata, queue
+from db.allowed import ENABLED, Allowed
 from db.leases import Lease, LostError
 
 WEBHOOK, API, BULK = SOURCES = ("webhook_resolved", "api_fallback", "bulk_import")  # how a delivery arrived
@@ -79,24 +81,23 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-APPEND_ROWS = """
-WITH appended AS (
+# `= ANY (ARRAY(…))` is no join, which might change the order of the rows, and so which id is whose. Where all tenants
+# are allowed, which they are is asked once.
+APPEND = f"""
+WITH {{fence}}appended AS (
   INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
   SELECT *
   FROM unnest(CAST(:source AS text[]), CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]),
               CAST(:correlation_id AS text[]), CAST(:traceparent AS text[]), CAST(:payload AS bytea[]),
               CAST(:signature AS text[]), CAST(:status AS text[]), CAST(:error AS text[]))
-"""
-DEFER_THEIR_JOB = f"""
+    AS given (source, tenant_id)
+  WHERE given.tenant_id = ANY (ARRAY({{allowed}})){{owner}}
   RETURNING id, status, tenant_id
 ), deferred AS ({queue.DEFER_PROMOTE})
-SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids FROM appended
+SELECT array_agg(id ORDER BY id) AS ids, (SELECT job_ids FROM deferred) AS job_ids,
+       CASE WHEN count(*) < cardinality(CAST(:tenant_id AS text[])) THEN ARRAY({{allowed}}) END AS allowed
+FROM appended
 """  # noqa: S608  (composed of constants)
-APPEND = sa.text(APPEND_ROWS + DEFER_THEIR_JOB)
-
-# What only the owner of a lease may append: the lease cannot change hands between the check and the commit.
-FENCED = APPEND_ROWS.replace("WITH", f"WITH fence AS ({leases.FENCE}),", 1)
-APPEND_FENCED = sa.text(f"{FENCED} WHERE EXISTS (SELECT FROM fence) {DEFER_THEIR_JOB}")
 
 APPEND_SUMMARY = "INSERT inbox"  # the statement's name in spans and metrics
 
@@ -145,21 +146,39 @@ async def append(
     deliveries: Sequence[Delivery],
     over_share: Sequence[str] = (),
     lease: Lease | None = None,
-) -> list[int]:
+    *,
+    allowed: Allowed = ENABLED,
+) -> list[int | None]:
     """Write `deliveries` and the job that promotes the pending ones, in one statement.
 
     Deliveries of the tenants `over_share` get a job of their own, which runs when no other tenant's webhooks wait; the
-    jobs of a bulk import run after both. Returns the inbox ids, in the order of `deliveries`.
+    jobs of a bulk import run after both. Returns the inbox ids, in the order of `deliveries`: None, and no row, for
+    those of a tenant that is not `allowed` any more.
     With a `lease`, raises LostError if another process has it by now; then nothing is written.
     """
+    tenants = list({one.tenant_id for one in deliveries})
     is_bulk = all(one.source == BULK for one in deliveries)
-    given = {**_columns(deliveries, Delivery), "over_share": over_share, "is_bulk": is_bulk}
-    if lease is None:
-        return list((await connection.execute(APPEND, given)).one().ids)
-    fenced = {**given, "lease": lease.name, "owner": lease.owner}
-    if (ids := (await connection.execute(APPEND_FENCED, fenced)).one().ids) is None:
+    given = {"over_share": over_share, "is_bulk": is_bulk, "tenants": tenants, **allowed.values}
+    fence = {"lease": lease.name, "owner": lease.owner} if lease else {}
+    statement = append_if(allowed.query, is_fenced=lease is not None)
+    done = (await connection.execute(statement, {**_columns(deliveries, Delivery), **given, **fence})).one()
+    if done.allowed is None:
+        return list(done.ids or ())
+    if done.allowed and not done.ids:
         raise LostError
-    return list(ids)
+    ids, known = iter(done.ids or ()), set(done.allowed)
+    return [next(ids) if one.tenant_id in known else None for one in deliveries]
+
+
+@functools.cache
+def append_if(query: str, *, is_fenced: bool = False) -> sa.TextClause:
+    """Return the statement that appends the deliveries of the tenants that `query`, an Allowed's, selects.
+
+    If it `is_fenced`, only the owner of a lease may append; the lease cannot change hands before the commit.
+    """
+    fence = f"fence AS ({leases.FENCE}), " if is_fenced else ""
+    owner = " AND EXISTS (SELECT FROM fence)" if is_fenced else ""
+    return sa.text(APPEND.format(fence=fence, allowed=query, owner=owner))
 
 
 async def held(connection: AsyncConnection, delivery: Delivery) -> str | None:

@@ -70,6 +70,7 @@ TABLES = {
         OPERATOR: "SELECT",
     },
     "tenant_readers": {},
+    "tenant_removals": {WORKER: "SELECT (tenant_id)", OPERATOR: "SELECT"},
     "procrastinate_jobs": {
         APP: f"{DEFER}, SELECT (id)",
         WORKER: ALL,

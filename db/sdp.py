@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import metadata
+from db import being_removed, metadata
 from db.tenants import Reencrypted, Secrets, UnreadableSecretError, tenant_configs
 
 CLOUD, ON_PREMISES = EDITIONS = ("cloud", "on_premises")
@@ -102,11 +102,15 @@ async def read_enabled(connection: AsyncConnection) -> Sequence[Config]:
 
 
 async def put(connection: AsyncConnection, tenant_id: str, edition: str, base_url: str, encrypted: str) -> bool:
-    """Write or replace a tenant's config; return False if there is no such tenant. The cursors stay."""
+    """Write or replace a tenant's config; return False if there is no such tenant, or if it is being removed.
+
+    The cursors stay.
+    """
     values = {"edition": edition, "base_url": base_url, "credentials": encrypted}
     known = sa.select(tenant_configs.c.tenant_id, *map(sa.literal, values.values()))
     statement = insert(sdp_configs).from_select(
-        ["tenant_id", *values], known.where(tenant_configs.c.tenant_id == tenant_id)
+        ["tenant_id", *values],
+        known.where(tenant_configs.c.tenant_id == tenant_id, being_removed.is_not(tenant_configs.c.tenant_id)),
     )
     done = await connection.execute(
         statement.on_conflict_do_update(

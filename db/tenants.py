@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy.dialects.postgresql import INTERVAL, TIMESTAMP, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import metadata
+from db import being_removed, metadata
 
 tenant_configs = sa.Table(
     "tenant_configs",
@@ -137,10 +137,11 @@ async def is_known(connection: AsyncConnection, tenant_id: str) -> bool:
 
 
 async def add(connection: AsyncConnection, tenant_id: str, encrypted: str) -> bool:
-    """Add a tenant; return False if there is one with that id already."""
+    """Add a tenant; return False if there is one with that id already, or if such a one is being removed."""
+    new = sa.select(sa.literal(tenant_id), sa.literal(encrypted)).where(being_removed.is_not(sa.literal(tenant_id)))
     added = await connection.execute(
         insert(tenant_configs)
-        .values(tenant_id=tenant_id, secret=encrypted)
+        .from_select(["tenant_id", "secret"], new)
         .on_conflict_do_nothing()
         .returning(_column.tenant_id)
     )
@@ -148,7 +149,10 @@ async def add(connection: AsyncConnection, tenant_id: str, encrypted: str) -> bo
 
 
 async def rotate(connection: AsyncConnection, tenant_id: str, encrypted: str, grace: timedelta) -> bool:
-    """Make `encrypted` the tenant's secret; the old one verifies for `grace` more. Return False if it is unknown."""
+    """Make `encrypted` the tenant's secret; the old one verifies for `grace` more.
+
+    Return False if there is no such tenant, or if it is being removed.
+    """
     keep = grace > timedelta(0)
     return await _update(
         connection,
@@ -160,14 +164,14 @@ async def rotate(connection: AsyncConnection, tenant_id: str, encrypted: str, gr
 
 
 async def set_enabled(connection: AsyncConnection, tenant_id: str, *, enabled: bool) -> bool:
-    """Enable or disable a tenant; return False if there is no such tenant."""
+    """Enable or disable a tenant; return False if there is no such tenant, or if it is being removed."""
     return await _update(connection, tenant_id, enabled=enabled)
 
 
 async def _update(connection: AsyncConnection, tenant_id: str, **values: object) -> bool:
     changed = await connection.execute(
         sa.update(tenant_configs)
-        .where(_column.tenant_id == tenant_id)
+        .where(_column.tenant_id == tenant_id, being_removed.is_not(_column.tenant_id))
         .values(updated_at=sa.func.now(), **values)
         .returning(_column.tenant_id)
     )

@@ -1,6 +1,5 @@
 """ticket-inbox doctor: what is missing or wrong on a tenant's way from ServiceDesk Plus to ticket_history?"""
 
-import shlex
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from db.inspection import Recent, Status
+    from db.tenant_list import TenantRow
 
 TIMEOUT = 30.0  # seconds
 GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
@@ -94,16 +94,25 @@ async def of_others(connection: "AsyncConnection") -> list[Finding]:
     return found + [note(text) for text in await exposure.read_left(connection)]
 
 
+def _why_not_enabled(row: "TenantRow | None", tenant_id: str) -> str | None:
+    if row is None:
+        return f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it"
+    if row.being_removed:
+        word = terminal.shell_word(tenant_id)
+        return f"tenant {tenant_id!r} is being removed: `ticket-inbox tenant remove {word}` finishes that"
+    if not row.enabled:
+        return f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again"
+    return None
+
+
 async def of_tenant(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
     """Check that the tenant is known and enabled, and that our keys, if there are any, decrypt its secret."""
     from db import engine as database  # noqa: PLC0415
     from db import failures, tenant_list, tenants  # noqa: PLC0415
 
-    known = {row.tenant_id: row.enabled for row in await tenant_list.read_all(database.driver(connection))}
-    if tenant_id not in known:
-        return wrong(f"there is no tenant {tenant_id!r}: `ticket-inbox tenant add` adds it")
-    if not known[tenant_id]:
-        return wrong(f"tenant {tenant_id!r} is disabled: `ticket-inbox tenant enable` takes its webhooks in again")
+    known = {row.tenant_id: row for row in await tenant_list.read_all(database.driver(connection))}
+    if trouble := _why_not_enabled(known.get(tenant_id), tenant_id):
+        return wrong(trouble)
     if not settings.secrets_key:
         return note(f"the tenant is enabled; whether its secret can be read was not checked: {NO_KEY}")
     try:
@@ -162,7 +171,7 @@ def of_webhooks(recent: "Recent", tenant_id: str) -> Iterator[Finding]:
     ):
         if count:
             reason = f"; the newest says: {newest!r}" if newest else ""
-            again = f"`ticket-inbox reprocess --status {status} --tenant {shlex.quote(tenant_id)}`"
+            again = f"`ticket-inbox reprocess --status {status} --tenant {terminal.shell_word(tenant_id)}`"
             yield wrong(f"{count} rows are {status}{reason}. Mend the sender, or the setting, then {again}")
 
 

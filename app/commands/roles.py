@@ -82,7 +82,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
         from db import roles as database_roles  # noqa: PLC0415
 
         database_roles.let_read(settings.database_url, prefix, tenant_id, role)
-    terminal.echo(f"{role} reads the tickets of tenant {tenant_id}, and of no other.")
+    terminal.echo(f"{role} reads the tickets of tenant {terminal.shell_word(tenant_id)}, and of no other.")
 
 
 @roles.command("revoke")

@@ -90,7 +90,7 @@ def set_(
         ),
     )
     answered = ", which answered" if check else ""
-    terminal.echo(f"Tenant {tenant_id} has its ServiceDesk Plus at {account.base_url}{answered}.")
+    terminal.echo(f"Tenant {terminal.shell_word(tenant_id)} has its ServiceDesk Plus at {account.base_url}{answered}.")
 
 
 @sdp.command()
@@ -119,7 +119,7 @@ def clear(tenant_id: str) -> None:
 
     if not on_database.run(lambda connection, _settings: configs.clear(connection, tenant_id)):
         raise _unknown(tenant_id)
-    terminal.echo(f"The ServiceDesk Plus of tenant {tenant_id} is forgotten.")
+    terminal.echo(f"The ServiceDesk Plus of tenant {terminal.shell_word(tenant_id)} is forgotten.")
 
 
 @click.command()

@@ -5,6 +5,7 @@ which escapes each line as a whole, so no caller can forget it; a test finds any
 """
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from otel.escaped import printable
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
-__all__ = ["Commands", "Interrupted", "Progress", "as_json", "echo", "echo_script", "printable", "redraw"]
+__all__ = ["Commands", "Interrupted", "Progress", "as_json", "echo", "echo_script", "printable", "redraw", "shell_word"]
 
 # What terminals understand (ECMA-48): where the cursor goes, and what is cleared.
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -66,6 +67,23 @@ class Interrupted(click.ClickException):
     """Ctrl-C ended the command, and the message says what it leaves behind, and how to go on."""
 
     exit_code = 130  # as a shell writes it: 128, and the signal's number
+
+
+def shell_word(text: str) -> str:
+    r"""Return `text` as a person can see and paste it, in ASCII: quoted for a shell where that is needed.
+
+    What is not printable, and what may look like another letter, is escaped as bash and zsh read it: $'\u0430cme'.
+    """
+    if text.isascii() and text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_in_bash, text)) + "'"
+
+
+def _in_bash(one: str) -> str:
+    if one.isascii() and one.isprintable():
+        return f"\\{one}" if one in "\\'" else one
+    code = ord(one)
+    return f"\\x{code:02x}" if one.isascii() else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004
 
 
 class Commands(click.Group):

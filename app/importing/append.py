@@ -21,6 +21,7 @@ from app.delivery import Origin
 from app.event.rules import Rules
 from app.importing.ticket_file import Line
 from db import imports, inbox, lease_keeper, queue
+from db.allowed import KEPT
 from db.inbox import Delivery
 from db.leases import HeldError, Lease
 
@@ -32,7 +33,7 @@ TURN = 0.5  # seconds until it is tried again whether another import of the file
 
 
 class UnknownTenantError(Exception):
-    """There is no such tenant."""
+    """There is no such tenant, or it is being removed."""
 
 
 class InterruptedImportError(Exception):
@@ -204,7 +205,8 @@ async def append(
     """Append each batch in one statement, which commits it with its job; if the file `is_known`, only missing lines.
 
     With `on_stuck` it waits while promotion is behind; if promotion stays behind, `on_stuck` is called with the number
-    of rows that wait. Raises InterruptedImportError, and LostError if another import has the `lease` by now.
+    of rows that wait. Raises InterruptedImportError, LostError if another import has the `lease` by now, and
+    UnknownTenantError if the tenant was removed meanwhile.
     """
     with Interrupt() as interrupt:
         for each in interrupt.reading(given):
@@ -212,7 +214,8 @@ async def append(
             if batch:
                 if on_stuck:
                     await _make_way(connection, on_stuck, interrupt)
-                await inbox.append(connection, batch, lease=lease)
+                if None in await inbox.append(connection, batch, lease=lease, allowed=KEPT):  # one tenant: all or none
+                    raise UnknownTenantError
                 tally.appended += len(batch)
             interrupt.raise_if_pressed()
 

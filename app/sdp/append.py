@@ -6,8 +6,10 @@ import time
 from opentelemetry.trace import SpanKind
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.sdp.errors import TenantGoneError
 from app.sdp.fetch import Fetched
 from db import failure_in_span, failures, inbox, ticket_history
+from db.allowed import Allowed
 from db.inbox import Delivery
 from db.leases import Lease
 from otel import logs, tracing
@@ -27,18 +29,25 @@ async def is_there(connection: AsyncConnection, delivery: Delivery) -> bool:
     return bool(await ticket_history.standing(connection, [(delivery.tenant_id, delivery.ticket_id or "")]))
 
 
-async def append(connection: AsyncConnection, delivery: Delivery, fetched: Fetched, lease: Lease) -> None:
-    """Write a delivery and its job, which promotes it after webhooks. Raises LostError, or a database error."""
+async def append(
+    connection: AsyncConnection, delivery: Delivery, fetched: Fetched, lease: Lease, allowed: Allowed
+) -> None:
+    """Write a delivery and its job, which promotes it after webhooks.
+
+    Raises TenantGoneError unless the tenant is `allowed`, LostError, or a database error.
+    """
     since = time.time_ns()
     known = tracing.identity(delivery.correlation_id, delivery.tenant_id, delivery.ticket_id)
     attributes: dict[str, str | int] = {**tracing.APPENDING, **known}
     position = tracing.position_below(fetched.origin.position.context)
     try:
-        [inbox_id] = await inbox.append(connection, [delivery], [delivery.tenant_id], lease)
+        [inbox_id] = await inbox.append(connection, [delivery], [delivery.tenant_id], lease, allowed=allowed)
     except failures.DatabaseError as error:
         failure = failure_in_span.of(error)
         tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes, error=failure)
         raise
+    if inbox_id is None:
+        raise TenantGoneError
     attributes["inbox_id"] = inbox_id
     tracing.record(position, APPEND_SPAN, SpanKind.PRODUCER, since, attributes)
     _log(delivery, inbox_id)

@@ -5,6 +5,7 @@ SdpError
 ├── AccessError      it refuses our credentials, or does not let us see tickets
 ├── GoneError        there is no such ticket
 └── LateError        the time of the run is up
+TenantGoneError      no fault of ServiceDesk Plus: the run is to end
 
 Each message is one line for an operator, without a token in it.
 """
@@ -15,6 +16,10 @@ from email.utils import parsedate_to_datetime
 
 class SdpError(Exception):
     """ServiceDesk Plus cannot be asked now, or refuses; the message is why."""
+
+
+class TenantGoneError(Exception):
+    """The tenant was disabled or removed, or its ServiceDesk Plus was forgotten, since the run began."""
 
 
 class TransientError(SdpError):

@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.event.rules import Rules
 from app.sdp import account as accounts
 from app.sdp import epoch
-from app.sdp.errors import SdpError
+from app.sdp.errors import SdpError, TenantGoneError
 from app.sdp.plan import Begin, Plan
 from app.sdp.summary import Summary
 from app.sdp.tenant_run import TenantRun
 from app.settings import Settings
+from db import allowed, inbox, lease_keeper, leases, sdp, tenants
 from db import engine as database
-from db import inbox, lease_keeper, leases, sdp, tenants
 from db.advisory_locks import RUN, Lock
 from db.leases import HeldError, Lease, LostError
 
@@ -42,7 +42,7 @@ def ignore_progress(_summary: Summary) -> None:
 
 
 class NotReconciledError(Exception):
-    """A run cannot even begin; the message says why and what to do."""
+    """A run cannot begin, or go on; the message says why and what to do."""
 
 
 class BusyError(NotReconciledError):
@@ -98,18 +98,24 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnPr
     try:
         async with database.connection(engine) as connection:
             config = await _config(connection, tenant_id)
+            await _require_tenant(connection, config, plan)
             async with (
                 hold(connection, f"{LEASES[plan.source]}:{tenant_id}", old) as lease,
                 _client(_account(config, settings), settings) as client,
             ):
                 begin = await _begin(connection, config, plan)
-                run = TenantRun(connection, client, Rules.of(settings), tenant_id, plan, begin, lease)
-                save = functools.partial(_save, connection, plan, run, lease)
+                run = TenantRun(connection, client, Rules.of(settings), config, plan, begin, lease)
+                save = functools.partial(_save, connection, config, plan, run, lease)
                 return await _complete(run, on_progress, save)
     except HeldError as held:
         raise BusyError(f"another run for tenant {tenant_id!r} is under way, by {held}: wait for its end") from None
     except LostError as lost:
         raise NotReconciledError(f"the run for tenant {tenant_id!r} ended early: {lost}") from None
+    except TenantGoneError:
+        raise NotReconciledError(
+            f"tenant {tenant_id!r} is disabled or being removed, or its ServiceDesk Plus was forgotten meanwhile: "
+            "nothing more is appended for it"
+        ) from None
     finally:
         await engine.dispose()
 
@@ -128,8 +134,16 @@ async def _complete(run: TenantRun, on_progress: OnProgress, save: Callable[[], 
     return run.summary
 
 
-async def _save(connection: AsyncConnection, plan: Plan, run: TenantRun, lease: Lease) -> None:
-    """Write how far the run has come. Raises LostError: another run may have written other failing tickets."""
+async def _require_tenant(connection: AsyncConnection, config: sdp.Config, plan: Plan) -> None:
+    """Raise TenantGoneError unless the run may still append; each append asks again, in its own statement."""
+    still = allowed.configured(config.created_at)
+    if not await allowed.is_allowed(connection, still, config.tenant_id, is_bulk=plan.source == inbox.BULK):
+        raise TenantGoneError
+
+
+async def _save(connection: AsyncConnection, config: sdp.Config, plan: Plan, run: TenantRun, lease: Lease) -> None:
+    """Write how far the run has come. Raises TenantGoneError, or LostError: another run may have written it."""
+    await _require_tenant(connection, config, plan)
     if plan.moves_cursor:
         await leases.confirm(connection, lease)
         await sdp.move(connection, run.tenant_id, plan.source, run.progress())

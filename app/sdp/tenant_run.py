@@ -15,9 +15,9 @@ from app.sdp.pages import Fresh
 from app.sdp.plan import OVERLAP, Begin, Plan
 from app.sdp.summary import Summary
 from app.sdp.unsettled import Unsettled
-from db import failures, inbox, ticket_history
+from db import allowed, failures, inbox, ticket_history
 from db.leases import Lease
-from db.sdp import Progress
+from db.sdp import Config, Progress
 
 if TYPE_CHECKING:
     from app.sdp.client import Client
@@ -45,13 +45,14 @@ class TenantRun:
         connection: AsyncConnection,
         client: "Client",
         rules: Rules,
-        tenant_id: str,
+        config: Config,
         plan: Plan,
         begin: Begin,
         lease: Lease,
     ) -> None:
         self._connection, self._client, self._rules = connection, client, rules
-        self.tenant_id, self._plan, self._begin, self._lease = tenant_id, plan, begin, lease
+        self.tenant_id, self._plan, self._begin, self._lease = config.tenant_id, plan, begin, lease
+        self._allowed = allowed.configured(config.created_at)
         self._deadline = time.monotonic() + (float("inf") if plan.seconds is None else plan.seconds)
         client.ends_at = self._deadline + GRACE + client.interval
         self._resolved = {name.casefold() for name in rules.resolved_statuses}
@@ -66,7 +67,8 @@ class TenantRun:
     async def pages(self) -> AsyncIterator[Summary]:
         """Deal with the tickets that were updated since the begin, and yield the summary after each page.
 
-        Ends when its time is up, or it has listed as many as it may. Raises SdpError, or a database error.
+        Ends when its time is up, or it has listed as many as it may. Raises SdpError, TenantGoneError, LostError, or a
+        database error.
         """
         async for page in pages.updated_from(self._client, max(epoch.milliseconds(self._begin.at), 0)):
             self.summary.total = page.total or self.summary.total
@@ -212,7 +214,7 @@ class TenantRun:
             self.summary.already_there += 1
             return
         if not self._plan.is_dry:
-            await append.append(self._connection, delivery, fetched, self._lease)
+            await append.append(self._connection, delivery, fetched, self._lease, self._allowed)
         if delivery.error:
             self.summary.rejected += 1
         else:

@@ -18,11 +18,11 @@ from app import correlation, event
 from app import delivery as deliveries
 from app.webhook import problems, request_record, signature
 from app.webhook.dependencies import Dependencies
-from app.webhook.group_commit import GroupCommit, QueueFullError
+from app.webhook.group_commit import NotEnabledError, QueueFullError
 from app.webhook.kinds import Kind
 from app.webhook.problems import Refusal
 from app.webhook.request_record import RequestRecord
-from app.webhook.signature_counts import Why
+from app.webhook.signature_counts import why_not_signed
 from app.webhook.tenant_rate import TenantRate
 from db import failures, inbox
 
@@ -135,7 +135,7 @@ async def accept(kind: Kind, request: Request, dependencies: Dependencies, recor
     parsed = kind.check(body, dependencies.rules)
     record.ticket_id = parsed.ticket_id
     delivery = deliveries.build(kind.source, body, parsed, tenant_id, record.origin, signed)
-    record.inbox_id = await append(dependencies.commits, delivery, record.origin)
+    record.inbox_id = await append(dependencies, delivery, record.origin)
     if parsed.broken:
         raise Refusal(422, f"The event breaks its schema: {parsed.error}.", errors=parsed.broken)
 
@@ -213,16 +213,13 @@ def verify(request: Request, dependencies: Dependencies, tenant_id: str, body: b
     if not dependencies.keyring.loaded or tenant_id in dependencies.keyring.unreadable:
         raise Refusal(503, "The tenants' secrets cannot be read now; send it again.")
     dependencies.signatures.failed(tenant_id, why_not_signed(header, is_timely=is_timely))
-    raise Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]), headers=signature.CHALLENGE)
+    raise not_signed(dependencies)
 
 
-def why_not_signed(header: str, *, is_timely: bool) -> Why:
-    """Return why a signature did not verify: from the headers alone, whatever is known of the tenant."""
-    if not header:
-        return "absent"
-    if not signature.is_well_formed(header):
-        return "malformed"
-    return "wrong" if is_timely else "untimely"
+def not_signed(dependencies: Dependencies) -> Refusal:
+    """Return the refusal of what does not verify: the same bytes whatever is wrong."""
+    tolerance = dependencies.settings.signed_timestamp_seconds
+    return Refusal(401, NOT_SIGNED.format(SIGNED[bool(tolerance)]), headers=signature.CHALLENGE)
 
 
 def require_allowance(rate: TenantRate, tenant_id: str) -> None:
@@ -231,10 +228,12 @@ def require_allowance(rate: TenantRate, tenant_id: str) -> None:
         raise Refusal(429, "This tenant sends more than it may (TENANT_RATE); send it again.", retry_after=seconds)
 
 
-async def append(commits: GroupCommit, delivery: inbox.Delivery, origin: deliveries.Origin) -> int:
+async def append(dependencies: Dependencies, delivery: inbox.Delivery, origin: deliveries.Origin) -> int:
     """Commit the delivery and its job, and return its inbox id; a sender that hangs up stops nothing."""
     try:
-        return await commits.append(delivery, origin.position)
+        return await dependencies.commits.append(delivery, origin.position)
+    except NotEnabledError:  # this server has not read that yet: the answer is what it will be
+        raise not_signed(dependencies) from None
     except QueueFullError:
         raise Refusal(503, problems.FULL) from None
     except TimeoutError:

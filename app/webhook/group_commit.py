@@ -28,6 +28,10 @@ class QueueFullError(Exception):
     """Too many webhooks, or too many bytes of them, wait for Postgres."""
 
 
+class NotEnabledError(Exception):
+    """The tenant was disabled or removed after the webhook was verified: nothing of it is kept."""
+
+
 class Waiting(msgspec.Struct, eq=False):
     """A delivery that waits for its commit."""
 
@@ -53,7 +57,8 @@ class GroupCommit:
     def append(self, delivery: inbox.Delivery, position: SpanPosition) -> asyncio.Future[int]:
         """Return the future inbox id of `delivery`: known once it and its job are committed.
 
-        Raises QueueFullError now; the future raises a database error, or TimeoutError. Then it may still be kept.
+        Raises QueueFullError now; the future raises NotEnabledError, a database error, or TimeoutError. After the last
+        two it may still be kept.
         """
         self._forget_answered()
         if not self._admission.has_place(delivery.tenant_id, len(delivery.payload)):
@@ -128,10 +133,9 @@ class GroupCommit:
         else:
             statement.end(None)
             for one, inbox_id in zip(batch, ids, strict=True):
-                if not one.inbox_id.done():
-                    one.inbox_id.set_result(inbox_id)
+                _answer(one, inbox_id)
 
-    async def _append(self, batch: Sequence[Waiting]) -> list[int]:
+    async def _append(self, batch: Sequence[Waiting]) -> list[int | None]:
         async with database.connection(self._engine) as connection:
             deliveries = [one.delivery for one in batch]
             over_share = self._fair_share.over(delivery.tenant_id for delivery in deliveries)
@@ -150,6 +154,14 @@ class GroupCommit:
             self._forget_answered()
         first = self._unanswered[0] if self._unanswered else None
         self._timer = loop.call_at(first.entered + self._timeout, self._expire) if first else None
+
+
+def _answer(one: Waiting, inbox_id: int | None) -> None:
+    if not one.inbox_id.done():
+        if inbox_id is None:
+            one.inbox_id.set_exception(NotEnabledError())
+        else:
+            one.inbox_id.set_result(inbox_id)
 
 
 def _fail(batch: Sequence[Waiting], error: Exception) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import background
+from app.webhook import signature
 from app.webhook.keyring import Keyring
 from db import engine as database
 from db import failures, signature_counts
@@ -136,6 +137,15 @@ class SignatureCounts:
         if self._trouble is None and not is_away:
             logs.log(_logger, logging.WARNING, "signatures_not_written", error=trouble)
             self._trouble = trouble
+
+
+def why_not_signed(header: str, *, is_timely: bool) -> Why:
+    """Return why a signature did not verify: from the headers alone, whatever is known of the tenant."""
+    if not header:
+        return "absent"
+    if not signature.is_well_formed(header):
+        return "malformed"
+    return "wrong" if is_timely else "untimely"
 
 
 def _counted(tenant_id: str | None, tally: Tally, now: float) -> Counted:

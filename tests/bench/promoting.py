@@ -60,7 +60,7 @@ async def _cost(engine: AsyncEngine, rig: Rig, size: int) -> tuple[float, float]
         deliveries = [_delivery(rig) for _ in range(size)]
         began = time.perf_counter()
         async with engines.connection(engine) as connection:
-            ids = await inbox.append(connection, deliveries)
+            ids = [one or 0 for one in await inbox.append(connection, deliveries)]
         appended = time.perf_counter()
         await promote.promote_batch(engine, ids)
         append.append(appended - began)

@@ -354,6 +354,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "sdp_cursors": "INSERT SELECT UPDATE",
         "signature_counts": "DELETE SELECT",
         "tenant_configs": "SELECT",
+        "tenant_removals": "SELECT",
         "ticket_history": "INSERT SELECT UPDATE",
     }
     assert held(place, "operator_login") == {
@@ -367,6 +368,7 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "sdp_cursors": "SELECT",
         "signature_counts": "SELECT",
         "tenant_configs": "SELECT",
+        "tenant_removals": "SELECT",
         "ticket_history": "SELECT",
     }
     assert held(place, "reader_1") == {"ticket_history": "SELECT"}

@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from app.commands import secret_option
 from app.webhook import signature
+from db.tenants import Secrets
 from tests.conftest import clean_environment
 from tests.support.commands_in_process import Environment, invoke, tenant_command
+from tests.support.system import Database
 
 pytestmark = pytest.mark.one_postgres
 
@@ -23,10 +25,12 @@ SEND = ("send", "--url", "http://127.0.0.1:1", "--tenant", "acme")
 
 @pytest.mark.parametrize("content", [HELD, f"{HELD}\n", f"{HELD}\r\n"])
 def test_a_file_holds_the_secret_and_its_line_break_does_not_count(
-    environment: Environment, tmp_path: Path, content: str
+    environment: Environment, database: Database, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "secret").write_bytes(content.encode())
-    assert tenant_command(environment, "add", "acme", "--secret-file", f"{tmp_path}/secret") == HELD
+    assert tenant_command(environment, "add", "acme", "--secret-file", f"{tmp_path}/secret") == ""
+    kept = Secrets(environment["SECRETS_KEY"]).decrypt(database.value("SELECT secret FROM tenant_configs"))
+    assert kept.decode() == HELD
 
 
 def test_the_line_break_of_a_variable_does_not_count(environment: Environment) -> None:

@@ -1,9 +1,11 @@
 """Tenants and their secrets: the commands, rotation with a grace period, and encryption at rest."""
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -23,7 +25,6 @@ def test_add_prints_the_secret_once_and_keeps_it_encrypted(environment: Environm
     fernet = Fernet(environment["SECRETS_KEY"])
     assert fernet.decrypt(row["secret"]).decode() == secret
     assert secret not in tenant_command(environment, "list")
-    assert tenant_command(environment, "add", "globex", "--secret", "one of my own, long") == "one of my own, long"
 
 
 def test_what_a_command_cannot_do_it_says_in_one_line(environment: Environment) -> None:
@@ -33,19 +34,59 @@ def test_what_a_command_cannot_do_it_says_in_one_line(environment: Environment) 
         (1, "there is no tenant 'nobody'", ["rotate", "nobody"]),
         (1, "there is no tenant 'nobody'", ["disable", "nobody"]),
         (1, "there is no tenant 'nobody'", ["enable", "nobody"]),
-        (2, "1 to 100 printable characters", ["add", "x" * 101]),
-        (2, "1 to 100 printable characters", ["add", ""]),
-        (2, "1 to 100 printable characters", ["add", "a\nb"]),
+        (2, "has 1 to 100 of the characters A-Z a-z 0-9 . _ -; this one has 101", ["add", "x" * 101]),
+        (2, "has 1 to 100 of the characters A-Z a-z 0-9 . _ -; this one has 0", ["add", ""]),
+        (2, "has 1 to 100 characters, in UTF-8", ["disable", "x" * 101]),
+        (2, "has 1 to 100 characters, in UTF-8", ["disable", "\udcff"]),
         (2, "an empty secret", ["add", "globex", "--secret", ""]),
         (2, "is no duration", ["rotate", "acme", "--grace", "soon"]),
         (2, "is no duration", ["rotate", "acme", "--grace", "366d"]),
         (2, "Missing argument 'ID'", ["add"]),
-        (2, "No such command", ["remove", "acme"]),
+        (2, "No such command", ["delete", "acme"]),
     ):
         done = invoke(environment, "tenant", *arguments)
         assert (done.exit_code, done.stdout) == (code, ""), arguments
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
+
+
+def test_a_secret_that_was_given_is_not_shown_again(environment: Environment, tmp_path: Path) -> None:
+    """Standard output, which scripts take as the secret, stays empty then; one that we made is there alone."""
+    (tmp_path / "secret").write_text("one of my own, which is long\n")
+    for given in (["--secret", "one of my own, which is long"], ["--secret-file", str(tmp_path / "secret")]):
+        for command in (["add", f"acme-{given[0]}"], ["rotate", f"acme-{given[0]}"]):
+            done = invoke(environment, "tenant", *command, *given)
+            assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (0, "", 1)
+            assert "one of my own" not in done.stderr
+    assert len(tenant_command(environment, "rotate", "acme---secret")) >= 32
+
+
+@pytest.mark.parametrize(
+    ("tenant_id", "shown"),
+    [
+        ("acme ", "'acme ' has ' ' (U+0020)"),
+        ("a b", "'a b' has ' ' (U+0020)"),
+        ("\u0430cme", r"'\u0430cme' has '\u0430' (U+0430)"),  # Cyrillic, looks like acme
+        ("a\x1b[2Jb", r"'a\x1b[2Jb' has '\x1b' (U+001B)"),
+        ("acme\n", r"'acme\n' has '\n' (U+000A)"),
+        ("acme\u200b", r"'acme\u200b' has '\u200b' (U+200B)"),
+        ("\u202eemca", r"'\u202eemca' has '\u202e' (U+202E)"),
+        ("acm\u00e9", r"'acm\xe9' has '\xe9' (U+00E9)"),
+        ("a/b", "'a/b' has '/' (U+002F)"),
+        ("\udcff", r"'\udcff' has '\udcff' (U+DCFF)"),
+    ],
+)
+def test_a_name_that_looks_like_another_is_refused(environment: Environment, tenant_id: str, shown: str) -> None:
+    """The database is not even asked; the line shows which character it is."""
+    done = invoke({**environment, "DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "tenant", "add", tenant_id)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].endswith(f"1 to 100 of the characters A-Z a-z 0-9 . _ -; {shown}")
+
+
+def test_every_other_name_is_added(environment: Environment) -> None:
+    for tenant_id in ("A.b_c-9", ".", "x" * 100):
+        assert tenant_command(environment, "add", tenant_id)
+    assert tenant_command(environment, "add", "--", "-")
 
 
 def test_without_a_database_or_a_schema_it_says_what_to_do(environment: Environment, empty_database: Database) -> None:
@@ -67,6 +108,27 @@ def test_list_shows_every_tenant(environment: Environment) -> None:
     assert head.split()[0] == "TENANT"
     assert re.fullmatch(r"acme    no       (\S{20}  ){2}-", acme)
     assert re.fullmatch(r"globex  yes      (\S{20}  ){2}\S{20}", globex)
+
+
+def test_list_as_json(environment: Environment, database: Database) -> None:
+    """One array, as `status --json` is one value, with a tenant whose config an earlier version deleted."""
+    for tenant_id in ("globex", "acme"):
+        tenant_command(environment, "add", tenant_id)
+    tenant_command(environment, "disable", "acme")
+    tenant_command(environment, "rotate", "globex", "--grace", "1h")
+    database.query("INSERT INTO tenant_removals (tenant_id) VALUES ('acme'), ('hooli')")
+    acme, globex, hooli = json.loads(tenant_command(environment, "list", "--json"))
+    none = {"created_at": None, "updated_at": None, "previous_secret_ends_at": None}
+    assert hooli == {"tenant_id": "hooli", "enabled": False, **none, "being_removed": True}
+    assert (acme["enabled"], acme["being_removed"], acme["previous_secret_ends_at"]) == (False, True, None)
+    assert (globex["tenant_id"], globex["enabled"], globex["being_removed"]) == ("globex", True, False)
+    for name in ("created_at", "updated_at", "previous_secret_ends_at"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", globex[name])
+    shown = tenant_command(environment, "list").splitlines()
+    assert [line.endswith("(being removed)") for line in shown] == [False, True, False, True]
+    database.query("DELETE FROM tenant_configs")
+    database.query("DELETE FROM tenant_removals")
+    assert json.loads(tenant_command(environment, "list", "--json")) == []
 
 
 def test_every_change_is_in_force_within_ten_seconds(

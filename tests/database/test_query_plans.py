@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from db import imports, inbox, queue, retention, selection, ticket_history
+from db import allowed, imports, inbox, queue, removal_statements, retention, selection, ticket_history
 from tests.support.query_plans import plan
 from tests.support.system import Database
 
 STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
+    "append a webhook": inbox.append_if(allowed.ENABLED.query),
+    "append a line of a file": inbox.append_if(allowed.KEPT.query, is_fenced=True),
+    "append a fetched ticket": inbox.append_if(allowed.CONFIGURED, is_fenced=True),
+    "next window of a removal": removal_statements.NEXT_WINDOW,
+    "delete a tenant's deliveries": removal_statements.DELETE_DELIVERIES,
+    "delete a tenant's tickets": removal_statements.DELETE_TICKETS,
     "claim": inbox.CLAIM,
     "held": inbox.HELD,
     "open tickets": inbox.OPEN_TICKETS,

@@ -38,6 +38,7 @@ COMMANDS = {
     ("roles", "reader", "t", "r"): DATABASE,
     ("roles", "revoke", "r"): DATABASE,
     ("tenant", "list"): DATABASE,
+    ("tenant", "remove", "t", "--yes"): DATABASE | {"log_format"},
     ("tenant", "enable", "t"): DATABASE,
     ("tenant", "disable", "t"): DATABASE,
     ("tenant", "sdp", "show", "t"): DATABASE,

@@ -28,7 +28,8 @@ def delivery(number: int, status: str = "pending", payload: bytes = b"{}") -> De
 
 
 def run(database: Database, act: Callable[[GroupCommit], Awaitable[None]], **limits: float) -> None:
-    """Run `act` with a group commit on the test's database."""
+    """Run `act` with a group commit on the test's database, whose tenant is acme."""
+    database.query("INSERT INTO tenant_configs (tenant_id, secret) VALUES ('acme', 's') ON CONFLICT DO NOTHING")
 
     async def on_engine() -> None:
         engine = engines.create_engine(database.url, "test", 4, 5.0)
