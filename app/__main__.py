@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from app import own_path, standard_streams, stopping
 
-INTERRUPTED = 130  # as a shell writes it: 128, and the signal's number
-
 
 def main() -> None:
     """Run the command that the arguments name."""
@@ -39,7 +37,7 @@ def _code_of(run: Callable[..., object]) -> int:
         return error.exit_code
     except click.Abort as error:
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            return INTERRUPTED
+            return terminal.Interrupted.exit_code
         terminal.echo("Aborted!", err=True)
         return 1
     except standard_streams.OutputError as error:

@@ -14,7 +14,7 @@ from app.readiness import this_process
 from app.webhook import openapi
 from app.webhook.problems import Refusal
 from db import engine as database
-from db import failures, schema
+from db import failures, notifications, schema
 from otel.metrics import exposition
 
 PROBE_SECONDS = 2.0  # that a probe waits for Postgres: it is answered within 3
@@ -62,6 +62,7 @@ class Looks:
             async with database.connection(self.engine) as connection:
                 self._waits_for_pool = False
                 await database.require_writes(connection)
+                await notifications.require_room(connection)
                 return await schema.current(connection)
         except failures.DatabaseError as error:
             raise Refusal(503, f"{failures.explain(error)}.") from error
@@ -98,10 +99,10 @@ def live() -> dict[str, str]:
 
 @get(
     "/health/ready",
-    responses={503: openapi.refusal(503, "Postgres does not answer or takes no writes, or its schema is behind.")},
+    responses={503: openapi.refusal(503, "Postgres does not answer, takes no write or job, or its schema is behind.")},
 )
 async def ready(state: State) -> dict[str, str]:
-    """Answer 200 when Postgres answers, takes writes, is not behind, and no signal has come; else 503 and why."""
+    """Answer 200 when Postgres takes a webhook, its schema is not behind, and no signal has come; else 503 and why."""
     if stopping.has_begun():
         raise Refusal(503, "The server is stopping: send to another one.")
     found = await state.looks.revision()

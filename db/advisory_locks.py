@@ -32,11 +32,12 @@ SELECT number, pid, CAST(session.usename AS text) AS role, session.application_n
                         WHEN versions IS NULL THEN has_schema_privilege(role.oid, current_schema(), 'CREATE')
                         ELSE role.oid = (SELECT relowner FROM pg_class WHERE oid = versions) END)
                  FROM pg_roles AS role WHERE pg_has_role(session.usesysid, role.oid, 'MEMBER')), false) AS may_do_it,
-       bool_or(mode = 'ExclusiveLock') AS is_exclusive, count(*) AS locks
-FROM (SELECT CAST(CASE objsubid WHEN 2 THEN classid ELSE objid END AS bigint) AS number, pid, mode,
+       coalesce(bool_or(mode = 'ExclusiveLock') FILTER (WHERE granted), false) AS is_exclusive,
+       count(*) FILTER (WHERE granted) AS locks
+FROM (SELECT CAST(CASE objsubid WHEN 2 THEN classid ELSE objid END AS bigint) AS number, pid, mode, granted,
              CASE objsubid WHEN 2 THEN CAST(objid AS bigint) END AS key
       FROM pg_locks
-      WHERE locktype = 'advisory' AND granted
+      WHERE locktype = 'advisory'
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND (objsubid = 2 AND classid IN ({worker}, {run})
              OR objsubid = 1 AND classid = 0 AND objid IN ({sweep}, {migration}))) AS lock
@@ -57,9 +58,10 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A session that has a lock with one of our numbers, or several; `may_do_it` if it may be a process of ours.
+    """A session that has `locks` with one of our numbers, or waits for one; `may_do_it` if it may be a process of ours.
 
-    What is None is hidden from our role. A prepared transaction has neither a session nor a `pid`.
+    One that waits is in our way like one that has it: Postgres grants no lock past it. What is None is hidden from our
+    role. A prepared transaction has neither a session nor a `pid`.
     """
 
     number: int
@@ -79,11 +81,21 @@ class Holder(msgspec.Struct, frozen=True):
             known.append(f"connected since {self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
         return f"process {self.pid} in Postgres ({', '.join(one for one in known if one)})"
 
+    @property
+    def has(self) -> str:
+        """What it does with the lock, in words."""
+        return "has" if self.locks else "waits for"
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether it is a stranger, or has alone what processes of this version share."""
+        return self.is_exclusive or not self.may_do_it
+
 
 def holders(wanted: str = "true") -> str:
     """Return the statement that reads the Holders of our numbers where the condition `wanted` is true.
 
-    It has no parameters, so either driver runs it. A condition may name `number`, `key` and `mode`.
+    It has no parameters, so either driver runs it. A condition may name `number`, `key` and `granted`.
     """
     return HOLDERS.format(
         sweep=SWEEP, worker=WORKER, run=RUN, migration=MIGRATION, wanted=wanted, most=MOST
@@ -93,16 +105,16 @@ def holders(wanted: str = "true") -> str:
 async def read_all(connection: AsyncConnection) -> list[Holder]:
     """Return who has locks with our numbers, strangers first. Shares of this version's own processes are left out."""
     found = [Holder(*row) for row in await connection.execute(sa.text(holders()))]
-    return [one for one in found if one.is_exclusive or not one.may_do_it]
+    return [one for one in found if one.is_in_the_way]
 
 
 async def share(connection: AsyncConnection, lock: Lock) -> Sequence[Holder]:
-    """Take a share of `lock` if it is free, until the session ends; else return who has it alone. Never waits."""
+    """Take a share of `lock` if it is free, until the session ends; else return who is in the way. Never waits."""
     taken, key = (await connection.execute(*_call("pg_try_advisory_lock_shared", lock))).one()
     if taken:
         return ()
-    one = f"number = {lock.number} AND coalesce(key, 0) = {key} AND mode = 'ExclusiveLock'"
-    return [Holder(*row) for row in await connection.execute(sa.text(holders(one)))]
+    found = await connection.execute(sa.text(holders(f"number = {lock.number} AND coalesce(key, 0) = {key}")))
+    return [one for one in (Holder(*row) for row in found) if one.is_in_the_way]
 
 
 async def unshare(connection: AsyncConnection, lock: Lock) -> None:

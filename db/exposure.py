@@ -1,24 +1,56 @@
 """What can a reader still learn of other tenants from Postgres' catalog and planner? `roles make` warns of it.
 
-Migration 0008 removes what the versions before left. An administrator may add to it: an index that computes something,
-extended statistics, a policy with a tenant's name in its condition.
+Migration 0008 removes what the versions before left, but for statistics that a view keeps on Postgres 15 to 17: any
+login can make one. An administrator may add to it: an index that computes something, extended statistics, a policy with
+a tenant's name in its condition.
 """
 
-import psycopg
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-# Columns of ticket_history, and what its indexes compute, of which statistics are or will be collected.
+import msgspec
+import sqlalchemy as sa
+
+from db import schema
+
+if TYPE_CHECKING:
+    import psycopg
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+NAMED = 3  # of what keeps them
+CLEAR = schema.MIGRATIONS / "versions" / "0008_statistics.sql"
+
+# Columns of ticket_history, and what its indexes compute, of which statistics are or will be collected. Those of which
+# none will be are left of the versions before. Only the owner, or a role that may read the columns, sees them.
 COLLECTED = """
-SELECT CAST(CAST(attrelid AS regclass) AS text), attnum, CAST(attname AS text), relkind = 'i'
+SELECT CAST(CAST(attrelid AS regclass) AS text), attnum, CAST(attname AS text), relkind = 'i',
+       coalesce(attstattarget, -1) = 0
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 LEFT JOIN pg_index ON indexrelid = attrelid
-WHERE (attrelid = CAST('ticket_history' AS regclass)
-       OR indrelid = CAST('ticket_history' AS regclass) AND indkey[attnum - 1] = 0)
+WHERE (attrelid = to_regclass('ticket_history')
+       OR indrelid = to_regclass('ticket_history') AND indkey[attnum - 1] = 0)
   AND attnum > 0 AND NOT attisdropped
   AND (coalesce(attstattarget, -1) <> 0
        OR EXISTS (SELECT FROM pg_stats AS collected JOIN pg_namespace ON nspname = schemaname
                   WHERE pg_namespace.oid = relnamespace AND tablename = relname
                     AND collected.attname = pg_attribute.attname))
 ORDER BY 1, 2
+"""
+# What names a column, so that its type cannot be set again: views and functions, with the sessions of a temporary one.
+KEEPERS = """
+SELECT DISTINCT pg_describe_object(classid, objid, 0), CAST(pg_get_userbyid(owner) AS text),
+       CASE WHEN pg_is_other_temp_schema(namespace) THEN
+            (SELECT string_agg(CAST(pid AS text), ', ' ORDER BY pid) FROM pg_stat_activity
+             WHERE usesysid = owner AND datname = current_database()) END
+FROM pg_depend
+LEFT JOIN pg_rewrite ON classid = CAST('pg_rewrite' AS regclass) AND pg_rewrite.oid = objid
+LEFT JOIN pg_class ON pg_class.oid = ev_class
+LEFT JOIN pg_proc ON classid = CAST('pg_proc' AS regclass) AND pg_proc.oid = objid
+CROSS JOIN LATERAL (SELECT coalesce(relowner, proowner), coalesce(relnamespace, pronamespace))
+  AS found (owner, namespace)
+WHERE refclassid = CAST('pg_class' AS regclass) AND refobjid = to_regclass('ticket_history') AND refobjsubid > 0
+  AND owner IS NOT NULL
+ORDER BY 1
 """
 EXTENDED = """
 SELECT format('%I.%I', nspname, stxname)
@@ -45,9 +77,39 @@ ORDER BY 1
 """
 
 
-def warnings(connection: psycopg.Connection) -> list[str]:
+class Collected(msgspec.Struct, frozen=True):
+    """Statistics of a column of ticket_history, or of what an index computes; `is_left` if no more are collected."""
+
+    relation: str
+    number: int
+    column: str
+    is_index: bool
+    is_left: bool
+
+    def __str__(self) -> str:
+        kind, place = ("INDEX", self.number) if self.is_index else ("TABLE", self.column)
+        stop = f"`ALTER {kind} {self.relation} ALTER COLUMN {place} SET STATISTICS 0`"
+        clear = f"`DELETE FROM pg_statistic WHERE starelid = '{self.relation}'::regclass`"  # noqa: S608  (for a person)
+        of = f"statistics of {self.relation}.{self.column}"
+        return f"readers can learn other tenants' text from {of}: {stop}, as a superuser {clear}"
+
+
+class Keeper(msgspec.Struct, frozen=True):
+    """What keeps old statistics, and its owner; if it is temporary, also the processes of the owner's sessions."""
+
+    what: str
+    owner: str
+    processes: str | None
+
+    def __str__(self) -> str:
+        sessions = f", in process {self.processes}" if self.processes else ""
+        return f"{self.what} (of role {self.owner}{sessions})"
+
+
+def warnings(connection: "psycopg.Connection") -> list[str]:
     """Return in one line each what a reader could learn of other tenants, and the statement that ends it."""
-    found = [_of_statistics(*row) for row in connection.execute(COLLECTED)]
+    collected = _collected(connection)
+    found = [*left(connection), *(str(one) for one in collected if not one.is_left)]
     for (name,) in connection.execute(EXTENDED):
         found.append(f"readers can learn other tenants' text from statistics {name}: `DROP STATISTICS {name}`")
     for (name,) in connection.execute(NAMING):
@@ -59,10 +121,47 @@ def warnings(connection: psycopg.Connection) -> list[str]:
     return found
 
 
-def _of_statistics(relation: str, number: int, column: str, is_index: bool) -> str:  # noqa: FBT001  (as the row has it)
-    kind, place = ("INDEX", number) if is_index else ("TABLE", column)
-    stop = f"`ALTER {kind} {relation} ALTER COLUMN {place} SET STATISTICS 0`"
-    clear = f"`DELETE FROM pg_statistic WHERE starelid = '{relation}'::regclass`"  # noqa: S608  (for a person to run)
-    return (
-        f"readers can learn other tenants' text from statistics of {relation}.{column}: {stop}, as a superuser {clear}"
-    )
+def left(connection: "psycopg.Connection") -> list[str]:
+    """Return a line if statistics of the versions before are left, or none: what keeps them, and what to do."""
+    old = [one for one in _collected(connection) if one.is_left]
+    return list(_of_left(old, _keepers(connection) if old else []))
+
+
+async def read_left(connection: "AsyncConnection") -> list[str]:
+    """Return the same, for a role that may read the columns."""
+    old = [one for one in (Collected(*row) for row in await connection.execute(sa.text(COLLECTED))) if one.is_left]
+    return list(_of_left(old, [Keeper(*row) for row in await connection.execute(sa.text(KEEPERS))]))
+
+
+def _of_left(old: list[Collected], keepers: list[Keeper]) -> Iterator[str]:
+    """Yield a line if `old` statistics are left, which the `keepers` keep."""
+    if old:
+        names = ", ".join(f"{one.relation}.{one.column}" for one in old)
+        first = f"drop {' and '.join(map(str, keepers[:NAMED]))}, or end its session, then " if keepers else ""
+        yield (
+            f"readers can learn other tenants' text from old statistics that the migration could not clear ({names}): "
+            f"{first}run `ticket-inbox roles make`, which clears them"
+        )
+
+
+def can_clear(connection: "psycopg.Connection") -> bool:
+    """Return whether statistics of the versions before are left that nothing keeps any more."""
+    return any(one.is_left for one in _collected(connection)) and not _keepers(connection)
+
+
+def clear(connection: "psycopg.Connection") -> None:
+    """Remove statistics of the versions before, as the owner of ticket_history. Locks it, for 20 s per 100,000 tickets.
+
+    Raises psycopg.Error.
+    """
+    connection.execute("SET LOCAL statement_timeout = 0")
+    connection.execute("LOCK TABLE ticket_history IN ACCESS EXCLUSIVE MODE")
+    connection.execute(CLEAR.read_bytes())
+
+
+def _collected(connection: "psycopg.Connection") -> list[Collected]:
+    return [Collected(*row) for row in connection.execute(COLLECTED)]
+
+
+def _keepers(connection: "psycopg.Connection") -> list[Keeper]:
+    return [Keeper(*row) for row in connection.execute(KEEPERS)]

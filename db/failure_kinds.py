@@ -69,6 +69,11 @@ POOL_USED_UP = Kind(
     "See what Postgres waits for, or raise SERVER_CONNECTIONS",
 )
 RESOURCES = Kind("resources", "Postgres is out of memory or another resource", "See its log")
+NOTIFICATIONS = Kind(
+    "notifications",
+    "Postgres' queue of notifications is full, and without one it takes no job",
+    "Postgres' log names a process that listens and does not read: end it by pg_terminate_backend",
+)
 SERIALIZATION = Kind("serialization", "Postgres gave way to another transaction", "Try again")
 LOCKED = Kind("locked", "another session holds a lock", "`ticket-inbox status` names it; wait for it, or end it")
 CANCELLED = Kind(
@@ -124,6 +129,7 @@ BY_BOTH = [
     ("42501", "permission denied for schema", SCHEMA_RIGHT),
     ("42501", "permission denied for database", DATABASE_RIGHT),
     ("42704", 'type "', NO_SCHEMA),
+    ("54000", "notify queue", NOTIFICATIONS),
     ("55000", "recovery", READ_ONLY),
 ]
 

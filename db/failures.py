@@ -21,6 +21,15 @@ class ReadOnlyError(Exception):
         super().__init__("its sessions are read-only")
 
 
+class NotificationsFullError(Exception):
+    """Postgres' queue of notifications is full, so it takes no job."""
+
+    sqlstate = "54000"
+
+    def __init__(self) -> None:
+        super().__init__("too many notifications in the NOTIFY queue")
+
+
 class MigrationError(Exception):
     """The schema cannot be migrated; the message says why, and what to do."""
 
@@ -29,7 +38,7 @@ class PoolUsedUpError(Exception):
     """All connections of a pool are in use, for longer than the one who needs one can wait."""
 
 
-OURS = (ParameterError, PoolUsedUpError, ReadOnlyError, WrongSessionError)
+OURS = (NotificationsFullError, ParameterError, PoolUsedUpError, ReadOnlyError, WrongSessionError)
 if TYPE_CHECKING:
     DatabaseError: tuple[type[Exception], ...]
 
@@ -68,7 +77,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 def is_fault_of_a_value(error: BaseException) -> bool:
     """Return True if Postgres refused a value, and nothing is wrong with Postgres or the session."""
-    return (sqlstate(error) or "").startswith(FAULTS_OF_A_VALUE)
+    return (sqlstate(error) or "").startswith(FAULTS_OF_A_VALUE) and kind(error) is not kinds.NOTIFICATIONS
 
 
 def is_read_only(error: BaseException) -> bool:

@@ -75,5 +75,6 @@ async def held(url: str, connection: AsyncConnection, name: str, old: Lock | Non
     with LeaseKeeper(url) as keeper:
         async with leases.held(connection, name, keeper.owners, old) as lease:
             for holder in lease.ignored:
-                say(f"Warning: ignoring {holder}, which has an advisory lock with our number and no right to our work")
+                lock = f"which {holder.has} an advisory lock with our number, and has no right to our work"
+                say(f"Warning: ignoring {holder}, {lock}")
             yield lease

@@ -41,11 +41,16 @@ leases = sa.Table(
 # The parts of statements of either driver.
 EXPIRY = f"now() + interval '{LASTS} seconds'"
 RENEWED_SESSIONS = f"(pg_backend_pid() || array_remove(leases.sessions, pg_backend_pid()))[1:{SESSIONS}]"
-HAS_SESSION = """
-EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(leases.sessions) AND datname = current_database())
+# Another session may have got the process id since: of a role that could not renew the lease, or one that connected
+# after the lease was last renewed (which Postgres shows to the session's own role alone).
+HAS_SESSION = f"""
+EXISTS (SELECT FROM pg_stat_activity
+        WHERE pid = ANY(leases.sessions) AND datname = current_database()
+          AND has_table_privilege(usesysid, CAST('leases' AS regclass), 'UPDATE')
+          AND coalesce(backend_start <= leases.expires_at - interval '{LASTS} seconds', true))
 """
-# A killed process has no session any more, so its lease is free sooner than that of a frozen one. Behind a pooler, or
-# where another session got the same process id, it lasts until it expires.
+# A killed process has no session any more, so its lease is free sooner than that of a frozen one. Behind a pooler it
+# lasts until it expires.
 IS_FREE = f"""
 (leases.expires_at < now()
  OR leases.expires_at < now() + interval '{LASTS - SILENT_AFTER} seconds' AND NOT {HAS_SESSION})

@@ -16,6 +16,7 @@ from db.sessions import open_sync
 
 # A new policy waits for the sessions that use its table, and others wait behind it: webhooks, if it is one for jobs.
 LOCK_TIMEOUT = "2s"
+NAMED = 3  # others that an error names
 
 OTHER_OWNERS = """
 SELECT string_agg(DISTINCT CAST(pg_get_userbyid(relowner) AS text), ', ') FROM pg_class
@@ -64,8 +65,9 @@ class Made(msgspec.Struct, frozen=True):
 def make(url: str, prefix: str) -> Made:
     """Make the roles `prefix`_app, _worker, _reader and _operator where they are missing, and grant them their rights.
 
-    Any other right that they had on our tables is revoked. All of it is one transaction, as the tables' owner.
-    Raises RolesError or psycopg.Error; then nothing was changed.
+    Any other right that they had on our tables is revoked. All of it is one transaction, as the tables' owner; old
+    statistics, if some are left that can be cleared by now, are cleared in another, which may take long.
+    Raises RolesError or psycopg.Error; then nothing was changed, or all but the statistics.
     """
     with _as_owner(url) as connection:
         names, new = _create(connection, {kind: f"{prefix}_{kind}" for kind in rights.KINDS})
@@ -77,7 +79,12 @@ def make(url: str, prefix: str) -> Made:
         policies.apply(connection, names)
         policies.let_triggers_write_events(connection, namespace)
         elsewhere = "" if namespace == "public" else sql.Identifier(namespace).as_string(connection)
-        found = list(_warnings(connection, namespace if anybody_creates else "", prefix))
+        open_namespace = namespace if anybody_creates else ""
+        found, can_clear = list(_warnings(connection, open_namespace, prefix)), exposure.can_clear(connection)
+    if can_clear:
+        with _as_owner(url) as connection:
+            exposure.clear(connection)
+            found = list(_warnings(connection, open_namespace, prefix))
     return Made(names, new, found, elsewhere)
 
 
@@ -130,12 +137,19 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
             yield connection
         except psycopg.errors.LockNotAvailable:
             connection.rollback()
-            others = " and ".join(map(str, schema_turn.who_has_it(connection)))
-            under_way = f"a migration or another `roles` is under way, by {others}"
-            in_use = (
-                under_way if others else "a migration, or a statement that takes long, uses ticket_history or the jobs"
-            )
-            raise RolesError(f"{in_use}: try again later") from None
+            raise RolesError(f"{_in_the_way(connection)}: try again later") from None
+
+
+def _in_the_way(connection: psycopg.Connection) -> str:
+    """Return who has a lock that was not free. A role without any right may, too: see docs/operations.md."""
+    if others := [str(one) for one in schema_turn.who_has_it(connection) if one.may_do_it]:
+        return f"a migration or another `roles` is under way, by {' and '.join(others)}"
+    if users := schema_turn.who_uses(connection, "alembic_version", "ticket_history", "procrastinate_jobs"):
+        named = " and ".join(map(str, users[:NAMED]))
+        ending = [f"`SELECT pg_terminate_backend({one.pid})`" for one in users[:NAMED] if one.pid]
+        ends = f" ({' or '.join(ending)} ends it)" if ending else ""
+        return f"ticket_history or the jobs are in use, by {named}{ends}"
+    return "a migration, or a statement that took long, used ticket_history or the jobs"
 
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:

@@ -14,16 +14,16 @@ from db import metadata
 
 LOCK_TIMEOUT = "1s"  # a tenant that is being removed, or another server, has the row for milliseconds
 KEPT_DAYS = 7
+MOST = 10**15  # of one kind in an hour: the table takes no more, and to a row that has as many nothing is added
+KINDS = ("absent", "malformed", "untimely", "wrong")
+TIMES = {"failed_at": "last_failed_at", "verified_at": "last_verified_at", "previous_at": "last_previous_at"}
 
 signature_counts = sa.Table(
     "signature_counts",
     metadata,
     sa.Column("tenant_id", sa.Text, sa.ForeignKey("tenant_configs.tenant_id", ondelete="CASCADE")),
     sa.Column("hour", TIMESTAMP(timezone=True), nullable=False),
-    *[
-        sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
-        for name in ("absent", "malformed", "untimely", "wrong")
-    ],
+    *[sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0")) for name in KINDS],
     sa.Column("last_failed_at", TIMESTAMP(timezone=True)),
     sa.Column("last_verified_at", TIMESTAMP(timezone=True)),
     sa.Column("last_previous_at", TIMESTAMP(timezone=True)),
@@ -75,7 +75,7 @@ class Lately(msgspec.Struct, frozen=True, kw_only=True):
 # The database's clock dates them, so that servers need not agree on the time. Counts of a tenant that is removed
 # meanwhile are dropped. All servers write in one order, so that none waits for another in a ring.
 ADD = sa.text(
-    """
+    f"""
     INSERT INTO signature_counts AS counts
       (tenant_id, hour, absent, malformed, untimely, wrong, last_failed_at, last_verified_at, last_previous_at)
     SELECT given.tenant_id, date_trunc('hour', now(), 'UTC'), absent, malformed, untimely, wrong,
@@ -88,26 +88,25 @@ ADD = sa.text(
     WHERE given.tenant_id IS NULL OR given.tenant_id IN (SELECT tenant_id FROM tenant_configs)
     ORDER BY given.tenant_id
     ON CONFLICT (tenant_id, hour) DO UPDATE SET
-      absent = counts.absent + excluded.absent, malformed = counts.malformed + excluded.malformed,
-      untimely = counts.untimely + excluded.untimely, wrong = counts.wrong + excluded.wrong,
+      {", ".join(f"{kind} = least(counts.{kind} + excluded.{kind}, {MOST})" for kind in KINDS)},
       last_failed_at = greatest(counts.last_failed_at, excluded.last_failed_at),
       last_verified_at = greatest(counts.last_verified_at, excluded.last_verified_at),
       last_previous_at = greatest(counts.last_previous_at, excluded.last_previous_at)
-    """
+    """  # noqa: S608  (composed of constants)
 )
 
 BOUND_LOCKS = sa.text("SELECT set_config('lock_timeout', :limit, true)")
 
+# A role that may add counts may write any that are possible, of hours to come, too: these are left out, and so are
+# times to come of this hour, since the database's clock dates each.
+SUMS = [f"CAST(coalesce(sum({kind}) FILTER (WHERE is_recent), 0) AS bigint) AS {kind}" for kind in KINDS] + [
+    f"max({column}) FILTER (WHERE {column} <= now()) AS {name}" for name, column in TIMES.items()
+]
 LATELY = sa.text(
-    """
+    f"""
     WITH counted AS (
-      SELECT tenant_id, CAST(coalesce(sum(absent) FILTER (WHERE is_recent), 0) AS bigint) AS absent,
-             CAST(coalesce(sum(malformed) FILTER (WHERE is_recent), 0) AS bigint) AS malformed,
-             CAST(coalesce(sum(untimely) FILTER (WHERE is_recent), 0) AS bigint) AS untimely,
-             CAST(coalesce(sum(wrong) FILTER (WHERE is_recent), 0) AS bigint) AS wrong,
-             max(last_failed_at) AS failed_at, max(last_verified_at) AS verified_at,
-             max(last_previous_at) AS previous_at
-      FROM (SELECT *, hour > now() - interval '1 day' AS is_recent FROM signature_counts) AS hours
+      SELECT tenant_id, {", ".join(SUMS)}
+      FROM (SELECT *, hour > now() - interval '1 day' AS is_recent FROM signature_counts WHERE hour <= now()) AS hours
       GROUP BY tenant_id
     )
     SELECT tenant_id, absent, malformed, untimely, wrong,
@@ -120,18 +119,20 @@ LATELY = sa.text(
     FROM counted LEFT JOIN tenant_configs USING (tenant_id)
     WHERE tenant_id = :tenant_id OR absent + malformed + untimely + wrong > 0
     ORDER BY failed, tenant_id
-    """
+    """  # noqa: S608  (composed of constants)
 )
 
 # The row with the newest time of a tenant stays, however old it is, so that `doctor` can say when one last verified.
+# An hour to come is nobody's.
 PRUNE = sa.text(
     """
     DELETE FROM signature_counts AS old
     WHERE hour < now() - make_interval(days => :days)
       AND (last_verified_at IS NULL
            OR EXISTS (SELECT FROM signature_counts AS newer
-                      WHERE newer.tenant_id = old.tenant_id AND newer.hour > old.hour
+                      WHERE newer.tenant_id = old.tenant_id AND newer.hour > old.hour AND newer.hour <= now()
                         AND newer.last_verified_at IS NOT NULL))
+      OR hour > now() + interval '1 day'
     """
 )
 

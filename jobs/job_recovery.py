@@ -6,7 +6,6 @@ no harm (docs/decisions/0012), so a worker requeues it as soon as it notices.
 
 import asyncio
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -19,28 +18,23 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback, get_channel_for_queues
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import advisory_locks, leases, lost_answers, workers
-from db.advisory_locks import Holder, Lock
+from db import failures, leases, lost_answers, workers
+from db.advisory_locks import Lock
 from db.bounded_session import limit
 from db.leases import Lease
 from db.lost_answers import SessionsInUse
-from jobs import arguments
+from jobs import arguments, ignored_locks
 from jobs.arguments import KEEP
+from jobs.notifications import Notifications
 from jobs.slots import Slots
 from jobs.vital_signs import VitalSigns
 from otel import logs
 
 # Seconds for each statement of a worker's start: forgetting a worker looks through every job, finished ones included.
 START_LIMIT = 20.0
+DEFER_AGAIN = 5.0  # seconds until a periodic job that Postgres refused is deferred again
 FORGOTTEN = "other workers took this one for dead"
 _logger = logging.getLogger("ticket_inbox.jobs")
-
-
-@functools.lru_cache(maxsize=100)
-def log_ignored(holder: Holder) -> None:
-    """Log, once in a process, an advisory lock with one of our numbers that this process does not wait for."""
-    has = f"has an advisory lock with our number for {advisory_locks.WORDS[holder.number]}"
-    logs.log(_logger, logging.WARNING, "lock_ignored", error=f"{holder} {has}, and no right to our work")
 
 
 class JobsInHand(JobManager):
@@ -56,8 +50,9 @@ class JobsInHand(JobManager):
         self.signs, self._in_use, self._slots = signs, in_use, slots
         self._owners = leases.Owners()
         self._owner = leases.new_owner()
-        self._is_shared = True  # the advisory lock that the version before looks for
-        self._looked_at = time.monotonic()  # for sessions that are stuck
+        self._is_shared = True  # the advisory lock that the version before looks for; this one does without
+        self._looked_at = float("-inf")  # for sessions that are stuck, and notifications that pile up
+        self._notifications = Notifications(connector)
         self._worker_id: int | None = None  # of this process's worker, or of its former one
         self._notify: NotificationCallback | None = None  # the worker's, once it listens
         self._unwritten: set[tuple[int | None, int]] = set()  # jobs whose end could not be written: id, attempts
@@ -100,7 +95,9 @@ class JobsInHand(JobManager):
         if not beat["is_known"]:
             raise ConnectorException(FORGOTTEN)
         self.signs.beat()
-        await self._log_ignored(is_shared=beat["is_shared"])
+        was, self._is_shared = self._is_shared, beat["is_shared"]
+        if was and not self._is_shared:
+            await ignored_locks.log_of_workers(self.connector)
         await self._end_lost()
         dead = await self.connector.execute_query_all_async(query=workers.FORGET_DEAD)
         if dead or self._unwritten:
@@ -111,16 +108,8 @@ class JobsInHand(JobManager):
         """Take a lease for the block, which the heartbeat renews, and log whose lock was ignored. Raises HeldError."""
         async with leases.held(connection, name, self._owners, old) as lease:
             for holder in lease.ignored:
-                log_ignored(holder)
+                ignored_locks.log_ignored(holder)
             yield lease
-
-    async def _log_ignored(self, *, is_shared: bool) -> None:
-        """Log who has this worker's advisory lock alone, once: this version does without it."""
-        is_new, self._is_shared = self._is_shared and not is_shared, is_shared
-        if is_new:
-            has_it = advisory_locks.holders(f"number = {advisory_locks.WORKER} AND mode = 'ExclusiveLock'")
-            for row in await self.connector.execute_query_all_async(query=has_it):
-                log_ignored(Holder(**row))
 
     async def _end_lost(self) -> None:
         """End the sessions of jobs that wait for an answer which the network swallowed; those jobs are retried.
@@ -131,6 +120,7 @@ class JobsInHand(JobManager):
         if time.monotonic() - self._looked_at > lost_answers.STUCK_EVERY:
             self._looked_at = time.monotonic()
             await self.connector.execute_query_all_async(query=lost_answers.END_STUCK)
+            await self._notifications.look()
         if pids := self._in_use.long_used():
             rows = await self.connector.execute_query_all_async(query=lost_answers.LOST, pids=pids)
             lost = {row["pid"] for row in rows}
@@ -171,6 +161,21 @@ class JobsInHand(JobManager):
         """Have the worker fetch."""
         if self._notify:
             await self._notify(channel="", notification={"type": "job_inserted", "job_id": 0})
+
+    async def defer_periodic_job(self, job: Job, periodic_id: str, defer_timestamp: int) -> int | None:
+        """Defer a periodic job, as soon as Postgres takes it. Raises ConnectorException where the session is lost.
+
+        Procrastinate would end the worker where Postgres refuses the job, as it does while its queue of notifications
+        is full. The new worker would meet the same at once; and rows that wait are promoted without periodic jobs.
+        """
+        while True:
+            try:
+                return await super().defer_periodic_job(job, periodic_id, defer_timestamp)
+            except ConnectorException as error:
+                if failures.ends_session(error.__cause__ or error):
+                    raise
+                _logger.warning("a periodic job was refused", exc_info=error)  # OutageLog words it, once a minute
+            await asyncio.sleep(DEFER_AGAIN)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Fetch a job of a queue that has a place, and note that a fetch came back.

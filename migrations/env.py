@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -9,9 +10,10 @@ from alembic import context
 from alembic.util import CommandError
 
 import db
-from app import settings
+from app import hints, settings
 from app.settings import uses
-from db import failures, metadata, migration, session_rules
+from db import exposure, failures, metadata, migration, session_rules
+from db.migration_watch import say
 
 for module in pkgutil.iter_modules(db.__path__):
     importlib.import_module(f"db.{module.name}")  # a table is known once its module is imported
@@ -44,6 +46,9 @@ def migrate(connection: sa.Connection) -> None:
         connection=connection, target_metadata=metadata, include_name=is_ours, compare_server_default=True
     )
     context.run_migrations()
+    session: Any = connection.connection.driver_connection  # psycopg's
+    for line in exposure.left(session):
+        say(f"Warning: {hints.as_typed(line)}")
     if not context.get_context().get_current_heads():
         # `downgrade base` leaves nothing of ours behind, so Alembic's own empty table goes too.
         connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))

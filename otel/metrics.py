@@ -21,8 +21,7 @@ from otel.gauges import InboxGauges, WorkerHeartbeat
 from otel.tracing import SpanPosition
 
 MOST_TENANTS = 100  # that have a label value of their own; the rest share OTHER
-MOST_KNOWN = 200  # that have a counter of failed signatures of their own; the rest share OTHER
-OTHER = "other"
+OTHER = "(others)"  # no tenant's own label: see _named
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # a directory; prometheus_client counts in its files if it is set at import
@@ -96,7 +95,6 @@ REGISTRY.register(inbox_gauges)
 worker_heartbeat = WorkerHeartbeat()
 REGISTRY.register(worker_heartbeat)
 _tenants: set[str] = set()
-_signing: set[str] = set()
 _answered: dict[tuple[str, int, str], Any] = {}
 _outcomes: dict[tuple[str, str], Any] = {}
 
@@ -162,12 +160,14 @@ def reconciled(tenant_id: str, counts: Mapping[str, int], *, is_complete: bool) 
 def signatures_failed(failures: Mapping[str | None, int], known: AbstractSet[str]) -> None:
     """Count failed signatures by known tenant; None stands for all names that are unknown.
 
-    Each of the `known` is there from the beginning, at 0: else Prometheus would not see its first failure.
+    Where each of the `known` has a name, it is there from the beginning, at 0: else Prometheus would not see its first
+    failure. The names are those of WEBHOOKS, since an alert asks there whether the tenant's signatures verify.
     """
-    for tenant_id in sorted(known - _signing) if len(_signing) < MOST_KNOWN else ():
-        SIGNATURE_FAILURES.labels(_named(tenant_id, _signing, MOST_KNOWN))
-    for name, count in {"": 0, **{name or "": count for name, count in failures.items()}}.items():
-        SIGNATURE_FAILURES.labels(_named(name, _signing, MOST_KNOWN)).inc(count)
+    if len(known) <= MOST_TENANTS:
+        for tenant_id in sorted(known):
+            SIGNATURE_FAILURES.labels(_named(tenant_id))
+    for name, count in {None: 0, **failures}.items():
+        SIGNATURE_FAILURES.labels(_named(name or "")).inc(count)
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
@@ -209,11 +209,11 @@ def _exemplar(position: SpanPosition) -> dict[str, str]:
     return {"trace_id": f"{position.context.trace_id:032x}", "span_id": f"{position.context.span_id:016x}"}
 
 
-def _named(tenant_id: str, named: set[str] = _tenants, most: int = MOST_TENANTS) -> str:
-    """Return the label's value for a tenant: its id for the first `most`, which are kept in `named`."""
-    if tenant_id in named or not tenant_id:
+def _named(tenant_id: str) -> str:
+    """Return the label's value for a tenant: its id for the first MOST_TENANTS, which are kept."""
+    if tenant_id in _tenants or not tenant_id:
         return tenant_id
-    if len(named) >= most:
+    if len(_tenants) >= MOST_TENANTS or tenant_id == OTHER:  # a tenant may have any name
         return OTHER
-    named.add(tenant_id)
+    _tenants.add(tenant_id)
     return tenant_id

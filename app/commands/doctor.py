@@ -69,8 +69,8 @@ async def findings(
     yield await of_tenant(connection, settings, tenant_id)
     for one in of_work(await inspection.read_status(session)):
         yield one
-    for is_right, text in await lock_findings.read(connection):
-        yield ok(text) if is_right else note(text)
+    for one in await of_others(connection):
+        yield one
     yield of_address(url or ports.url(settings.host, settings.port))
     for one in signature_findings.of(await signature_counts.read_lately(connection, tenant_id), tenant_id):
         yield one
@@ -82,6 +82,16 @@ async def findings(
         yield note(f"the API of ServiceDesk Plus was not asked: {NO_KEY}")
     for one in of_roles(await inspection.read_blind_roles(session)):
         yield one
+
+
+async def of_others(connection: "AsyncConnection") -> list[Finding]:
+    """Return what is found of other sessions: what they hold, keep, or do not read."""
+    from db import exposure, notifications  # noqa: PLC0415
+
+    share = await notifications.share(connection)
+    found = [wrong(notifications.piled_up(share))] if share >= notifications.PILED_UP else []
+    found += [ok(text) if is_right else note(text) for is_right, text in await lock_findings.read(connection)]
+    return found + [note(text) for text in await exposure.read_left(connection)]
 
 
 def _why_not_enabled(row: "TenantRow | None", tenant_id: str) -> str | None:

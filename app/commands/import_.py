@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from app import hints
 from app import settings as environment
 from app.commands import sdp, terminal
 from app.commands.options import CENTURY, Duration
@@ -144,9 +145,8 @@ class Progress:
 
     def report_stuck(self, rows: int) -> None:
         """Print that promotion does not catch up, and how many rows wait."""
-        self.print_line(
-            f"waiting: about {rows:,} rows are to be promoted first. Is a worker alive? See `ticket-inbox status`"
-        )
+        see = hints.as_typed("`ticket-inbox status`")
+        self.print_line(f"waiting: about {rows:,} rows are to be promoted first. Is a worker alive? See {see}")
 
 
 @contextlib.contextmanager
@@ -171,7 +171,7 @@ def _errors_in_one_line(tally: "Tally") -> Iterator[None]:
     except click.ClickException as error:
         raise click.ClickException(f"{error.message}; {tally.appended:,} lines were appended: {how}") from None
     except (KeyboardInterrupt, append.InterruptedImportError):
-        raise click.ClickException(f"interrupted; {tally.appended:,} lines were appended: {how}") from None
+        raise terminal.Interrupted(f"interrupted; {tally.appended:,} lines were appended: {how}") from None
 
 
 def _conclude(tally: "Tally", *, dry_run: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from app import hints
 from app import settings as environment
 from app.commands import terminal
 from app.commands.options import as_json
@@ -41,7 +42,10 @@ def status(*, watch: bool, as_json: bool) -> None:
     from db import inspection  # noqa: PLC0415
 
     def lines(found: "Status") -> list[str]:
-        return [terminal.as_json(found)] if as_json else [*_status_lines(found), *(_backlog(found) if watch else ())]
+        return [terminal.as_json(found)] if as_json else [*_status_lines(found), *(late(found) if watch else ())]
+
+    def late(found: "Status") -> Iterator[str]:
+        return map(hints.as_typed, _backlog(found))
 
     if watch:
         from app.commands import watching  # noqa: PLC0415  (brings SQLAlchemy, which takes longest to import)
@@ -202,8 +206,7 @@ def _left_out_lines(left_out: int, total: int) -> Iterator[str]:
 
 
 def _wrapped(line: str, indent: int) -> list[str]:
-    lines = textwrap.wrap(printable(line), WIDTH, subsequent_indent=" " * indent, drop_whitespace=False)
-    return [line.rstrip() for line in lines]
+    return textwrap.wrap(printable(hints.as_typed(line)), WIDTH, subsequent_indent=" " * indent)
 
 
 def duration(seconds: float) -> str:

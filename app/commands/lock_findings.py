@@ -33,7 +33,8 @@ def _of_leases(held: "list[HeldLease]") -> Iterator[tuple[bool, str]]:
 def _of_holder(holder: "Holder") -> tuple[bool, str]:
     from db.advisory_locks import MIGRATION, WORDS  # noqa: PLC0415
 
-    has = f"{holder} has {holder.locks} advisory {'lock' if holder.locks == 1 else 'locks'} with our number"
+    locks = f"{holder.locks} advisory locks" if holder.locks > 1 else f"{holder.locks or 'an'} advisory lock"
+    has = f"{holder} {holder.has} {locks} with our number"
     if not holder.may_do_it:
         reason = f"for {WORDS[holder.number]}; its role has no right to our work, so nothing waits for it"
     elif holder.number == MIGRATION:

@@ -39,13 +39,13 @@ def wait(job_id: int, rows: int) -> None:
     """Wait until the job has ended, show meanwhile how far of `rows` it is, and print what became of them.
 
     Raises ClickException if some were not promoted, if there is no worker, or none of Postgres, for PATIENCE seconds,
-    and at Ctrl-C; the job goes on then.
+    and Interrupted at Ctrl-C; the job goes on then.
     """
     try:
         with terminal.Progress("reprocessed", rows) as progress:
             ended = on_database.run_long(lambda engine: _Follower(engine, job_id, progress).follow(), TIMEOUT)
     except KeyboardInterrupt:
-        raise click.ClickException(f"interrupted, but job {job_id} goes on; {_cure(job_id)}") from None
+        raise terminal.Interrupted(f"interrupted, but job {job_id} goes on; {_cure(job_id)}") from None
     terminal.echo(*_lines(ended, rows))
     if trouble := _trouble(ended, job_id):
         raise click.ClickException(trouble)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from app import hints
 from app import settings as environment
 from app.commands import terminal
 from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
@@ -156,9 +157,8 @@ def import_since(tenant_id: str, since: timedelta) -> None:
     from app.sdp import reconcile as runs  # noqa: PLC0415
 
     with _errors_in_one_line(), progress() as on_progress:
-        summary = asyncio.run(
-            runs.import_since(settings, tenant_id, datetime.now(UTC) - since, on_progress=on_progress)
-        )
+        begin = datetime.now(UTC) - since
+        summary = asyncio.run(runs.import_since(settings, tenant_id, begin, on_progress=on_progress))
     print_summary(summary)
 
 
@@ -166,7 +166,7 @@ def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
     """Print how many tickets of a run had which outcome. Raises ClickException if the run stopped early."""
     for name, count in summary.counts().items():
         words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
-        terminal.echo(f"{count:>8}  {words}")
+        terminal.echo(f"{count:>8}  {hints.as_typed(words)}")
     if summary.error:
         raise click.ClickException(f"{summary.error}. Run it again: it goes on from there")
 

@@ -147,5 +147,13 @@ def _refusal(response: httpx.Response, answer: Answer, target: str) -> str:
         words = f"{status}: nothing takes webhooks at {path}: leave the path out of --url, or end it with {PATH}"
     elif not (answer.detail or answer.title):
         words = f"{shown} answers {status}, and not as ticket-inbox does: check --url"
+    words += _of_signature(answer.detail) if status == httpx.codes.UNAUTHORIZED else ""
     again = f". Send it again in {seconds} s" if (seconds := response.headers.get("Retry-After")) else ""
     return words + again + (f". Correlation id {answer.correlation_id}" if answer.correlation_id else "")
+
+
+def _of_signature(detail: str) -> str:
+    """Return what to do about a webhook that was answered 401; `detail` of the answer says what has to be signed."""
+    timed = "; sign the time as well, by --timestamp" if signature.TIMESTAMP_HEADER in detail else ""
+    of_tenant = "Compare --tenant with `ticket-inbox tenant list`, which must have it enabled"
+    return f". {of_tenant}, and --secret with what `tenant add` or `tenant rotate` printed last{timed}"

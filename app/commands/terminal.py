@@ -18,7 +18,7 @@ from otel.escaped import printable
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
-__all__ = ["Commands", "Progress", "as_json", "echo", "echo_script", "printable", "redraw", "shell_word"]
+__all__ = ["Commands", "Interrupted", "Progress", "as_json", "echo", "echo_script", "printable", "redraw", "shell_word"]
 
 # What terminals understand (ECMA-48): where the cursor goes, and what is cleared.
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -61,6 +61,12 @@ def as_json(value: object) -> str:
 
     text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode(errors="replace")
     return json.dumps(json.loads(text), separators=(",", ":"))
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C ended the command, and the message says what it leaves behind, and how to go on."""
+
+    exit_code = 130  # as a shell writes it: 128, and the signal's number
 
 
 def shell_word(text: str) -> str:

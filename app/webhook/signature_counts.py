@@ -92,7 +92,7 @@ class SignatureCounts:
         while True:
             try:
                 await self.write(engine)
-                self._trouble = None
+                self._note_written()
             except Exception as error:  # noqa: BLE001  (whatever it is: the next try has the counts of this one)
                 self._log_once(error)
             await asyncio.sleep(WRITE_EVERY)
@@ -123,6 +123,12 @@ class SignatureCounts:
 
     def _is_worth_keeping(self, tenant_id: str | None) -> bool:
         return tenant_id is None or self._keyring.known(tenant_id) is not None
+
+    def _note_written(self) -> None:
+        """Log that the counts are written again, where a line said that they could not be."""
+        if self._trouble is not None:
+            logs.log(_logger, logging.INFO, "signatures_written")
+            self._trouble = None
 
     def _log_once(self, error: Exception) -> None:
         """Log why the counts cannot be written, until they can. That Postgres is away the keyring logs."""

@@ -1,6 +1,6 @@
 """Readers' tenants in a table that only the owner reads, and no statistics of what their policies protect.
 
-The SQL is in two files beside this one.
+The SQL is in the files beside this one.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 def upgrade() -> None:
     run_script((HERE / "0008_tenants_apart.sql").read_text())
+    run_script((HERE / "0008_statistics.sql").read_text())
 
 
 def downgrade() -> None:

@@ -1,5 +1,6 @@
 """What an error text names can be typed, and opened, where the person is."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from app import hints
 from app import settings as environment
+from app.commands import inspect
 from tests import ROOT
 from tests.conftest import clean_environment
 from tests.support.system import run
@@ -74,3 +76,15 @@ def test_a_missing_key_is_the_one_of_dev_where_it_has_one(
     [line] = [part for part in text.split("`") if part.startswith("export")]
     shell = ["sh", "-c", f'{line}; printf %s "$SECRETS_KEY"']
     assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout == "the key"
+
+
+def test_what_status_prints_can_be_typed_and_a_wrapped_reason_has_no_blank_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(hints.UNDER_UV, "1")
+    monkeypatch.chdir(ROOT)
+    reason = "the database has no schema yet, or not where the search_path leads. Run `ticket-inbox migrate`, then `ticket-inbox roles make`"
+    lines = inspect._wrapped(f"  {reason}", 2)  # noqa: SLF001
+    assert max(map(len, lines)) <= inspect.WIDTH
+    assert all(re.match("  [^ ]", line) for line in lines), lines
+    assert " ".join(line.strip() for line in lines) == reason.replace("`ticket-inbox", "`uv run ticket-inbox")

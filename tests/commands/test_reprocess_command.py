@@ -204,6 +204,7 @@ def test_on_a_terminal_a_bar_is_drawn_an_outage_is_waited_out_and_the_job_goes_o
             read_until(ours, "Warning: ")
         process.send_signal(signal.SIGINT)
         seen = read_until(ours, "--cancel")
+        assert process.wait(timeout=10) == 130
     finally:
         process.kill()
         stdout = process.communicate()[0]

@@ -15,7 +15,7 @@ import pytest
 
 from app import settings as environments
 from app.sdp import reconcile
-from db import advisory_locks, queue, rights, roles, schema, ticket_history
+from db import advisory_locks, queue, rights, roles, schema, schema_turn, ticket_history
 from db import engine as engines
 from db.advisory_locks import MIGRATION, SWEEP
 from db.tenants import Secrets
@@ -27,6 +27,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_sdp import running_sdp
 from tests.support.installation import PASSWORD, Installation, installation
 from tests.support.query_plans import plan
+from tests.support.stranger import APPLICATION, stranger
 from tests.support.system import Database, Tenant, run, running_server, running_worker
 
 PAGE = (ROOT / "docs/operations.md").read_text()
@@ -517,9 +518,40 @@ def test_roles_ignore_a_strangers_lock_and_name_who_else_changes_them(
         with pytest.raises(roles.RolesError, match=holder + f"{place.name}_owner, connected since .*: try again later"):
             place.make()
     with psycopg.connect(place.owner.url) as session:
-        session.execute("LOCK TABLE alembic_version IN SHARE ROW EXCLUSIVE MODE")  # as a migration under way has it
-        with pytest.raises(roles.RolesError, match="try again later"):
+        session.execute(schema_turn.LOCK)  # as a migration under way has it
+        holder = rf"are in use, by process {session.info.backend_pid} \(.*role {place.name}_owner"
+        with pytest.raises(roles.RolesError, match=f"{holder}.*try again later"):
             place.make()
+
+
+def test_a_table_lock_of_a_role_without_any_right_is_nobodys_turn_and_is_named_where_it_is_in_the_way(
+    place: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any role that may use the schema locks a table as for writing, without a right to it."""
+    monkeypatch.setattr(roles, "LOCK_TIMEOUT", "50ms")
+    place.add_login("late", "reader")
+    place.add_tenant("late")
+    with stranger(Database(place.url)) as session:
+        session.execute(f"SELECT pg_advisory_lock({MIGRATION})")  # is not what the error is about
+        with session.transaction():
+            session.execute("PREPARE one AS DELETE FROM alembic_version")
+            place.make()
+        with session.transaction():
+            session.execute("PREPARE two AS DELETE FROM ticket_history")
+            pid = session.info.backend_pid
+            holder = rf"are in use, by process {pid} \(application {APPLICATION}, role stranger_"
+            ends = rf"\(`SELECT pg_terminate_backend\({pid}\)` ends it\): try again later"
+            with pytest.raises(roles.RolesError, match=f"^ticket_history or the jobs {holder}.* {ends}$"):
+                place.let_read("late", "late")
+        place.let_read("late", "late")
+        place.owner.query("REVOKE USAGE ON SCHEMA public FROM PUBLIC")  # as docs/operations.md says
+        try:
+            with pytest.raises(psycopg.errors.UndefinedTable):  # it does not see it
+                session.execute("PREPARE three AS DELETE FROM ticket_history")
+            place.make()
+            assert promoted(place.by("worker_login")) == ["inserted"]
+        finally:
+            place.owner.query("GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 
 def test_wrong_use_is_one_line(place: Installation) -> None:

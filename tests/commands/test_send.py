@@ -5,10 +5,11 @@ import subprocess
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.commands import send
-from app.webhook import PATH
+from app.webhook import PATH, endpoint
 from tests.support.answering import answering
 from tests.support.commands_in_process import run_here
 from tests.support.system import Server, Tenant
@@ -60,13 +61,26 @@ def test_what_is_no_address_is_wrong_use(tenant: Tenant) -> None:
 
 def test_a_refusal_is_said_once_with_the_correlation_id(server: Server, tenant: Tenant, tmp_path: Path) -> None:
     done = sent(server.url, Tenant(tenant.id, "wrong"))
-    assert re.fullmatch(rf"Error: 401 The signature in the header .* does not verify: .* names\. {ID}", done.stderr)
+    assert re.fullmatch(
+        rf"Error: 401 The signature in the header .* does not verify: .* names\. Compare --tenant .* last\. {ID}",
+        done.stderr,
+    )
     (tmp_path / "event.json").write_text('{"priority": 5}')
     done = sent(server.url, tenant, "--file", str(tmp_path / "event.json"))
     assert re.fullmatch(
         rf"Error: 422 The event breaks its schema: ticket_id is missing.*priority must be a string\. {ID}", done.stderr
     )
     assert done.stderr.count("The event breaks its schema") == 1
+
+
+def test_a_signature_that_fails_names_what_to_compare() -> None:
+    """A server that wants the time signed says so in its answer."""
+    response, target = httpx.Response(401), f"http://127.0.0.1{PATH}"
+    for signed, is_timed in zip(endpoint.SIGNED, (False, True), strict=True):
+        answer = send.Answer(detail=endpoint.NOT_SIGNED.format(signed))
+        words = send._refusal(response, answer, target)  # noqa: SLF001
+        assert "Compare --tenant with `ticket-inbox tenant list`" in words
+        assert ("by --timestamp" in words) == is_timed
 
 
 def test_what_is_no_ticket_inbox_says_so_in_one_line(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

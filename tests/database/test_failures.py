@@ -31,6 +31,7 @@ RAISED = {  # by SQLSTATE; Postgres raises what it is asked to
     "58030": "storage",
     "P0001": "other",
 }
+FULL_QUEUE = "DO $$ BEGIN RAISE EXCEPTION 'too many notifications in the NOTIFY queue' USING ERRCODE = 'program_limit_exceeded';END $$"
 STATEMENTS = {
     "SELECT FROM nowhere": "no-schema",
     "SELECT nothing()": "no-schema",
@@ -39,6 +40,7 @@ STATEMENTS = {
         "read-only"
     ),
     "SELECT CAST('a certificate of ssl' AS integer)": "value",
+    FULL_QUEUE: "notifications",
     "SET statement_timeout = 1; SELECT pg_sleep(1)": "cancelled",
     "SELECT pg_terminate_backend(pg_backend_pid())": "cut",
 }
@@ -86,6 +88,13 @@ def test_an_error_of_a_statement_is_of_one_kind(empty_database: Database, statem
     kinds, words = found(empty_database.url, statements)
     assert kinds == {name}
     assert all(len(one.splitlines()) == 1 for one in words)
+
+
+def test_a_full_queue_of_notifications_is_no_fault_of_a_ticket(empty_database: Database) -> None:
+    """Else a run of reconciliation would note it against each ticket that it fetched, and go on."""
+    with pytest.raises(failures.DatabaseError) as caught:
+        by_psycopg(empty_database.url, FULL_QUEUE)
+    assert not failures.is_fault_of_a_value(caught.value)
 
 
 def test_an_error_of_each_code_is_of_one_kind(empty_database: Database) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -63,14 +64,17 @@ def test_one_owner_at_a_time_who_is_named_to_the_others(database: Database) -> N
 
 
 @pytest.mark.parametrize(
-    ("age", "lives", "is_free"),
-    [(leases.LASTS + 1, True, True), (leases.SILENT_AFTER + 1, False, True), (leases.SILENT_AFTER + 1, True, False),
-     (leases.SILENT_AFTER - 3, False, False)],
+    ("age", "session", "is_free"),
+    [(leases.LASTS + 1, "lives", True), (leases.SILENT_AFTER + 1, "ended", True), (leases.SILENT_AFTER + 0.3, "lives", False),
+     (leases.SILENT_AFTER + 1, "is another", True), (leases.SILENT_AFTER - 3, "ended", False)],
 )  # fmt: skip
 def test_it_is_free_when_it_has_expired_or_is_silent_and_its_sessions_have_ended(
-    database: Database, age: float, *, lives: bool, is_free: bool
+    database: Database, age: float, session: str, *, is_free: bool
 ) -> None:
-    """A process that was frozen keeps its sessions; Postgres ends those of a process that was killed."""
+    """A process that was frozen keeps its sessions; Postgres ends those of a process that was killed.
+
+    A session that connected after the last renewal has got the process id of one that ended.
+    """
 
     async def act(one: AsyncConnection, _other: AsyncConnection) -> bool:
         try:
@@ -79,15 +83,17 @@ def test_it_is_free_when_it_has_expired_or_is_silent_and_its_sessions_have_ended
         except leases.HeldError:
             return False
 
-    with psycopg.connect(database.url, autocommit=True) as session:
-        session.execute(
+    with psycopg.connect(database.url, autocommit=True) as renewing:
+        if not is_free and session == "lives":
+            time.sleep(age)  # since it renewed the lease, which nothing but time can show
+        renewing.execute(
             "INSERT INTO leases (name, owner, expires_at, sessions)"
             " VALUES ('x', 'old', now() + make_interval(secs => %s), ARRAY[pg_backend_pid()])",
             [leases.LASTS - age],
         )
-        pid = session.info.backend_pid
-        if not lives:
-            session.close()
+        pid = renewing.info.backend_pid
+        if session == "ended":
+            renewing.close()
             gone = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"
             database.wait_for(gone, 0, within=10)
         assert run(database, act) == is_free

@@ -6,6 +6,7 @@ The statements of the version before are written here as it had them.
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -65,6 +66,18 @@ def test_a_silent_worker_with_a_session_is_alive_and_one_without_is_dead(
         database.query("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '6 s'")
         assert database.query(forget) == []
     wait_until_dead(database, worker_id, forget)
+
+
+def test_a_dead_worker_does_not_live_by_another_session_that_got_its_process_id(database: Database) -> None:
+    """Neither by a stranger's nor by one of our own role's, which connected since."""
+    for connect in (lambda: stranger(database), lambda: psycopg.connect(database.url)):
+        worker_id = database.value("SELECT procrastinate_register_worker_v1()")
+        with psycopg.connect(database.url, autocommit=True) as beating:
+            new_beat(beating, worker_id)
+        with connect() as session:
+            database.query("UPDATE leases SET sessions = ARRAY[CAST(%s AS integer)]", session.info.backend_pid)
+            database.query("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '6 s'")
+            assert database.query(workers.FORGET_DEAD) == [{"id": worker_id}]
 
 
 def wait_until_dead(database: Database, worker_id: int, forget: str) -> None:
@@ -134,6 +147,25 @@ def test_an_old_one_does_not_run_beside_a_new_one_and_new_ones_do_not_hold_each_
             await engine.dispose()
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("old", [OLD_SWEEP, OLD_RUN], ids=["sweep", "reconcile"])
+def test_strangers_that_share_a_lock_and_wait_for_it_are_ignored_and_named(database: Database, old: str) -> None:
+    """Postgres grants no lock past one that waits, so nobody has it alone, and we do not get our share."""
+    share = old.replace("try_", "").replace("xact_", "").replace("lock", "lock_shared", 1)
+    alone = share.replace("_shared", "")
+    with ThreadPoolExecutor(1) as threads, stranger(database) as waiting, stranger(database) as sharing:
+        sharing.execute(share)
+        threads.submit(waiting.execute, alone)  # returns when the other session ends
+        database.wait_for("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 1, within=10)
+        ignored = hold(database, OLD[old])
+        found = {one.pid: one.has for one in holders(database)}
+        assert found == {sharing.info.backend_pid: "has", waiting.info.backend_pid: "waits for"}
+        assert all(f"process {pid} in Postgres (application {APPLICATION}" in ignored for pid in found)
+
+
+def holders(database: Database) -> list[advisory_locks.Holder]:
+    return [advisory_locks.Holder(**row) for row in database.query(advisory_locks.holders())]
 
 
 def test_a_worker_waits_for_no_lock_that_another_login_took(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import uuid
 from collections.abc import Callable
 from functools import partial
 
@@ -62,10 +63,43 @@ def test_answers_that_an_alert_counts_begin_at_zero(server: Server) -> None:
     assert begun >= {("202", ""), ("500", "unforeseen"), ("503", "unavailable")}
 
 
-def test_tenants_are_capped() -> None:
+def test_tenants_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_tenants", set())
     named = {metrics._named(f"tenant-{number}") for number in range(metrics.MOST_TENANTS * 3)}  # noqa: SLF001
     assert len(named) <= metrics.MOST_TENANTS + 1
     assert metrics.OTHER in named
+
+
+def test_no_tenant_has_the_label_of_the_rest_for_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One named `other` had: its failures were then those of many, and no alert named it."""
+    monkeypatch.setattr(metrics, "_tenants", set())
+    metrics.signatures_failed({"other": 4, metrics.OTHER: 3}, {"other", metrics.OTHER})
+    for number in range(metrics.MOST_TENANTS):
+        metrics.webhook_answered("/of-the-rest", 202, None, 0.1, f"of-the-rest-{number}", None)
+    found = values(metrics.exposition("")[0].decode())
+    assert found["ticket_inbox_signature_failures_total", (("tenant_id", "other"),)] == 4
+    assert "other" in metrics._tenants  # noqa: SLF001
+    assert metrics.OTHER not in metrics._tenants  # noqa: SLF001
+
+
+def test_of_a_thousand_tenants_each_has_its_name_in_both_counters_or_in_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the alert finds failures of a tenant, and its webhooks that verified under another name."""
+    monkeypatch.setattr(metrics, "_tenants", set())
+    known = {f"{uuid.uuid4().hex[:4]}-{number:04}" for number in range(1000)}
+    senders = sorted(known)[::-1][:500]
+    metrics.signatures_failed({}, known)
+    for tenant_id in senders:
+        metrics.webhook_answered("/of-many", 202, None, 0.1, tenant_id, None)
+    metrics.signatures_failed(dict.fromkeys([*senders, None], 3), known)
+    found = values(metrics.exposition("")[0].decode())
+    verified, failed = (
+        {dict(labels)["tenant_id"] for (name, labels), value in found.items() if name == counter and value} & known
+        for counter in ("ticket_inbox_webhooks_total", "ticket_inbox_signature_failures_total")
+    )
+    assert verified == failed
+    assert len(failed) == metrics.MOST_TENANTS
 
 
 def test_exemplars_lead_to_the_trace(database: Database, secrets_key: str, start_server: StartServer) -> None:
