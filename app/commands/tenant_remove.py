@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app import hints
 from app.commands import terminal
 from app.commands.options import tenant_argument
 from app.settings import uses
@@ -60,12 +61,20 @@ def _remove(tenant_id: str, found: "Stored") -> "Counter[str]":
     from db import tenant_removal  # noqa: PLC0415
 
     async def act(connection: "AsyncConnection", settings: "Settings") -> "Counter[str]":
-        with terminal.Progress("Rows", found.tickets + found.deliveries) as progress:
+        with Progress("Rows", found.tickets + found.deliveries) as progress:
             done = await tenant_removal.remove(connection, tenant_id, progress)
         _log(settings, tenant_id, done)
         return done
 
     return on_database.run(act, STATEMENT, USED)
+
+
+class Progress(terminal.Progress):
+    """Shows how far a removal has come, and names commands as they can be typed."""
+
+    def print_line(self, words: str) -> None:
+        """Print a line in the bar's place; the next `show` draws the bar again below it."""
+        super().print_line(hints.as_typed(words))
 
 
 def _stored(tenant_id: str, found: "Stored") -> str:
@@ -85,13 +94,15 @@ def _counts(counted: "dict[str, int] | Counter[str]") -> str:
 
 
 def _ask(tenant_id: str) -> None:
-    """Ask for the id, typed. Raises ClickException if it is not that."""
+    """Ask for the id, typed. Raises ClickException if it is not that, and Interrupted at Ctrl-C."""
     try:
         typed = click.prompt(
             "Type the tenant's id, as it is shown above, to go on", default="", show_default=False, err=True
         )
-    except click.Abort:
+    except click.Abort as abort:
         terminal.echo("", err=True)  # the prompt's line has no end
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise terminal.Interrupted("nothing was changed") from None
         typed = ""
     if typed not in (tenant_id, terminal.shell_word(tenant_id)):
         raise click.ClickException("nothing was changed: what was typed is not the tenant's id (--yes does not ask)")
@@ -123,11 +134,11 @@ def _errors_in_one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptions() -> Iterator[None]:
-    """Say how to go on where a removal that has begun ends early. Raises ClickException."""
+    """Say how to go on where a removal that has begun ends early. Raises ClickException, and Interrupted at Ctrl-C."""
     how = "run the same command again: it goes on from there"
     try:
         yield
     except click.ClickException as error:
         raise click.ClickException(f"{error.message}; {how}") from None
     except KeyboardInterrupt:
-        raise click.ClickException(f"interrupted; {how}") from None
+        raise terminal.Interrupted(f"interrupted; {how}") from None

@@ -70,18 +70,27 @@ def test_it_says_how_much_and_asks_for_the_id(environment: Environment, database
     )
 
 
+def ended_by(number: signal.Signals, environment: Environment, log: Path) -> int:
+    """Begin to remove acme, send a signal once the tenant is disabled, and return the exit code."""
+    removing = [sys.executable, "-m", "app", "tenant", "remove", "acme", "--yes"]
+    with log.open("wb") as out, subprocess.Popen(removing, env=environment, stdout=out, stderr=out) as one:
+        try:
+            eventually(lambda: b"It is disabled. Waiting 10 s" in log.read_bytes())
+        finally:
+            one.send_signal(number)
+        return one.wait(10)
+
+
 def test_after_a_kill_the_id_is_locked_until_the_next_call_is_done(
     environment: Environment, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is disabled and committed first; then it waits for ten seconds, in which it is killed."""
+    """It is disabled and committed first; then it waits for ten seconds, in which it is killed, and then interrupted."""
     fill(database, "acme")
-    removing = [sys.executable, "-m", "app", "tenant", "remove", "acme", "--yes"]
-    with (
-        (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(removing, env=environment, stdout=log, stderr=log) as one,
-    ):
-        eventually(lambda: b"Waiting 10 s" in (tmp_path / "log").read_bytes())
-        one.send_signal(signal.SIGKILL)
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        assert ended_by(number, environment, tmp_path / "log") == code
+        database.query("UPDATE tenant_removals SET disabled_at = now() + interval '1 minute'")  # so the next waits too
+        database.query("UPDATE tenant_configs SET updated_at = now() + interval '1 minute'")
+    assert "interrupted; run the same command again: it goes on from there" in (tmp_path / "log").read_text()
     assert database.value("SELECT enabled FROM tenant_configs") is False
     assert left(database, "acme")["ticket_history"] == 1
     (tmp_path / "f.jsonl").write_bytes(Tenant("acme", "").body() + b"\n")
@@ -95,6 +104,8 @@ def test_after_a_kill_the_id_is_locked_until_the_next_call_is_done(
     ):
         done = invoke(environment, "tenant", *arguments)
         assert (done.exit_code, LINE in done.stderr) == (1, True), (arguments, done.stderr)
+    done = invoke(environment, "doctor", "--tenant", "acme", "--url", "http://127.0.0.1:9")
+    assert "wrong tenant 'acme' is being removed: `ticket-inbox tenant remove acme` finishes that" in done.stdout
     done = invoke(environment, "import", "--tenant", "acme", "--file", str(tmp_path / "f.jsonl"))
     assert (done.exit_code, "there is no such tenant" in done.stderr) == (1, True)
     monkeypatch.setattr(tenant_removal, "IN_FORCE_WITHIN", 0.0)

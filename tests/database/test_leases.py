@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import engine as engines
 from db import inbox, lease_keeper, leases, workers
 from db.inbox import Delivery
-from tests.support.system import Database
+from tests.support.system import ANY_TENANT, Database
 
 pytestmark = pytest.mark.one_postgres
 
@@ -129,11 +129,11 @@ def test_who_lost_it_appends_nothing(database: Database) -> None:
     async def act(one: AsyncConnection, _other: AsyncConnection) -> None:
         async with leases.held(one, "x", leases.Owners()) as lease:
             database.query("UPDATE leases SET expires_at = now() - interval '1 h'")
-            assert await inbox.append(one, [DELIVERY], lease=lease) == [1]
+            assert await inbox.append(one, [DELIVERY], lease=lease, allowed=ANY_TENANT) == [1]
             assert database.value("SELECT expires_at > now() FROM leases"), "an append renews it"
             database.query(TAKEN_OVER)
             with pytest.raises(leases.LostError):
-                await inbox.append(one, [DELIVERY], lease=lease)
+                await inbox.append(one, [DELIVERY], lease=lease, allowed=ANY_TENANT)
             with pytest.raises(leases.LostError):
                 await leases.confirm(one, lease)
         assert database.value("SELECT owner FROM leases") == "another"
