@@ -180,7 +180,7 @@ def test_under_full_load_nothing_is_left_and_nothing_comes_back(
     assert senders.accepted("globex") == database.value("SELECT count(*) FROM inbox")
     database.wait_for("SELECT count(*) FROM inbox WHERE status = 'pending'", 0, within=20)
     noise = {line["event"] for line in worker.lines() if line["level"] in ("warning", "error")}
-    assert noise <= {"reconcile_failed", "rows_requeued"}
+    assert noise <= {"reconcile_failed", "rows_requeued", "worker_waits"}  # the last two on a busy machine
     database.query("DELETE FROM ticket_history WHERE tenant_id = 'globex'")
     assert database.value("SELECT count(*) FROM ticket_history") == 0
 
