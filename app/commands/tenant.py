@@ -23,22 +23,22 @@ SHORT = 16  # characters
 
 
 class Secret(NamedTuple):
-    """A tenant's secret, and whether the operator gave it and so need not see it again."""
+    """A tenant's secret, and whether it is kept in a file of the operator's, so that nobody need see it."""
 
     text: str
-    is_given: bool
+    is_in_file: bool
 
 
 def _chosen(secret: str | None, file: BinaryIO | None) -> Secret:
     """Return the given secret, or a random one. Raises a usage error for an empty one; warns of a short one."""
     value = secret_option.given(secret, file)
     if value is None:
-        return Secret(random.token_urlsafe(32), is_given=False)
+        return Secret(random.token_urlsafe(32), is_in_file=False)
     if not value.strip():
         raise click.UsageError("an empty secret would let anybody sign; leave --secret out to have one made")
     if len(value) < SHORT:
         terminal.echo(f"Warning: a secret of fewer than {SHORT} characters can be guessed.", err=True)
-    return Secret(value, is_given=True)
+    return Secret(value, is_in_file=secret is None)
 
 
 a_secret = secret_option.options("The secret; without it a random one is made.")
@@ -56,7 +56,7 @@ tenant.add_command(remove)
 @new_tenant_argument
 @a_secret
 def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> None:
-    """Add a tenant, and print its secret unless it was given, this once (it alone goes to standard output).
+    """Add a tenant, and print its secret unless a file has it, this once (it alone goes to standard output).
 
     The id has 1 to 100 of the characters A-Z a-z 0-9 . _ -
     """
@@ -91,7 +91,7 @@ def add(tenant_id: str, secret: str | None, secret_file: BinaryIO | None) -> Non
     help="How long the secret before it still verifies; 0s ends it at once.",
 )
 def rotate(tenant_id: str, secret: str | None, secret_file: BinaryIO | None, grace: timedelta) -> None:
-    """Give a tenant a new secret, and print it unless it was given, this once (it alone goes to standard output)."""
+    """Give a tenant a new secret, and print it unless a file has it, this once (it alone goes to standard output)."""
     from db import tenants  # noqa: PLC0415
 
     chosen = _chosen(secret, secret_file)
@@ -194,9 +194,9 @@ def refuse_while_removed(tenant_id: str) -> None:
 
 
 def _print_secret(words: str, secret: Secret) -> None:
-    """Print `words`, and the secret alone to standard output; one that the operator gave is not repeated."""
-    terminal.echo(f"{words}." if secret.is_given else f"{words}. Its secret, which is not shown again:", err=True)
-    if not secret.is_given:
+    """Print `words`, and the secret alone to standard output, unless a file has it."""
+    terminal.echo(f"{words}." if secret.is_in_file else f"{words}. Its secret, which is not shown again:", err=True)
+    if not secret.is_in_file:
         terminal.echo(secret.text)
 
 

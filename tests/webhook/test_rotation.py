@@ -156,5 +156,5 @@ def test_an_empty_secret_is_refused_and_a_short_one_warned_of(
         assert (done.exit_code, done.stdout) == (2, "")
         assert "an empty secret would let anybody sign" in done.stderr.splitlines()[-1]
     done = invoke(environment, "tenant", command, tenant_id, "--secret", "s3cret")
-    assert (done.exit_code, done.stdout) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "s3cret\n")
     assert done.stderr.splitlines()[0] == "Warning: a secret of fewer than 16 characters can be guessed."
