@@ -58,7 +58,19 @@ async def look(connection: AsyncConnection, tenant_id: str) -> Stored:
             "row-level security hides tickets from their owner too: `ALTER TABLE ticket_history NO FORCE ROW LEVEL "
             "SECURITY`, then run this again"
         )
+    await _refuse_restricting(connection, tenant_id)
     return await tenant_rows.read(connection, tenant_id)
+
+
+async def _refuse_restricting(connection: AsyncConnection, tenant_id: str) -> None:
+    """Raise RemovalError for a policy that lets roles read this tenant alone: without it they would read others."""
+    for policy in await tenant_rows.policies(connection, tenant_id):
+        if policy.restricts:
+            names = " and ".join(policy.roles)
+            raise RemovalError(
+                f"policy {policy.name} on ticket_history restricts {names} to this tenant, and without it other "
+                "tenants' tickets could be read: drop the policies that it restricts, then this one, and run this again"
+            )
 
 
 async def remove(connection: AsyncConnection, tenant_id: str, watcher: Watcher) -> Counter[str]:

@@ -55,10 +55,11 @@ POLICIES = sa.text(
     f"""
     SELECT * FROM (
       SELECT CAST(polname AS text) AS name,
-             ARRAY(SELECT CAST(rolname AS text) FROM pg_roles WHERE oid = ANY(polroles) ORDER BY 1) AS roles,
+             ARRAY(SELECT CAST(rolname AS text) FROM pg_roles WHERE oid = ANY(polroles) ORDER BY 1)
+               || CASE WHEN 0 = ANY(polroles) THEN ARRAY['PUBLIC'] END AS roles,
              pg_get_expr(polqual, polrelid)
                = '(tenant_id = ''' || replace(CAST(:tenant_id AS text), '''', '''''') || '''::text)' AS names_it,
-             EXISTS ({ASKS} AND refobjid IN ({FUNCTIONS})) AS asks
+             NOT polpermissive AS restricts, EXISTS ({ASKS} AND refobjid IN ({FUNCTIONS})) AS asks
       FROM pg_policy WHERE polrelid = CAST('ticket_history' AS regclass)
     ) AS policies
     WHERE names_it OR asks
@@ -75,11 +76,15 @@ UNUSED_FUNCTIONS = sa.text(
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """A policy by which `roles` read the tenant's tickets; `names_tenant` if it would let them read the next one's."""
+    """A policy by which `roles` read the tenant's tickets; `names_tenant` if it would let them read the next one's.
+
+    One that `restricts` keeps them from other tenants' tickets, which another policy lets them read.
+    """
 
     name: str
     roles: list[str]
     names_tenant: bool
+    restricts: bool
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +134,7 @@ async def readers(connection: AsyncConnection, tenant_id: str) -> list[str]:
 async def policies(connection: AsyncConnection, tenant_id: str) -> list[Policy]:
     """Return the policies of ticket_history that let roles read this tenant's tickets alone, by name."""
     found = await connection.execute(POLICIES, {"tenant_id": tenant_id})
-    return [Policy(row.name, row.roles, row.names_it) for row in found]
+    return [Policy(row.name, row.roles, row.names_it, row.restricts) for row in found]
 
 
 async def drop_functions(connection: AsyncConnection, tenant_id: str) -> None:
