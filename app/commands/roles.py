@@ -9,6 +9,7 @@ import click
 from app import hints
 from app import settings as environment
 from app.commands import terminal
+from app.commands.tenant import refuse_while_removed
 from app.settings import uses
 
 MAY = {
@@ -81,6 +82,7 @@ def reader(tenant_id: str, role: str, prefix: str) -> None:
     with _errors_in_one_line():
         from db import roles as database_roles  # noqa: PLC0415
 
+        refuse_while_removed(tenant_id)
         database_roles.let_read(settings.database_url, prefix, tenant_id, role)
     terminal.echo(f"{role} reads the tickets of tenant {terminal.shell_word(tenant_id)}, and of no other.")
 

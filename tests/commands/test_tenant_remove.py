@@ -104,6 +104,8 @@ def test_after_a_kill_the_id_is_locked_until_the_next_call_is_done(
     ):
         done = invoke(environment, "tenant", *arguments)
         assert (done.exit_code, LINE in done.stderr) == (1, True), (arguments, done.stderr)
+    done = invoke(environment, "roles", "reader", "acme", "somebody")
+    assert (done.exit_code, LINE in done.stderr) == (1, True), done.stderr
     done = invoke(environment, "doctor", "--tenant", "acme", "--url", "http://127.0.0.1:9")
     assert "wrong tenant 'acme' is being removed: `ticket-inbox tenant remove acme` finishes that" in done.stdout
     done = invoke(environment, "import", "--tenant", "acme", "--file", str(tmp_path / "f.jsonl"))
