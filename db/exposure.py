@@ -1,8 +1,9 @@
-"""What can a reader still learn of other tenants from Postgres' catalog and planner? `roles make` warns of it.
+"""What can a login still learn of tenants from Postgres' catalog and planner? `roles make` warns of it.
 
-Migration 0008 removes what the versions before left, but for statistics that a view keeps on Postgres 15 to 17: any
-login can make one. An administrator may add to it: an index that computes something, extended statistics, a policy with
-a tenant's name in its condition.
+The planner prints estimates before anybody's rights are checked, so it has statistics of next to nothing. Migrations
+0008 and 0012 remove what the versions before left, but for statistics that a view keeps on Postgres 15 to 17: any login
+can make one. An administrator may add to it: an index that computes something, extended statistics, a policy with a
+tenant's name in its condition.
 """
 
 from collections.abc import Iterator
@@ -11,33 +12,53 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from db import schema
+from db import rights, schema
 
 if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-NAMED = 3  # of what keeps them
-CLEAR = schema.MIGRATIONS / "versions" / "0008_statistics.sql"
+NAMED = 3  # columns, and things that keep their statistics
+CLEAR = schema.MIGRATIONS / "versions" / "0012_statistics.sql"
 
-# Columns of ticket_history, and what its indexes compute, of which statistics are or will be collected. Those of which
-# none will be are left of the versions before. Only the owner, or a role that may read the columns, sees them.
-COLLECTED = """
-SELECT CAST(CAST(attrelid AS regclass) AS text), attnum, CAST(attname AS text), relkind = 'i',
-       coalesce(attstattarget, -1) = 0
+# The columns of our tables of which statistics are collected. They say how many rows there are of a kind, and no name,
+# text or time of a tenant's. A new column needs `SET STATISTICS 0` from its own migration on, or a place here.
+KEPT = {
+    # The newest revision that was migrated to: every server's log says it.
+    "alembic_version": ("version_num",),
+    # Ids count over all tenants; the others are words of ours and tries. Plans need ids and states.
+    "inbox": ("id", "source", "status", "action", "attempts", "job_id"),
+    # Names of our tasks, states, and when jobs are due. A trigger names scheduled_at, so it could not be cleared.
+    "procrastinate_jobs": (
+        "id", "queue_name", "task_name", "priority", "status", "scheduled_at", "attempts", "abort_requested",
+        "worker_id",
+    ),
+    "procrastinate_events": ("id", "job_id", "type"),
+    # Our periodic tasks, and when they were due.
+    "procrastinate_periodic_defers": ("id", "task_name", "defer_timestamp", "job_id", "periodic_id"),
+    "procrastinate_workers": ("id", "last_heartbeat"),
+}  # fmt: skip
+TABLES = ", ".join(f"to_regclass('{name}')" for name in rights.TABLES)
+KEPT_NAMES = ", ".join(f"'{table}.{column}'" for table, columns in KEPT.items() for column in columns)
+
+# All other columns of our tables, and what their indexes compute, of which statistics are or will be collected. Those
+# of which none will be are left of the versions before. Only the owner, or a role that may read the columns, sees them.
+COLLECTED = f"""
+SELECT CAST(CAST(attrelid AS regclass) AS text), attnum, CAST(attname AS text), relkind = 'i' AS is_index,
+       coalesce(attstattarget, -1) = 0 AS is_left, coalesce(indrelid, attrelid) AS of_table
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 LEFT JOIN pg_index ON indexrelid = attrelid
-WHERE (attrelid = to_regclass('ticket_history')
-       OR indrelid = to_regclass('ticket_history') AND indkey[attnum - 1] = 0)
+WHERE (attrelid IN ({TABLES}) AND relname || '.' || attname NOT IN ({KEPT_NAMES})
+       OR indrelid IN ({TABLES}) AND indkey[attnum - 1] = 0)
   AND attnum > 0 AND NOT attisdropped
   AND (coalesce(attstattarget, -1) <> 0
        OR EXISTS (SELECT FROM pg_stats AS collected JOIN pg_namespace ON nspname = schemaname
                   WHERE pg_namespace.oid = relnamespace AND tablename = relname
                     AND collected.attname = pg_attribute.attname))
 ORDER BY 1, 2
-"""
+"""  # noqa: S608  (composed of constants)
 # What names a column, so that its type cannot be set again: views and functions, with the sessions of a temporary one.
-KEEPERS = """
+KEEPERS = f"""
 SELECT DISTINCT pg_describe_object(classid, objid, 0), CAST(pg_get_userbyid(owner) AS text),
        CASE WHEN pg_is_other_temp_schema(namespace) THEN
             (SELECT string_agg(CAST(pid AS text), ', ' ORDER BY pid) FROM pg_stat_activity
@@ -48,16 +69,17 @@ LEFT JOIN pg_class ON pg_class.oid = ev_class
 LEFT JOIN pg_proc ON classid = CAST('pg_proc' AS regclass) AND pg_proc.oid = objid
 CROSS JOIN LATERAL (SELECT coalesce(relowner, proowner), coalesce(relnamespace, pronamespace))
   AS found (owner, namespace)
-WHERE refclassid = CAST('pg_class' AS regclass) AND refobjid = to_regclass('ticket_history') AND refobjsubid > 0
-  AND owner IS NOT NULL
+WHERE refclassid = CAST('pg_class' AS regclass) AND refobjsubid > 0 AND owner IS NOT NULL
+  AND EXISTS (SELECT FROM ({COLLECTED}) AS collected
+              WHERE is_left AND of_table = refobjid AND (is_index OR attnum = refobjsubid))
 ORDER BY 1
-"""
-EXTENDED = """
+"""  # noqa: S608  (composed of constants)
+EXTENDED = f"""
 SELECT format('%I.%I', nspname, stxname)
 FROM pg_statistic_ext JOIN pg_namespace ON pg_namespace.oid = stxnamespace
-WHERE stxrelid = CAST('ticket_history' AS regclass)
+WHERE stxrelid IN ({TABLES})
 ORDER BY 1
-"""
+"""  # noqa: S608  (composed of constants)
 NAMING = """
 SELECT CAST(polname AS text) FROM pg_policy
 WHERE polrelid = CAST('ticket_history' AS regclass)
@@ -78,20 +100,21 @@ ORDER BY 1
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """Statistics of a column of ticket_history, or of what an index computes; `is_left` if no more are collected."""
+    """Statistics of a column of a table of ours, or of what an index computes; `is_left` if no more are collected."""
 
     relation: str
     number: int
     column: str
     is_index: bool
     is_left: bool
+    of_table: int
 
     def __str__(self) -> str:
         kind, place = ("INDEX", self.number) if self.is_index else ("TABLE", self.column)
         stop = f"`ALTER {kind} {self.relation} ALTER COLUMN {place} SET STATISTICS 0`"
         clear = f"`DELETE FROM pg_statistic WHERE starelid = '{self.relation}'::regclass`"  # noqa: S608  (for a person)
         of = f"statistics of {self.relation}.{self.column}"
-        return f"readers can learn other tenants' text from {of}: {stop}, as a superuser {clear}"
+        return f"every login can learn what it says of tenants from {of}: {stop}, as a superuser {clear}"
 
 
 class Keeper(msgspec.Struct, frozen=True):
@@ -111,7 +134,7 @@ def warnings(connection: "psycopg.Connection") -> list[str]:
     collected = _collected(connection)
     found = [*left(connection), *(str(one) for one in collected if not one.is_left)]
     for (name,) in connection.execute(EXTENDED):
-        found.append(f"readers can learn other tenants' text from statistics {name}: `DROP STATISTICS {name}`")
+        found.append(f"every login can learn what they say of tenants from statistics {name}: `DROP STATISTICS {name}`")
     for (name,) in connection.execute(NAMING):
         cure = f"`DROP POLICY {name} ON ticket_history`, then `ticket-inbox roles reader` for its role"
         found.append(f"every role can read the tenants that policy {name} names: {cure}")
@@ -136,11 +159,12 @@ async def read_left(connection: "AsyncConnection") -> list[str]:
 def _of_left(old: list[Collected], keepers: list[Keeper]) -> Iterator[str]:
     """Yield a line if `old` statistics are left, which the `keepers` keep."""
     if old:
-        names = ", ".join(f"{one.relation}.{one.column}" for one in old)
+        names = ", ".join(f"{one.relation}.{one.column}" for one in old[:NAMED])
+        more = f" and {len(old) - NAMED} more" if len(old) > NAMED else ""
         first = f"drop {' and '.join(map(str, keepers[:NAMED]))}, or end its session, then " if keepers else ""
         yield (
-            f"readers can learn other tenants' text from old statistics that the migration could not clear ({names}): "
-            f"{first}run `ticket-inbox roles make`, which clears them"
+            f"every login can learn tenants' text from old statistics that the migration could not clear "
+            f"({names}{more}): {first}run `ticket-inbox roles make`, which clears them"
         )
 
 
@@ -150,12 +174,11 @@ def can_clear(connection: "psycopg.Connection") -> bool:
 
 
 def clear(connection: "psycopg.Connection") -> None:
-    """Remove statistics of the versions before, as the owner of ticket_history. Locks it, for 20 s per 100,000 tickets.
+    """Remove statistics of the versions before, as the tables' owner. Locks their tables: ticket_history for longest.
 
-    Raises psycopg.Error.
+    That takes 20 s for 100,000 tickets. Raises psycopg.Error.
     """
     connection.execute("SET LOCAL statement_timeout = 0")
-    connection.execute("LOCK TABLE ticket_history IN ACCESS EXCLUSIVE MODE")
     connection.execute(CLEAR.read_bytes())
 
 

@@ -15,10 +15,13 @@ IS_KNOWN = sa.text(
     """
 )
 
+# Line by line, and OFFSET 0, for the reason of inbox.OPEN_TICKETS.
 IMPORTED = sa.text(
     """
-    SELECT correlation_id FROM inbox
-    WHERE correlation_id = ANY(CAST(:correlation_ids AS text[])) AND tenant_id = :tenant_id AND source = :source
+    SELECT correlation_id FROM unnest(CAST(:correlation_ids AS text[])) AS wanted (correlation_id)
+    WHERE EXISTS (SELECT FROM (SELECT tenant_id, source FROM inbox
+                               WHERE inbox.correlation_id = wanted.correlation_id OFFSET 0) AS delivery
+                  WHERE tenant_id = :tenant_id AND source = :source)
     """
 )
 

@@ -5,7 +5,7 @@ roles belong to all databases of a Postgres, and the owner of one database often
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import psycopg
@@ -17,6 +17,8 @@ from db.sessions import open_sync
 # A new policy waits for the sessions that use its table, and others wait behind it: webhooks, if it is one for jobs.
 LOCK_TIMEOUT = "2s"
 NAMED = 3  # others that an error names
+# What a change of roles locks; clearing statistics locks any table of ours.
+LOCKED = ("alembic_version", "ticket_history", "procrastinate_jobs")
 
 OTHER_OWNERS = """
 SELECT string_agg(DISTINCT CAST(pg_get_userbyid(relowner) AS text), ', ') FROM pg_class
@@ -82,7 +84,7 @@ def make(url: str, prefix: str) -> Made:
         open_namespace = namespace if anybody_creates else ""
         found, can_clear = list(_warnings(connection, open_namespace, prefix)), exposure.can_clear(connection)
     if can_clear:
-        with _as_owner(url) as connection:
+        with _as_owner(url, *rights.TABLES) as connection:
             exposure.clear(connection)
             found = list(_warnings(connection, open_namespace, prefix))
     return Made(names, new, found, elsewhere)
@@ -127,8 +129,11 @@ def _warnings(connection: psycopg.Connection, open_namespace: str, prefix: str) 
 
 
 @contextlib.contextmanager
-def _as_owner(url: str) -> Iterator[psycopg.Connection]:
-    """Yield a transaction of the tables' owner, which keeps migrations and other changes of roles waiting."""
+def _as_owner(url: str, *tables: str) -> Iterator[psycopg.Connection]:
+    """Yield a transaction of the tables' owner, which keeps migrations and other changes of roles waiting.
+
+    It may lock `tables`, by default those of a change of roles. Raises RolesError where they are not free.
+    """
     with open_sync(url, "ticket-inbox command") as connection:
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         try:
@@ -137,19 +142,20 @@ def _as_owner(url: str) -> Iterator[psycopg.Connection]:
             yield connection
         except psycopg.errors.LockNotAvailable:
             connection.rollback()
-            raise RolesError(f"{_in_the_way(connection)}: try again later") from None
+            raise RolesError(f"{_in_the_way(connection, tables)}: try again later") from None
 
 
-def _in_the_way(connection: psycopg.Connection) -> str:
+def _in_the_way(connection: psycopg.Connection, tables: Sequence[str]) -> str:
     """Return who has a lock that was not free. A role without any right may, too: see docs/operations.md."""
     if others := [str(one) for one in schema_turn.who_has_it(connection) if one.may_do_it]:
         return f"a migration or another `roles` is under way, by {' and '.join(others)}"
-    if users := schema_turn.who_uses(connection, "alembic_version", "ticket_history", "procrastinate_jobs"):
+    words = "tables whose old statistics are to go" if tables else "ticket_history or the jobs"
+    if users := schema_turn.who_uses(connection, *(tables or LOCKED)):
         named = " and ".join(map(str, users[:NAMED]))
         ending = [f"`SELECT pg_terminate_backend({one.pid})`" for one in users[:NAMED] if one.pid]
         ends = f" ({' or '.join(ending)} ends it)" if ending else ""
-        return f"ticket_history or the jobs are in use, by {named}{ends}"
-    return "a migration, or a statement that took long, used ticket_history or the jobs"
+        return f"{words} are in use, by {named}{ends}"
+    return f"a migration, or a statement that took long, used {words}"
 
 
 def _refuse_other_schema(connection: psycopg.Connection) -> None:

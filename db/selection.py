@@ -46,8 +46,8 @@ NEXT_OPEN = {
     if status != PROMOTED
 }
 
-# A ticket's deliveries are few: found by its index, whatever the planner believes, which else might walk through all
-# ids to the first that fits.
+# A ticket's deliveries are few: found by its index, whatever the planner believes, which has no statistics of ticket
+# ids (decision 40) and else might walk through all ids to the first that fits.
 _of_ticket = (
     sa.select(inbox.c.id)
     .where(inbox.c.ticket_id == sa.bindparam("ticket_id"))
@@ -97,6 +97,12 @@ async def claim(
 
     Returns the first `rows` of them in order of id, and stops earlier once their payloads reach `payload_bytes`.
     """
+    found = await connection.execute(claimed(selection, within, rows, payload_bytes))
+    return [ClaimedRow(*row) for row in found]
+
+
+def claimed(selection: Selection, within: Window, rows: int, payload_bytes: int) -> sa.Select[Any]:
+    """Return the statement of `claim`. Rows are joined with nothing but their payloads: how many is a guess."""
     head = [column for column in COLUMNS if column is not inbox.c.payload]
     locked = (
         sa.select(*head, sa.func.octet_length(inbox.c.payload).label("size"))
@@ -107,26 +113,24 @@ async def claim(
         .cte("locked")
     )
     before = sa.func.sum(locked.c.size).over(order_by=locked.c.id) - locked.c.size
-    sized = sa.select(locked.c.id, before.label("before")).cte("sized")
-    claimed = (
-        sa.select(*[inbox.c.payload if column is inbox.c.payload else locked.c[column.name] for column in COLUMNS])
-        .select_from(locked)
-        .join(sized, sized.c.id == locked.c.id)
-        .join(inbox, inbox.c.id == locked.c.id)
+    sized = sa.select(locked, before.label("before")).cte("sized")
+    return (
+        sa.select(*[inbox.c.payload if column is inbox.c.payload else sized.c[column.name] for column in COLUMNS])
+        .join(inbox, inbox.c.id == sized.c.id)
         .where(sized.c.before < payload_bytes)
-        .order_by(locked.c.id)
+        .order_by(sized.c.id)
     )
-    return [ClaimedRow(*row) for row in await connection.execute(claimed)]
 
 
 async def count(connection: AsyncConnection, selection: Selection, within: Window) -> dict[str, int]:
     """Return the number of selected rows `within` a window by their status; reads no ticket's text."""
-    counted = (
-        sa.select(inbox.c.status, sa.func.count().label("rows"))
-        .where(*_conditions(selection, within))
-        .group_by(inbox.c.status)
-    )
-    return {row.status: row.rows for row in await connection.execute(counted)}
+    return {row.status: row.rows for row in await connection.execute(counted(selection, within))}
+
+
+def counted(selection: Selection, within: Window) -> sa.Select[Any]:
+    """Return the statement of `count`."""
+    rows = sa.func.count().label("rows")
+    return sa.select(inbox.c.status, rows).where(*_conditions(selection, within)).group_by(inbox.c.status)
 
 
 async def _next_id(connection: AsyncConnection, selection: Selection, after_id: int) -> int | None:
@@ -143,9 +147,15 @@ def _conditions(selection: Selection, within: Window) -> list[sa.ColumnElement[b
         (selection.inbox_ids, lambda ids: inbox.c.id == sa.any_(sa.literal(ids, ARRAY(sa.BigInteger)))),
         (selection.status, inbox.c.status.__eq__),
         (selection.tenant_id, inbox.c.tenant_id.__eq__),
-        (selection.ticket_id, inbox.c.ticket_id.__eq__),
+        (selection.ticket_id, lambda ticket_id: inbox.c.id == sa.any_(_ids_of(ticket_id))),
         (selection.received_after, inbox.c.received_at.__ge__),
         (selection.received_before, inbox.c.received_at.__lt__),
     ]
     matched = [condition(value) for value, condition in given if value is not None]
     return [inbox.c.id > within.after_id, inbox.c.id <= within.until_id, *matched]
+
+
+def _ids_of(ticket_id: str) -> sa.ColumnElement[Sequence[int]]:
+    """Return the ids of a ticket's deliveries: an array that Postgres makes first, of one index."""
+    found = sa.select(inbox.c.id).where(inbox.c.ticket_id == ticket_id).scalar_subquery()
+    return sa.func.array(found, type_=ARRAY(sa.BigInteger))

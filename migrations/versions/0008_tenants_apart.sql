@@ -43,14 +43,16 @@ END;
 $do$;
 
 -- The planner's estimates follow statistics over all tenants, and a reader can ask for estimates. So none are kept, of
--- any column, nor (in the file that comes next) of what an index computes.
+-- any column, nor (in the file that comes next) of what an index computes. Those of tenant_readers could not be cleared
+-- later: the functions name its columns.
 DO $do$
 DECLARE
     found record;
 BEGIN
-    FOR found IN SELECT attname FROM pg_attribute
-                 WHERE attrelid = 'ticket_history'::regclass AND attnum > 0 AND NOT attisdropped LOOP
-        EXECUTE format('ALTER TABLE ticket_history ALTER COLUMN %I SET STATISTICS 0', found.attname);
+    FOR found IN SELECT attrelid::regclass AS relation, attname FROM pg_attribute
+                 WHERE attrelid IN ('ticket_history'::regclass, 'tenant_readers'::regclass)
+                   AND attnum > 0 AND NOT attisdropped LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', found.relation, found.attname);
     END LOOP;
 END;
 $do$;

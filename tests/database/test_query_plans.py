@@ -1,6 +1,7 @@
 """Statements find rows by key, whatever size the planner assumes: a plan may be older than the table's growth."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -40,3 +41,31 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.TextClause] = {
 def test_no_table_is_read_as_a_whole(database: Database, name: str) -> None:
     """On tables without statistics, with a plan that is not made for its values."""
     assert "Seq Scan" not in asyncio.run(plan(database, STATEMENTS[name]))
+
+
+ROWS = """
+INSERT INTO inbox (tenant_id, ticket_id, correlation_id, payload, signature, status)
+SELECT 'tenant ' || n % 10, n / 3, md5(CAST(n AS text)), 'p', 's', CASE WHEN n % 500 = 0 THEN 'failed' ELSE 'promoted' END
+FROM generate_series(1, 30000) AS n
+"""
+WINDOW = selection.Window(10_000, 30_000)
+OF_A_TENANT = selection.Selection(tenant_id="tenant 1")
+OF_A_TICKET = selection.Selection(tenant_id="tenant 1", ticket_id="77")
+BY_ONE_INDEX: dict[str, tuple[sa.Select[Any] | sa.TextClause, set[str]]] = {
+    "held": (inbox.HELD, {"inbox_ticket_id_idx"}),
+    "open tickets": (inbox.OPEN_TICKETS, {"inbox_ticket_id_idx"}),
+    "imported": (imports.IMPORTED, {"inbox_correlation_id_idx"}),
+    "next id of a ticket": (selection.NEXT_OF_TICKET, {"inbox_ticket_id_idx"}),
+    "count a ticket's": (selection.counted(OF_A_TICKET, WINDOW), {"inbox_ticket_id_idx", "inbox_pkey"}),
+    "claim a ticket's": (selection.claimed(OF_A_TICKET, WINDOW, 500, 1000), {"inbox_ticket_id_idx", "inbox_pkey"}),
+    "claim a tenant's": (selection.claimed(OF_A_TENANT, WINDOW, 500, 1000), {"inbox_pkey"}),
+}
+
+
+def test_no_other_index_seems_to_fit(database: Database) -> None:
+    """On a table that was analyzed, which says nothing of ids: by another index, each would read thousands of rows."""
+    database.query(ROWS)
+    database.query("ANALYZE inbox")
+    for name, (statement, indexes) in BY_ONE_INDEX.items():
+        found = asyncio.run(plan(database, statement))
+        assert set(re.findall(r"'Index Name': '([^']+)'", found)) == indexes, name
