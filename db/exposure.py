@@ -162,15 +162,17 @@ def _of_left(old: list[Collected], keepers: list[Keeper]) -> Iterator[str]:
         names = ", ".join(f"{one.relation}.{one.column}" for one in old[:NAMED])
         more = f" and {len(old) - NAMED} more" if len(old) > NAMED else ""
         first = f"drop {' and '.join(map(str, keepers[:NAMED]))}, or end its session, then " if keepers else ""
+        last = "; a superuser's needs nothing dropped" if keepers else ""
         yield (
             f"every login can learn tenants' text from old statistics that the migration could not clear "
-            f"({names}{more}): {first}run `ticket-inbox roles make`, which clears them"
+            f"({names}{more}): {first}run `ticket-inbox roles make`, which clears them{last}"
         )
 
 
 def can_clear(connection: "psycopg.Connection") -> bool:
-    """Return whether statistics of the versions before are left that nothing keeps any more."""
-    return any(one.is_left for one in _collected(connection)) and not _keepers(connection)
+    """Return whether statistics of the versions before are left that nothing keeps from this login any more."""
+    is_superuser = connection.info.parameter_status("is_superuser") == "on"
+    return any(one.is_left for one in _collected(connection)) and (is_superuser or not _keepers(connection))
 
 
 def clear(connection: "psycopg.Connection") -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from db import schema
+from db import exposure, schema
 from tests.conftest import clean_environment
 from tests.database.test_what_estimates_say import BEFORE, FIRST, collected, fill
 from tests.support.commands_in_process import run_here
@@ -59,6 +59,8 @@ def test_migrate_doctor_and_roles_name_what_keeps_them_and_roles_clear_them_late
             for named in ("view pg_temp_", "function pg_temp_", "inbox.payload", "ticket_history.resolution"):
                 assert (named in said) == keeps
             assert "ticket_history.source" not in said
+        with psycopg.connect(place.url) as superuser:
+            assert exposure.can_clear(superuser) == keeps
         session.execute("DISCARD TEMP")
     assert place.make().warnings == []
     assert (collected(postgres_url, place), place.owner.value(COLLECTED_OF_INBOX)) == (0, 0)
