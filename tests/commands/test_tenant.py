@@ -194,8 +194,11 @@ def test_a_new_server_knows_its_tenants_before_its_first_answer(
         ["reconcile", "--tenant", "x"],
     ],
 )
-def test_without_a_key_a_command_stops_and_says_how_to_make_one(environment: Environment, command: list[str]) -> None:
-    done = run(command, {**environment, "SECRETS_KEY": ""})
+def test_without_a_key_a_command_stops_and_says_how_to_make_one(
+    environment: Environment, command: list[str], tmp_path: Path
+) -> None:
+    """Where `dev` has run, as the README has it, the line names its key instead."""
+    done = run(command, {**environment, "SECRETS_KEY": "", "DEV_DIR": str(tmp_path / "dev")})
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith("ticket-inbox: SECRETS_KEY is not set")
