@@ -1,6 +1,6 @@
 """What does an event say, and which rules does it break? The one room that knows the wire forms.
 
-Doors: `flat`, `native`, `rules`.
+Doors: `flat`, `html_text`, `native`, `rules`.
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ def check(body: bytes, rules: Rules) -> Event:
 
 
 def decode(body: bytes, rules: Rules = ANY) -> ResolvedTicket:
-    """Return the ticket in a `body` whose tenant_of() is known; HTML takes a tenth of a second for each megabyte.
+    """Return the ticket in a `body` whose tenant_of() is known; HTML takes half a second for each megabyte.
 
     Raises RejectedError, which names every member that breaks its rule.
     """

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from app.event.characters import tidy
+from app.event.html_text import text_of_flat
 from app.event.rules import TENANT_RULE, TOO_DEEP, Event, Form, ResolvedTicket, Rules, explain, holds_nul
 
 EXAMPLE = {
@@ -102,9 +104,9 @@ def _ticket(payload: ResolvedTicketPayload, resolved_date: datetime) -> Resolved
     return ResolvedTicket(
         tenant_id=payload.tenant_id,
         ticket_id=payload.ticket_id,
-        description=f"{payload.subject}\n\n{payload.description}",
-        resolution=payload.resolution,
+        description=f"{text_of_flat(payload.subject)}\n\n{text_of_flat(payload.description)}",
+        resolution=text_of_flat(payload.resolution),
         resolved_date=resolved_date,
-        priority=payload.priority,
-        tags=payload.tags,
+        priority=tidy(payload.priority),
+        tags=[tidy(tag) for tag in payload.tags],
     )

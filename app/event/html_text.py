@@ -1,50 +1,63 @@
-"""What is the text of a piece of HTML? Paragraphs, lists and links that can be read; no scripts, no styles.
+"""What is the text of a ticket's member? HTML becomes lines that can be read; other text stays as it was written.
 
-resiliparse, on lexbor's parser in C, takes 0.1 s for a mail thread of 2 MB, however deep its quotes are nested; what
-keeps it from tags that cost it more than their length (below) takes another 0.2 s. inscriptis took 0.7 s and lost what
-lay too deep, html-to-markdown 0.3 to 2 s (docs/decisions/0027).
+`text_of` reads a member that is HTML by its definition, `text_of_flat` one that may be HTML: of a flat payload, a file,
+a report. Whether it is decided by its tags (app/event/html_tags.py). Both return what a search finds: NFC, and no
+characters that nobody sees (app/event/characters.py). docs/decisions/0027 has why no library does it.
 """
 
-import re
+from app.event.characters import decoded, tidy
+from app.event.html_layout import Layout
+from app.event.html_tags import Tags
+from app.event.text_lines import Line
 
-_MARKUP = re.compile(r"<[a-zA-Z!/?]|&[a-zA-Z#]")
-_GAP = re.compile(r"\n{3,}")
-_TAG = re.compile(
-    r"<(/?)([uo]l|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u|option|optgroup)(?![^\s/>])", re.IGNORECASE
-)
 CUT = "\n[cut here: the text is longer than {:,} characters]"
-DEEPEST = 10  # lists in lists; resiliparse indents each line by its depth, so that 18 KB of them became 4 MB
+UNLIMITED = 2**63
 
 
-def text_of(html: str) -> str:
-    """Return the text of `html`; a text without markup keeps its line ends, and only loses blanks around it."""
-    if not _MARKUP.search(html):
-        return html.strip()
-    from resiliparse.extract.html2text import extract_plain_text  # noqa: PLC0415  (only HTML needs it)
-
-    text = extract_plain_text(_flattened(html), links=True, preserve_formatting=True)
-    # A regular expression for blanks at a line's end would look at each of a million blanks within one a million times.
-    return _GAP.sub("\n\n", "\n".join(line.rstrip(" \t") for line in text.split("\n"))).strip()
+def text_of(html: str, limit: int = UNLIMITED) -> str:
+    """Return the text of `html`, in at most `limit` characters; where it has no tag, its references are decoded."""
+    tags = Tags(html)
+    return _laid_out(tags, limit) if tags.are_html() else _written(decoded(html), limit)
 
 
-def _flattened(html: str) -> str:
-    """Return HTML of the same text, without tags whose cost to the parser grows faster than their number.
+def text_of_flat(text: str, limit: int = UNLIMITED) -> str:
+    """Return `text`, or its text where it has tags of HTML, in at most `limit` characters."""
+    tags = Tags(text)
+    return _laid_out(tags, limit) if tags.are_html() else _written(text, limit)
 
-    A parser opens each <b> that was left open again in every paragraph, as the standard has it
-    (https://html.spec.whatwg.org/multipage/parsing.html#reconstruct-the-active-formatting-elements): 110 KB took 50 s.
+
+def _laid_out(tags: Tags, limit: int) -> str:
+    lines = Layout(tags).read()
+    text = "\n".join(line.text for line in lines).strip()
+    return text if len(text) <= limit else _cut(lines, limit)
+
+
+def _written(text: str, limit: int) -> str:
+    text = tidy(text)
+    return text if len(text) <= limit else _cut([Line(line, is_quoted=False) for line in text.split("\n")], limit)
+
+
+def _cut(lines: list[Line], limit: int) -> str:
+    """Return the lines in `limit` characters, with a mark where some are missing: quoted history goes first.
+
+    Of that, its beginning stays as far as there is room for it: the mail that was answered stands before older ones.
     """
-    depth = 0
-
-    def renamed(found: re.Match[str]) -> str:
-        nonlocal depth
-        slash, name = found[1], found[2].lower()
-        if name not in ("ul", "ol"):
-            return f"<{slash}span"
-        is_deep = depth >= DEEPEST + bool(slash)
-        depth = max(depth - 1, 0) if slash else depth + 1
-        return f"<{slash}div" if is_deep else found[0]
-
-    return _TAG.sub(renamed, html)
+    quoted = [line.is_quoted or line.text.startswith(">") for line in lines]
+    mark = CUT.format(limit)
+    room = (
+        limit
+        - len(mark)
+        - sum(len(line.text) + 1 for line, is_quoted in zip(lines, quoted, strict=True) if not is_quoted)
+    )
+    kept, is_cut = list[str](), False
+    for line, is_quoted in zip(lines, quoted, strict=True):
+        if not is_quoted:
+            kept.append(line.text)
+        elif not is_cut:
+            is_cut = len(line.text) >= room
+            kept.append(line.text[: max(room, 0)] + mark * (room >= 0) if is_cut else line.text)
+            room -= len(line.text) + 1
+    return cut("\n".join(kept).strip(), limit)
 
 
 def cut(text: str, limit: int) -> str:

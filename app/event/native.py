@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from app.event.html_text import cut, text_of
+from app.event.characters import tidy
+from app.event.html_text import text_of, text_of_flat
 from app.event.rules import TOO_DEEP, BrokenRule, Event, Form, ResolvedTicket, Rules, explain
 
 MAX_SUBJECT_CHARS = 1000
@@ -127,16 +128,16 @@ def _event(payload: NativePayload, rules: Rules) -> Event:
 def _ticket(payload: NativePayload, resolved_date: datetime, rules: Rules) -> ResolvedTicket:
     request = payload.request
     resolution = _clean(request.resolution.content if request.resolution else None)
-    subject = cut(_clean(request.subject), MAX_SUBJECT_CHARS)
-    description = text_of(_clean(request.description))
+    subject = text_of_flat(_clean(request.subject), MAX_SUBJECT_CHARS)
+    description = text_of(_clean(request.description), rules.max_description_chars)
     return ResolvedTicket(
         tenant_id=payload.tenant_id,
         ticket_id=request.id,
-        description=f"{subject}\n\n{cut(description, rules.max_description_chars)}",
+        description=f"{subject}\n\n{description}",
         resolution=text_of(resolution),
         resolved_date=resolved_date,
-        priority=_clean(request.priority.name if request.priority else None),
-        tags=[_clean(name) for name in map(_name, request.tags or []) if name],
+        priority=tidy(_clean(request.priority.name if request.priority else None)),
+        tags=[tidy(_clean(name)) for name in map(_name, request.tags or []) if name],
     )
 
 
