@@ -110,3 +110,8 @@ def _ticket(payload: ResolvedTicketPayload, resolved_date: datetime) -> Resolved
         priority=tidy(payload.priority),
         tags=[tidy(tag) for tag in payload.tags],
     )
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text that a payload may hold: where it is longer than `limit`, its HTML as text, cut with a mark."""
+    return text if len(text) <= limit else text_of_flat(text, limit)

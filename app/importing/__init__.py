@@ -1,4 +1,4 @@
 """How are the tickets of a file appended to the inbox?
 
-Doors: `append`, `ticket_file`.
+Doors: `append`, `columns`, `dates`, `sources`, `survey`, `terms`, `ticket_file`.
 """

@@ -19,6 +19,7 @@ from app import delivery as deliveries
 from app import event
 from app.delivery import Origin
 from app.event.rules import Rules
+from app.importing import ids
 from app.importing.ticket_file import Line
 from db import imports, inbox, lease_keeper, queue
 from db.allowed import KEPT
@@ -151,7 +152,7 @@ def _delivery(
         try:
             origin = Origin.untraced(file.correlation_id(line.number))
             delivery = deliveries.build_unsigned(inbox.BULK, line.payload, file.tenant_id, rules, origin)
-            error = delivery.error
+            error = delivery.error or (ids.damage(delivery.ticket_id) if delivery.ticket_id else None)
         except event.MalformedError as malformed:
             error = str(malformed)
     if error is not None:
@@ -161,10 +162,15 @@ def _delivery(
     return delivery
 
 
+async def require_tenant(connection: AsyncConnection, tenant_id: str) -> None:
+    """Raise UnknownTenantError if there is no such tenant."""
+    if not await imports.is_tenant(connection, tenant_id):
+        raise UnknownTenantError
+
+
 async def is_known(connection: AsyncConnection, file: ImportedFile) -> bool:
     """Return True if the inbox has a line of the file. Raises UnknownTenantError."""
-    if not await imports.is_tenant(connection, file.tenant_id):
-        raise UnknownTenantError
+    await require_tenant(connection, file.tenant_id)
     first, last = file.correlation_id(0), file.correlation_id(10**DIGITS - 1)
     return await imports.is_known(connection, file.tenant_id, first, last)
 

@@ -3,17 +3,21 @@
 import csv
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
 from app import event
 from app.event.flat import ResolvedTicketPayload
+from app.importing import ids
+from app.importing.ids import BadIdError, ZeroedIds
+from app.importing.table import Cell, without_placeholder
 
 JSONL, CSV = FORMATS = ("jsonl", "csv")
-ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV}
+XLSX = "xlsx"
+ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV, ".xlsx": XLSX, ".xlsm": XLSX, ".xls": XLSX}
 COLUMNS = [name for name in ResolvedTicketPayload.__struct_fields__ if name != "tenant_id"]
 REQUIRED = {field.name for field in msgspec.structs.fields(ResolvedTicketPayload) if field.required} - {"tenant_id"}
 DELIMITERS = ",;\t"  # RFC 4180's, Excel's where numbers have a decimal comma, and that of cells pasted as text
@@ -41,10 +45,14 @@ class Line(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class _BadRowError(Exception):
+    """The row cannot become a payload; the message says why."""
+
+
 class Lines:
     """Iterates over a file's lines, ends included. Raises LongLineError for one over `limit` bytes, and can go on."""
 
-    def __init__(self, file: BufferedReader, limit: int) -> None:
+    def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file, self._limit = file, limit
         self.number = self.bytes_read = 0  # up to the last line that was returned
 
@@ -89,9 +97,42 @@ def fingerprint(file: BufferedReader) -> str | None:
     return digest
 
 
-def payloads(lines: Lines, form: str, tenant_id: str, limit: int) -> Iterator[Line]:
-    """Yield each line that is not blank, with its payload for the tenant. Raises FileError."""
-    return _json_lines(lines, tenant_id) if form == JSONL else _csv_rows(lines, tenant_id, limit)
+def payloads(
+    lines: Lines,
+    form: str,
+    tenant_id: str,
+    limit: int,
+    zeroed: ZeroedIds | None = None,
+    remark: Callable[[str], None] = lambda _words: None,
+) -> Iterator[Line]:
+    """Yield each line that is not blank, with its payload for the tenant. Raises FileError.
+
+    In CSV, `zeroed` says whether ids that end in zeros are Excel's, and `remark` is called with what was made of an id.
+    """
+    if form == JSONL:
+        return _json_lines(lines, tenant_id)
+    return _csv_lines(lines, tenant_id, limit, zeroed or ZeroedIds(), remark)
+
+
+def has_own_columns(line: bytes) -> bool:
+    """Return whether the first line of CSV names the columns that a ticket of ours needs."""
+    try:
+        text = line.removeprefix(BOM).decode()
+        return any(set(_names(text, delimiter)) >= REQUIRED for delimiter in DELIMITERS)
+    except (StopIteration, UnicodeDecodeError, csv.Error):
+        return False
+
+
+def ids_of(lines: Lines, limit: int) -> Iterator[str]:
+    """Yield each ticket's id in CSV, as far as it can be read. Raises FileError."""
+    names, rows = _csv_rows(lines, limit)
+    at = names.index("ticket_id")
+    for _, row in rows:
+        if not isinstance(row, str) and len(row) > at:
+            try:
+                yield ids.plain(Cell(row[at]))
+            except BadIdError:
+                continue  # its line is bad
 
 
 def _each(records: Iterator[Record], lines: Lines) -> Iterator[tuple[int, Record | str]]:
@@ -132,15 +173,26 @@ def _named(line: bytes, tenant_id: str) -> bytes:
     return line
 
 
-def _csv_rows(lines: Lines, tenant_id: str, limit: int) -> Iterator[Line]:
+def _csv_lines(
+    lines: Lines, tenant_id: str, limit: int, zeroed: ZeroedIds, remark: Callable[[str], None]
+) -> Iterator[Line]:
+    names, rows = _csv_rows(lines, limit)
+    for number, row in rows:
+        if isinstance(row, str):
+            yield Line(number, lines.number, error=row)
+            continue
+        try:
+            yield Line(number, lines.number, _payload(names, row, tenant_id, zeroed, remark))
+        except _BadRowError as error:
+            yield Line(number, lines.number, error=str(error))
+
+
+def _csv_rows(lines: Lines, limit: int) -> tuple[list[str], Iterator[tuple[int, list[str] | str]]]:
+    """Return the columns' names, and each row that is not empty after the number of the line that it begins on."""
     csv.field_size_limit(limit)
     names, delimiter = _header(lines)
     rows = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
-    for number, row in _each(rows, lines):
-        if isinstance(row, str):
-            yield Line(number, lines.number, error=row)
-        elif any(row):
-            yield _row(number, lines.number, names, row, tenant_id)
+    return names, ((number, row) for number, row in _each(rows, lines) if any(row))
 
 
 def _text(line: bytes) -> str:
@@ -168,22 +220,28 @@ def _names(text: str, delimiter: str) -> list[str]:
     return [name.strip().lower() for name in next(csv.reader([text], delimiter=delimiter, strict=True))]
 
 
-def _row(number: int, last: int, names: list[str], row: list[str], tenant_id: str) -> Line:
-    """Return a row's line, with its columns as a JSON object; columns that are not ours are left out."""
+def _payload(
+    names: list[str], row: list[str], tenant_id: str, zeroed: ZeroedIds, remark: Callable[[str], None]
+) -> bytes:
+    """Return a row's columns as a JSON object, without those that are not ours. Raises _BadRowError."""
     if len(row) != len(names):
-        return Line(number, last, error=f"it has {len(row)} values for {len(names)} columns")
+        raise _BadRowError(f"it has {len(row)} values for {len(names)} columns")
     cells = dict(zip(names, row, strict=True))
-    members: dict[str, object] = {name: cells[name] for name in COLUMNS if name in cells}
+    members: dict[str, object] = {name: without_placeholder(name, cells[name]) for name in COLUMNS if name in cells}
     try:
-        members["tags"] = _split(cells.get("tags", "").strip())
-        return Line(number, last, msgspec.json.encode({"tenant_id": cells.get("tenant_id") or tenant_id, **members}))
+        members["ticket_id"] = ids.read(Cell(cells["ticket_id"]), zeroed, remark)
+        members["tags"] = split_tags(str(members.get("tags", "")).strip())
+        return msgspec.json.encode({"tenant_id": cells.get("tenant_id") or tenant_id, **members})
+    except BadIdError as error:
+        raise _BadRowError(str(error)) from None
     except UnicodeEncodeError:
-        return Line(number, last, error=NOT_UTF_8)
+        raise _BadRowError(NOT_UTF_8) from None
     except (msgspec.DecodeError, RecursionError):
-        return Line(number, last, error=TAGS)
+        raise _BadRowError(TAGS) from None
 
 
-def _split(tags: str) -> list[str]:
+def split_tags(tags: str) -> list[str]:
+    """Return the tags in a cell. Raises DecodeError or RecursionError where it begins as JSON and is no such array."""
     if tags.startswith("["):
         return _tags.decode(tags)
     return [tag.strip() for tag in tags.split(";") if tag.strip()]

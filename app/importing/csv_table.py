@@ -1,0 +1,116 @@
+"""Which rows does a CSV file hold, in whatever encoding its mark names, and with whichever delimiter?"""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import BinaryIO
+
+from app.importing import columns
+from app.importing.table import Cell, Row
+from app.importing.ticket_file import DELIMITERS, NOT_UTF_8, Lines, LongLineError
+
+# UTF-32's mark begins with that of UTF-16.
+MARKS = [
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+]
+CHUNK = 65_536
+
+
+class _Recoded(io.RawIOBase):
+    """A file in another encoding as UTF-8; what that encoding cannot hold becomes U+FFFD."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._left and (chunk := self._file.read(CHUNK)):
+            self._left = self._decoder.decode(chunk).encode()
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+
+def in_utf_8(file: BinaryIO) -> BinaryIO:
+    """Return the file from its beginning, in UTF-8 whichever encoding the mark at its beginning names."""
+    file.seek(0)
+    head = file.read(4)
+    file.seek(0)
+    encoding = next((name for mark, name in MARKS if head.startswith(mark)), None)
+    return io.BufferedReader(_Recoded(file, encoding)) if encoding else file
+
+
+class CsvTable:
+    """A CSV file's rows, with the delimiter by which most columns are found; no line may be longer than `limit`."""
+
+    name = ""
+
+    def __init__(self, file: BinaryIO, limit: int, mapped: Mapping[str, str]) -> None:
+        self._file, self._limit = file, limit
+        self._lines: Lines | None = None
+        csv.field_size_limit(limit)
+        self._delimiter = self._named_delimiter() or max(DELIMITERS, key=lambda one: self._columns(one, mapped))
+
+    @property
+    def bytes_read(self) -> int:
+        return self._lines.bytes_read if self._lines else 0
+
+    def rows(self) -> Iterator[Row]:
+        yield from self._rows(self._delimiter)
+
+    def _named_delimiter(self) -> str | None:
+        """Return what the line `sep=;` at the top of the file names, which Excel wants."""
+        line = in_utf_8(self._file).readline(16).removeprefix(codecs.BOM_UTF8).strip()
+        return chr(line[4]) if line[:4].lower() == b"sep=" and len(line) == 5 else None  # noqa: PLR2004
+
+    def _columns(self, delimiter: str, mapped: Mapping[str, str]) -> int:
+        """Return how many columns that we know a delimiter finds."""
+        head = list(islice(self._rows(delimiter), columns.HEAD))
+        return max((len(columns.of(row, mapped).at) for row in head), default=0)
+
+    def _rows(self, delimiter: str) -> Iterator[Row]:
+        lines = self._lines = Lines(in_utf_8(self._file), self._limit)
+        rows = csv.reader((line.decode(errors="surrogateescape") for line in lines), delimiter=delimiter, strict=True)
+        while True:
+            number = lines.number + 1
+            try:
+                values = next(rows)
+            except StopIteration:
+                return
+            except LongLineError as error:
+                yield Row(number, lines.number, {}, str(error))
+            except csv.Error as error:
+                last = _skip_rest(lines) if "field limit" in str(error) else lines.number
+                yield Row(number, last, {}, f"it is no row of CSV: {error}")
+            else:
+                if row := _row(number, lines.number, values):
+                    yield row
+
+
+def _row(number: int, last: int, values: list[str]) -> Row | None:
+    """Return the row of these values; None where all are empty, or for the line that names the delimiter."""
+    if number == 1 and "".join(values).lower() in ("sep=", *(f"sep={one}" for one in DELIMITERS)):
+        return None
+    cells = {at: Cell(value) for at, value in enumerate(values) if value.strip()}
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        return Row(number, last, {}, NOT_UTF_8)
+    return Row(number, last, cells, width=len(values)) if cells else None
+
+
+def _skip_rest(lines: Lines) -> int:
+    """Pass over the rest of a cell that is too long, to the line that closes its quotes; return that line's number."""
+    for line in lines:
+        if line.count(b'"') % 2:
+            break
+    return lines.number
