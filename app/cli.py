@@ -14,9 +14,10 @@ from app.commands.doctor import doctor
 from app.commands.import_ import import_
 from app.commands.inspect import status, trace
 from app.commands.migrate import migrate
+from app.commands.reconcile import reconcile
 from app.commands.reprocess import reprocess
 from app.commands.roles import roles
-from app.commands.sdp import reconcile, sdp
+from app.commands.sdp import sdp
 from app.commands.show_settings import show as show_settings
 from app.commands.tenant import tenant
 from app.settings import uses

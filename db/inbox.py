@@ -122,6 +122,21 @@ OPEN_TICKETS = sa.text(
     """
 )
 
+# By number, newest and sum: retention may delete one of them while another comes.
+DELIVERIES = sa.text(
+    """
+    SELECT count(*), coalesce(max(id), 0), coalesce(sum(id), 0)
+    FROM inbox WHERE ticket_id = :ticket_id AND tenant_id = :tenant_id
+    """
+)
+
+CAME_LATELY = sa.text(
+    """
+    SELECT EXISTS (SELECT FROM inbox WHERE ticket_id = :ticket_id AND tenant_id = :tenant_id
+                   AND received_at > clock_timestamp() - make_interval(secs => CAST(:seconds AS double precision)))
+    """
+)
+
 # SKIP LOCKED: another worker is promoting a locked row already.
 CLAIM = (
     sa.select(*COLUMNS)
@@ -196,6 +211,17 @@ async def open_tickets(connection: AsyncConnection, tenant_id: str, ticket_ids: 
     """Return those of a tenant's tickets that have a row which is not promoted: pending, failed or rejected."""
     found = await connection.execute(OPEN_TICKETS, {"tenant_id": tenant_id, "ticket_ids": ticket_ids})
     return {row.ticket_id for row in found}
+
+
+async def deliveries_of(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> tuple[int, ...]:
+    """Return what changes with each delivery of a ticket that comes, whatever its status."""
+    return tuple((await connection.execute(DELIVERIES, {"tenant_id": tenant_id, "ticket_id": ticket_id})).one())
+
+
+async def came_lately(connection: AsyncConnection, tenant_id: str, ticket_id: str, seconds: float) -> bool:
+    """Return True if a delivery of a ticket came within the last `seconds`, whatever its status."""
+    asked = {"tenant_id": tenant_id, "ticket_id": ticket_id, "seconds": seconds}
+    return bool(await connection.scalar(CAME_LATELY, asked))
 
 
 async def claim(connection: AsyncConnection, ids: Sequence[int]) -> list[ClaimedRow]:

@@ -50,6 +50,7 @@ TABLES = {
         WORKER: f"SELECT, INSERT (tenant_id, {_of(Cursor)[1:]}, UPDATE {_of(Cursor)}",
         OPERATOR: "SELECT",
     },
+    "sdp_access": {WORKER: "SELECT, INSERT, UPDATE", OPERATOR: "SELECT (tenant_id, paused_until, pause_reason)"},
     "inbox": {
         APP: f"INSERT {_of(Delivery)}, SELECT (id, tenant_id, status, received_at)",
         WORKER: f"INSERT {_of(Delivery)}, SELECT {_of(ClaimedRow)}, DELETE, "

@@ -41,6 +41,9 @@ sdp_cursors = sa.Table(
     sa.Column("reasons", JSONB, nullable=False, server_default="{}"),  # tickets that are odd or failing: what is wrong
     # Tickets from shortly before `position` that runs have dealt with, and their update times in milliseconds.
     sa.Column("looked_at", JSONB, nullable=False, server_default="{}"),
+    sa.Column(
+        "archive_position", TIMESTAMP(timezone=True)
+    ),  # how far the archive was read, None before its first ticket
     sa.CheckConstraint("source IN ('api_fallback', 'bulk_import')", name="source"),
 )
 _config = sdp_configs.c
@@ -70,6 +73,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     failing: Sequence[str]
     reasons: Mapping[str, str]
     looked_at: Mapping[str, int]
+    archive_position: datetime | None = None
     error: str | None = None
 
 
@@ -86,6 +90,7 @@ class Cursor(msgspec.Struct, frozen=True):
     pass_position: datetime | None
     reasons: Mapping[str, str]
     looked_at: Mapping[str, int]
+    archive_position: datetime | None
 
 
 async def read(connection: AsyncConnection, tenant_id: str) -> Config | None:
@@ -138,7 +143,7 @@ async def begin(connection: AsyncConnection, tenant_id: str, source: str, since:
 
     No clock was ever at `latest`: an earlier version followed a ticket there, and missed what came after it.
     """
-    no_pass = dict.fromkeys(("begins_at", "pass_position"))
+    no_pass = dict.fromkeys(("begins_at", "pass_position", "archive_position"))
     first = {"since": since, "position": since, "updated_at": sa.func.now(), **no_pass}
     statement = insert(sdp_cursors).values(tenant_id=tenant_id, source=source, **first)
     await connection.execute(
@@ -153,9 +158,10 @@ async def begin(connection: AsyncConnection, tenant_id: str, source: str, since:
 
 async def move(connection: AsyncConnection, tenant_id: str, source: str, progress: Progress) -> None:
     """Store how far a run has come; the position moves forward, never back."""
-    reached = sa.literal(progress.position, TIMESTAMP(timezone=True))
+    reached = {name: getattr(progress, name) for name in ("position", "archive_position")}
+    moved = {name: sa.literal(one, TIMESTAMP(timezone=True)) for name, one in reached.items()}
     values = msgspec.structs.asdict(progress) | {
-        "position": sa.func.greatest(_cursor.position, reached),  # it ignores NULL
+        **{name: sa.func.greatest(_cursor[name], one) for name, one in moved.items()},  # it ignores NULL
         "failing": list(progress.failing),
         "updated_at": sa.func.now(),
     }

@@ -43,12 +43,39 @@ ticket_history = sa.Table(
 
 Key = tuple[str, str]  # tenant_id, ticket_id
 
+# A resolution of these alone has no text: white space, and what has no width. Python and Postgres are both given this
+# list: what either calls white space depends on its version or its locale, and the order has to be the same in both.
+BLANK = "".join(
+    [
+        *"\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000",
+        *map(chr, range(0x2000, 0x2010)),
+        *"\xad\u2060\ufeff",
+    ]
+)
+
+
+def has_text(resolution: str) -> bool:
+    """Return True if a resolution says something."""
+    return bool(resolution.strip(BLANK))
+
 
 class Standing(NamedTuple):
-    """The delivery whose values stand for a ticket; of two, the larger tuple is the newer delivery."""
+    """The delivery whose values stand for a ticket; of two, the larger tuple is the newer delivery.
+
+    On equal dates one whose resolution has text is newer than one whose has none: ServiceDesk Plus often gets the
+    resolution after the status, and the first event may be sent again after the second.
+    """
 
     resolved_date: datetime
+    has_text: bool
     inbox_id: int  # 0 for none
+
+
+class Stored(NamedTuple):
+    """What is stored of how a ticket was resolved, and when."""
+
+    resolved_date: datetime
+    resolution: str
 
 
 class Winner(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +95,16 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     inbox_id: int
 
 
+# Nearly every text says something early on; a long one is looked through only where its beginning says nothing.
+HAS_TEXT = "(btrim(left({0}, 50), CAST(:blank AS text)) <> '' OR btrim({0}, CAST(:blank AS text)) <> '')"
+
 # If the delivery that stands is itself in this batch, the batch's newest overwrites the row, whatever the row says:
 # that is how reprocessing repairs a damaged row. Tags are sent as JSON, because arrays of arrays cannot be ragged.
 # Dates are sent as text, because asyncpg sends Python's first and last moment as -infinity and infinity.
+# The rows' comparison is Standing's; Postgres looks at the texts only where the dates are equal.
 # Rows are sorted by key, so that two workers that upsert the same tickets wait for each other and never deadlock.
 UPSERT = sa.text(
-    """
+    f"""
     INSERT INTO ticket_history AS known (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date,
                                          source, inbox_id)
     SELECT tenant_id, ticket_id, description, priority,
@@ -88,20 +119,26 @@ UPSERT = sa.text(
     SET resolution = excluded.resolution, resolved_date = excluded.resolved_date, source = excluded.source,
         inbox_id = excluded.inbox_id, ingested_at = now(), updated_at = now()
     WHERE known.inbox_id = ANY(CAST(:batch AS bigint[]))
-       OR (excluded.resolved_date, excluded.inbox_id) > (known.resolved_date, coalesce(known.inbox_id, 0))
+       OR (excluded.resolved_date, {HAS_TEXT.format("excluded.resolution")}, excluded.inbox_id)
+        > (known.resolved_date, {HAS_TEXT.format("known.resolution")}, coalesce(known.inbox_id, 0))
     RETURNING tenant_id, ticket_id, xmax = 0 AS inserted
-    """
+    """  # noqa: S608  (composed of constants)
 )
 
 STANDING = sa.text(
-    """
-    SELECT tenant_id, ticket_id, resolved_date, coalesce(inbox_id, 0) AS inbox_id
+    f"""
+    SELECT tenant_id, ticket_id, resolved_date, {HAS_TEXT.format("resolution")} AS has_text,
+           coalesce(inbox_id, 0) AS inbox_id
     FROM ticket_history
     JOIN unnest(CAST(:tenant_ids AS text[]), CAST(:ticket_ids AS text[])) AS wanted (tenant_id, ticket_id)
       USING (tenant_id, ticket_id)
-    """
+    """  # noqa: S608  (composed of constants)
 )
 
+
+STORED = sa.text(
+    "SELECT resolved_date, resolution FROM ticket_history WHERE tenant_id = :tenant_id AND ticket_id = :ticket_id"
+)
 
 # The duration comes from the inbox, which has both times by the database's clock.
 READ = sa.text(
@@ -124,7 +161,7 @@ async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: 
     columns = {name: [getattr(winner, name) for winner in winners] for name in Winner.__struct_fields__}
     columns["tags"] = [msgspec.json.encode(tags).decode() for tags in columns["tags"]]
     columns["resolved_date"] = [instant.isoformat() for instant in columns["resolved_date"]]
-    written = await connection.execute(UPSERT, {**columns, "batch": batch})
+    written = await connection.execute(UPSERT, {**columns, "batch": batch, "blank": BLANK})
     return {(row.tenant_id, row.ticket_id): "inserted" if row.inserted else "updated" for row in written}
 
 
@@ -133,8 +170,15 @@ async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[K
     if not keys:
         return {}
     tenant_ids, ticket_ids = zip(*keys, strict=True)
-    found = await connection.execute(STANDING, {"tenant_ids": tenant_ids, "ticket_ids": ticket_ids})
-    return {(row.tenant_id, row.ticket_id): Standing(row.resolved_date, row.inbox_id) for row in found}
+    wanted = {"tenant_ids": tenant_ids, "ticket_ids": ticket_ids, "blank": BLANK}
+    found = await connection.execute(STANDING, wanted)
+    return {(row.tenant_id, row.ticket_id): Standing(row.resolved_date, row.has_text, row.inbox_id) for row in found}
+
+
+async def stored(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> Stored | None:
+    """Return how a ticket was resolved, and when; None if it is not known."""
+    found = (await connection.execute(STORED, {"tenant_id": tenant_id, "ticket_id": ticket_id})).first()
+    return Stored(*found) if found else None
 
 
 async def read(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> sa.RowMapping | None:

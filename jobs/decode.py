@@ -8,7 +8,7 @@ from app import event
 from app.event import ResolvedTicket
 from app.event.rules import Rules
 from db.inbox import ClaimedRow, Outcome
-from db.ticket_history import Key, Standing
+from db.ticket_history import Key, Standing, has_text
 from jobs import settings
 
 RULES = Rules.of(settings)
@@ -28,7 +28,7 @@ class ClaimedEvent(msgspec.Struct, frozen=True):
     @property
     def age(self) -> Standing:
         """Of two events of a ticket, the one with the larger `age` is newer."""
-        return Standing(self.ticket.resolved_date, self.row.id)
+        return Standing(self.ticket.resolved_date, has_text(self.ticket.resolution), self.row.id)
 
 
 def decode(rows: Sequence[ClaimedRow]) -> tuple[list[ClaimedEvent], list[Outcome]]:

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -79,7 +79,12 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
         metrics.reconciled(tenant_id, Summary().counts(), is_complete=False)
         try:
             summary = await runs.reconcile(
-                settings, tenant_id, since=since, seconds=None if since else SECONDS, hold=jobs_in_hand.held
+                settings,
+                tenant_id,
+                since=since,
+                seconds=None if since else SECONDS,
+                on_pause=functools.partial(_log_pause, tenant_id) if since else None,
+                hold=jobs_in_hand.held,
             )
         except runs.BusyError as error:
             logs.log(_logger, logging.INFO, "reconcile_skipped", tenant_id=tenant_id, error=str(error))
@@ -95,12 +100,25 @@ async def _run(tenant_id: str, since: datetime | None, room: asyncio.Semaphore) 
         return True
 
 
+def _log_pause(tenant_id: str, reason: str, until: datetime) -> None:
+    error = f"{reason}: waiting until {until.astimezone(UTC):%H:%M:%S} UTC"
+    logs.log(_logger, logging.INFO, "reconcile_paused", tenant_id=tenant_id, error=error)
+
+
 def _ended(tenant_id: str, summary: Summary) -> None:
     metrics.reconciled(tenant_id, summary.counts(), is_complete=summary.is_complete)
     if summary.error:
         _failed(tenant_id, summary.error, **summary.counts())
     else:
-        fields = {**summary.counts(), "is_complete": summary.is_complete}
+        fields = {
+            **summary.counts(),
+            "archived": summary.archived,
+            "listed": summary.listed,
+            "passed_over": summary.passed or None,
+            "is_complete": summary.is_complete,
+        }
+        for remark in summary.remarks:
+            logs.log(_logger, logging.WARNING, "reconcile_incomplete", tenant_id=tenant_id, error=remark)
         logs.log(_logger, logging.INFO, "reconciled", tenant_id=tenant_id, **fields)
 
 

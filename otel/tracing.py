@@ -99,8 +99,9 @@ class Recorder:
         *,
         links: Sequence[SpanContext] = (),
         error: Failure | None = None,
+        ended: int | None = None,
     ) -> None:
-        """Hand over a span that began at `started` (nanoseconds since 1970) and ends now."""
+        """Hand over a span that began at `started` (nanoseconds since 1970) and ended at `ended`, or ends now."""
         self._processor.on_end(
             ReadableSpan(
                 name,
@@ -112,7 +113,7 @@ class Recorder:
                 kind=kind,
                 status=Status(StatusCode.ERROR, error.reason[:REASON_CHARS]) if error else _UNSET,
                 start_time=started,
-                end_time=time.time_ns(),
+                end_time=ended or time.time_ns(),
                 instrumentation_scope=self._scope,
             )
         )
@@ -179,13 +180,14 @@ def record(  # noqa: PLR0913  (what a span is)
     *,
     links: Sequence[SpanContext] = (),
     error: Failure | None = None,
+    ended: int | None = None,
 ) -> None:
-    """Record a span that began at `started` (nanoseconds since 1970) and ends now, if its trace is exported.
+    """Record a span that began at `started` and ended at `ended` (nanoseconds since 1970) or now, if it is exported.
 
     With an `error` it is red, and has the attributes by which red spans are found.
     """
     if _recorder and position.is_sampled:
-        _recorder.record(position, name, kind, started, attributes, links=links, error=error)
+        _recorder.record(position, name, kind, started, attributes, links=links, error=error, ended=ended)
 
 
 def ids_of(traceparent: str | None) -> tuple[str | None, str | None]:

@@ -15,6 +15,7 @@ from app.settings import Settings, uses
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from app.sdp.summary import Summary
     from db.inspection import Recent, Status
     from db.tenant_list import TenantRow
 
@@ -22,6 +23,7 @@ TIMEOUT = 30.0  # seconds
 GUIDE = "docs/webhooks/resolved-ticket-webhook-setup.md"
 RUNBOOK = "docs/operations.md"
 BACKUP = "docs/backup.md"
+NO_API = "ServiceDesk Plus is not asked for tickets that no webhook brought: see `ticket-inbox tenant sdp set`"
 NO_KEY = "SECRETS_KEY is not set here"
 
 
@@ -39,7 +41,7 @@ def doctor(tenant_id: str, url: str | None) -> None:
     async def look(connection: "AsyncConnection", settings: Settings) -> list[Finding]:
         return [found async for found in findings(connection, settings, tenant_id, url)]
 
-    used = uses.DATABASE | uses.KEY | uses.SDP_CLIENT | (frozenset() if url else uses.ADDRESS)
+    used = uses.DATABASE | uses.KEY | uses.SDP_CLIENT | uses.STATUSES | (frozenset() if url else uses.ADDRESS)
     found = on_database.run(look, TIMEOUT, used, may_lack_key=True)
     for one in found:
         terminal.echo(f"{one.kind:6}{hints.as_typed(one.text)}")
@@ -77,7 +79,8 @@ async def findings(
     for one in of_webhooks(await inspection.read_recent(session, tenant_id), tenant_id):
         yield one
     if settings.secrets_key:
-        yield await of_api(connection, settings, tenant_id)
+        for one in await of_api(connection, settings, tenant_id):
+            yield one
     else:
         yield note(f"the API of ServiceDesk Plus was not asked: {NO_KEY}")
     for one in of_roles(await inspection.read_blind_roles(session)):
@@ -184,31 +187,44 @@ def of_roles(blind: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> Finding:
-    """Check that ServiceDesk Plus can be asked for what no webhook brought, and that the last run was complete."""
+async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: str) -> list[Finding]:
+    """Check that ServiceDesk Plus can be asked for what no webhook brought, and that the last run was complete.
+
+    Note which tickets it says are done and are passed over by their status.
+    """
     from app.sdp import reconcile  # noqa: PLC0415
-    from app.sdp.errors import SdpError  # noqa: PLC0415
+    from app.sdp.errors import PausedError, SdpError  # noqa: PLC0415
     from db import failures, inbox, sdp  # noqa: PLC0415
 
-    asked = "ServiceDesk Plus can be asked"
+    asked, passed = "ServiceDesk Plus can be asked", list[Finding]()
     try:
         if await sdp.read(connection, tenant_id) is None:
-            return note(
-                "ServiceDesk Plus is not asked for tickets that no webhook brought: see `ticket-inbox tenant sdp set`"
-            )
-        await reconcile.check(connection, settings, tenant_id)
+            return [note(NO_API)]
+        passed = of_statuses(await reconcile.check(connection, settings, tenant_id))
+    except PausedError as paused:
+        return [note(f"ServiceDesk Plus was not asked: {paused}")]
     except (SdpError, reconcile.NotReconciledError) as error:
-        return wrong(f"the API of ServiceDesk Plus: {error}")
+        return [wrong(f"the API of ServiceDesk Plus: {error}")]
     except failures.DatabaseError as error:
         _require_no_right(error)
         asked = "ServiceDesk Plus may be asked (not checked: this role may not read the credentials)"
     cursor = next((one for one in await sdp.cursors(connection, tenant_id) if one.source == inbox.API), None)
     if cursor is None:
-        return note(f"{asked}, and has not been yet: a worker does so every five minutes")
+        return [note(f"{asked}, and has not been yet: a worker does so every five minutes"), *passed]
     if cursor.error:
-        return note(f"{asked}, but the last run ended early: {cursor.error}")
+        return [note(f"{asked}, but the last run ended early: {cursor.error}"), *passed]
     reached = f"{cursor.position.astimezone(UTC):%Y-%m-%d %H:%M}"
-    return ok(f"{asked}; by its clock (UTC) nothing is missing up to {reached}")
+    counted = f"of the statuses that count as resolved ({settings.resolved_statuses})"
+    return [ok(f"{asked}; by its clock (UTC) nothing is missing up to {reached}, {counted}"), *passed]
+
+
+def of_statuses(newest: "Summary") -> list[Finding]:
+    """Show the statuses of the tickets that were updated last, and note those that are done and are passed over."""
+    if not newest.passed_over:
+        return []
+    shown = f"of the tickets that ServiceDesk Plus updated last, {newest.listed:,}: {newest.statuses()}"
+    kind = ok if newest.passed_over < newest.listed else note
+    return [kind(f"{shown}; those of other statuses are passed over"), *map(note, newest.passed_as_done())]
 
 
 def _grace(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from app import settings as environment
-from app.commands import sdp, terminal
+from app.commands import reconcile, terminal
 from app.commands.import_preview import Preview
 from app.commands.import_progress import Progress, counts_of
 from app.commands.options import CENTURY, Duration
@@ -99,7 +99,7 @@ def import_(  # noqa: PLR0913  (one for each option)
     if since is not None:
         if any((file, form, columns, date_formats, zone, max_errors is not None, dry_run, again, no_wait)):
             raise click.UsageError("--since takes no other option but --tenant")
-        sdp.import_since(tenant_id, since)
+        reconcile.import_since(tenant_id, since)
         return
     if file is None:
         raise click.UsageError("give --file, or --since")

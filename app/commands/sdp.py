@@ -1,37 +1,26 @@
-"""ticket-inbox tenant sdp …, ticket-inbox reconcile: which resolved tickets does ServiceDesk Plus itself have?"""
+"""ticket-inbox tenant sdp …: where is a tenant's ServiceDesk Plus, and how far have runs come through its tickets?"""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from app import hints
 from app import settings as environment
 from app.commands import terminal
-from app.commands.options import CENTURY, Duration, checked_tenant_id, tenant_argument
-from app.commands.progress import Ticker
+from app.commands.options import tenant_argument
 from app.commands.tenant import require_known
 from app.settings import uses
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from app.sdp.account import Account
-    from app.sdp.summary import Summary
     from app.settings import Settings
     from db.sdp import Config, Cursor
 
 VARIABLE = "TICKET_INBOX_SDP_CREDENTIALS"
 EDITIONS = ("cloud", "on_premises")  # those of db/sdp.py, which --help has no time to import
-WORDS = {
-    "seen": "resolved tickets seen",
-    "already_there": "were there already",
-    "appended": "appended to the inbox",
-    "rejected": "appended as rejected: they break a rule, see `ticket-inbox status`",
-    "gone": "deleted, or opened again, meanwhile",
-    "failed": "could not be fetched",
-}
 
 
 @click.group()
@@ -54,7 +43,7 @@ def sdp() -> None:
     "Cloud {client_id, client_secret, refresh_token}, and accounts_url where it is not https://accounts.zoho.com.",
 )
 @click.option("--credentials", envvar=VARIABLE, hidden=True)
-@click.option("--check/--no-check", default=True, show_default=True, help="Ask for one ticket before it is stored.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Ask for tickets before it is stored.")
 def set_(
     *,
     tenant_id: str,
@@ -68,6 +57,7 @@ def set_(
     from app.commands import on_database  # noqa: PLC0415
     from app.sdp import account as accounts  # noqa: PLC0415
     from db import sdp as configs  # noqa: PLC0415
+    from db import sdp_access as access  # noqa: PLC0415
     from db.tenants import Secrets  # noqa: PLC0415
 
     used = uses.DATABASE | uses.KEY | (uses.SDP_CLIENT if check else frozenset())
@@ -81,14 +71,14 @@ def set_(
             "Warning: without https, the network in between can read the credentials and the tickets.", err=True
         )
     if check:
-        _check(account, settings)
+        account = _at_its_address(account, settings)
     encrypted = Secrets(settings.secrets_key).encrypt(accounts.kept(account))
-    require_known(
-        tenant_id,
-        on_database.run(
-            lambda connection, _settings: configs.put(connection, tenant_id, edition, account.base_url, encrypted)
-        ),
-    )
+
+    async def put(connection: "AsyncConnection", _settings: "Settings") -> bool:
+        await access.forget(connection, tenant_id)
+        return await configs.put(connection, tenant_id, edition, account.base_url, encrypted)
+
+    require_known(tenant_id, on_database.run(put))
     answered = ", which answered" if check else ""
     terminal.echo(f"Tenant {terminal.shell_word(tenant_id)} has its ServiceDesk Plus at {account.base_url}{answered}.")
 
@@ -122,94 +112,6 @@ def clear(tenant_id: str) -> None:
     terminal.echo(f"The ServiceDesk Plus of tenant {terminal.shell_word(tenant_id)} is forgotten.")
 
 
-@click.command()
-@click.option(
-    "--tenant", "tenant_id", metavar="ID", required=True, callback=checked_tenant_id, help="The tenant to reconcile."
-)
-@click.option(
-    "--since",
-    type=Duration(days=CENTURY),
-    help="How far back to look by the time of the last update, such as 2d; the cursor stays where it is. "
-    "Without it, go on where the last run ended.",
-)
-@click.option("--dry-run", is_flag=True, help="Only ask: append nothing, and leave the cursor where it is.")
-def reconcile(tenant_id: str, since: timedelta | None, *, dry_run: bool) -> None:
-    """Append the resolved tickets that ServiceDesk Plus has and ticket_history lacks or has older.
-
-    Workers do so every five minutes. Exits 1 when it stops early.
-    """
-    settings = environment.load_or_exit(uses.RECONCILE)
-    import asyncio  # noqa: PLC0415  (slows down --help, as everything here)
-
-    from app.sdp import reconcile as runs  # noqa: PLC0415
-
-    begin = datetime.now(UTC) - since if since is not None else None
-    with _errors_in_one_line(), progress() as on_progress:
-        summary = asyncio.run(runs.reconcile(settings, tenant_id, since=begin, is_dry=dry_run, on_progress=on_progress))
-    print_summary(summary, is_dry=dry_run)
-
-
-def import_since(tenant_id: str, since: timedelta) -> None:
-    """Append the tickets updated in ServiceDesk Plus within the time `since`, and print how many had which outcome."""
-    settings = environment.load_or_exit(uses.RECONCILE)
-    import asyncio  # noqa: PLC0415
-
-    from app.sdp import reconcile as runs  # noqa: PLC0415
-
-    with _errors_in_one_line(), progress() as on_progress:
-        begin = datetime.now(UTC) - since
-        summary = asyncio.run(runs.import_since(settings, tenant_id, begin, on_progress=on_progress))
-    print_summary(summary)
-
-
-def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
-    """Print how many tickets of a run had which outcome. Raises ClickException if the run stopped early."""
-    for name, count in summary.counts().items():
-        words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
-        terminal.echo(f"{count:>8}  {hints.as_typed(words)}")
-    if summary.error:
-        raise click.ClickException(f"{summary.error}. Run it again: it goes on from there")
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Callable[["Summary"], None]]:
-    """Show on standard error how far a run has come: by a bar on a terminal, else by a line every ten seconds.
-
-    Yields the callback that takes its summaries.
-    """
-    shown: list[Summary] = []  # the last one, to which the run adds
-    is_drawn = sys.stderr.isatty()
-    ticker = contextlib.nullcontext() if is_drawn else Ticker(lambda: _so_far(shown))
-    with ticker, click.progressbar(length=0, label="Tickets", file=sys.stderr, hidden=not is_drawn) as bar:
-
-        def on_progress(summary: "Summary") -> None:
-            shown[:] = [summary]
-            bar.length = max(summary.total, summary.listed)
-            bar.update(summary.listed - bar.pos)
-
-        yield on_progress
-
-
-def _so_far(shown: "Sequence[Summary]") -> str:
-    if not shown:
-        return "waiting for ServiceDesk Plus"
-    listed = f"{shown[0].listed:,}" + (f" of {shown[0].total:,}" if shown[0].total else "")
-    return f"{listed} tickets listed, {shown[0].appended:,} appended to the inbox"
-
-
-@contextlib.contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    """Convert known errors to a one-line ClickException."""
-    from app.commands.on_database import errors_in_one_line  # noqa: PLC0415
-    from app.sdp.reconcile import NotReconciledError  # noqa: PLC0415
-
-    with errors_in_one_line():
-        try:
-            yield
-        except NotReconciledError as error:
-            raise click.ClickException(str(error)) from None
-
-
 def _given(file: BinaryIO | None, text: str | None) -> bytes:
     """Return the credentials, from a file or the environment. Raises a usage error if there are none."""
     given = file.read() if file else (text or "").encode(errors="replace")
@@ -218,20 +120,21 @@ def _given(file: BinaryIO | None, text: str | None) -> bytes:
     return given
 
 
-def _check(account: "Account", settings: "Settings") -> None:
+def _at_its_address(account: "Account", settings: "Settings") -> "Account":
+    """Return the account at the address that answers, and print which does not. Raises ClickException if none does."""
     import asyncio  # noqa: PLC0415
 
-    from app.sdp.client import Client  # noqa: PLC0415
+    from app.sdp import address  # noqa: PLC0415
     from app.sdp.errors import SdpError  # noqa: PLC0415
 
-    async def ask() -> None:
-        async with Client(account, settings.sdp_requests_per_minute) as client:
-            await client.check()
-
     try:
-        asyncio.run(ask())
+        found = asyncio.run(address.find(account, settings.sdp_requests_per_minute))
     except SdpError as error:
-        raise click.ClickException(f"{error}. Nothing was changed; --no-check stores it unchecked") from None
+        words = str(error) if str(error).endswith("?") else f"{error}."
+        raise click.ClickException(f"{words} Nothing was changed; --no-check stores it unchecked") from None
+    for silent in found.silent:
+        terminal.echo(f"Its API is not at {silent}, but at {found.account.base_url}.")
+    return found.account
 
 
 def _unknown(tenant_id: str) -> click.ClickException:

@@ -4,7 +4,9 @@ Members and their shapes are those of the vendor's documentation and of captures
 Plus was never asked. Source: https://www.manageengine.com/products/service-desk/sdpod-v3-api/requests/request.html
 """
 
+import contextlib
 import functools
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -13,7 +15,8 @@ from msgspec import Meta
 
 from app.event.characters import tidy
 from app.event.html_text import text_of, text_of_flat
-from app.event.rules import TOO_DEEP, BrokenRule, Event, Form, ResolvedTicket, Rules, explain
+from app.event.moment import Moment, milliseconds
+from app.event.rules import TOO_DEEP, BrokenRule, Event, Form, ResolvedTicket, Rules, explain, members_of
 
 MAX_SUBJECT_CHARS = 1000
 EXAMPLE = {
@@ -39,10 +42,16 @@ class Named(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(max_length=1000)] | None = None
 
 
-class Moment(msgspec.Struct, frozen=True):
-    """A time: milliseconds since 1970, as a string. What is displayed has no zone and the user's format."""
+class Status(msgspec.Struct, frozen=True):
+    """A status: its name is in the portal's language, or the administrator's words; what it is called inside is not."""
 
-    value: Annotated[str, Meta(pattern="^[0-9]{1,15}$")] | Annotated[int, Meta(ge=0)]
+    name: Annotated[str, Meta(max_length=1000)] | None = None
+    internal_name: Annotated[str, Meta(max_length=1000, description="In English, in every language.")] | None = None
+
+    def is_one_of(self, names: Collection[str]) -> bool:
+        """Return True if either of its names is among `names`, in any case."""
+        known = {name.casefold() for name in names}
+        return any((name or "").strip().casefold() in known for name in (self.name, self.internal_name))
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -51,15 +60,22 @@ class Resolution(msgspec.Struct, frozen=True):
     content: str | None = None
 
 
+class Closure(msgspec.Struct, frozen=True):
+    """How a request was closed."""
+
+    closure_comments: Annotated[str | None, Meta(description="Stand in for an empty `resolution`.")] = None
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request of API V3, as far as we read it."""
+    """A request of API V3, as far as we read it; a member that may be missing is ignored where it has another shape."""
 
     id: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S", description="A string: it exceeds 2^53.")]
     subject: Annotated[str | None, Meta(description="Cut at 1,000 characters.")] = None
     description: Annotated[str | None, Meta(description="HTML; its text is cut at MAX_DESCRIPTION_CHARS.")] = None
-    resolution: Resolution | None = None
-    priority: Named | None = None
-    status: Annotated[Named, Meta(description="One of RESOLVED_STATUSES by its name.")]
+    resolution: Annotated[Resolution | str | None, Meta(description="An object; a text alone is its content.")] = None
+    closure_info: Closure | None = None
+    priority: Annotated[Named | str | None, Meta(description="An object; a text alone is its name.")] = None
+    status: Annotated[Status, Meta(description="One of RESOLVED_STATUSES by its name or its internal_name.")]
     resolved_time: Moment | None = None
     completed_time: Annotated[Moment | None, Meta(description="Stands in for `resolved_time`.")] = None
     tags: Annotated[list[Any] | None, Meta(description="Texts, or objects with a `name`.")] = None
@@ -74,14 +90,7 @@ class NativePayload(msgspec.Struct, frozen=True):
 
 RULES = {
     "id": "must be a string of 1 to 100 characters, not only white space; a number would lose digits",
-    "subject": "must be a string or null",
-    "description": "must be a string (HTML) or null",
-    "resolution": "must be null or an object whose `content` is a string (HTML) or null",
-    "priority": "must be null or an object with a `name`",
     "status": "must be an object with a `name`",
-    "resolved_time": _WHEN,
-    "completed_time": _WHEN,
-    "tags": "must be an array or null",
 }
 NOT_RESOLVED = (
     "is none of {} (RESOLVED_STATUSES): mend the trigger in ServiceDesk Plus, so that it fires only when the status "
@@ -89,6 +98,8 @@ NOT_RESOLVED = (
 )
 NO_TIME = "is null, and completed_time too: a resolved request has one of them"
 FORM = Form(Request, RULES, "id", "request", "must be an object: a request of API V3")
+TIMES = ("resolved_time", "completed_time")
+_OPTIONAL = {field.name: field.type for field in msgspec.structs.fields(Request) if not field.required}
 _decoder = msgspec.json.Decoder(NativePayload)
 
 
@@ -98,55 +109,86 @@ def parse(body: bytes, rules: Rules) -> Event:
     The ticket's texts are cut, with a mark, where they are over their limits.
     """
     try:
-        payload = _decoder.decode(body)
+        return _event(_decoder.decode(body), (), rules)
     except RecursionError:
         return TOO_DEEP
     except ValueError:
+        pass
+    try:
+        return _event(*_without_odd(body), rules)
+    except (ValueError, RecursionError):
         return explain(FORM, body, rules)
-    return _event(payload, rules)
 
 
-def _event(payload: NativePayload, rules: Rules) -> Event:
-    """Return the event of a payload that is right by its types."""
+def _without_odd(body: bytes) -> tuple[NativePayload, Sequence[str]]:
+    """Return the payload without the members that may be missing and cannot be read, and the names of these.
+
+    Raises ValueError where there are none, or something else cannot be read.
+    """
+    members = members_of(body)
+    request = members_of(members["request"])
+    odd = [name for name, kind in _OPTIONAL.items() if name in request and not _is_read(request[name], kind)]
+    if not odd:
+        raise ValueError
+    rest = {name: raw for name, raw in request.items() if name not in odd}
+    return _decoder.decode(msgspec.json.encode({"tenant_id": members["tenant_id"], "request": rest})), odd
+
+
+def _is_read(raw: msgspec.Raw, kind: Any) -> bool:  # noqa: ANN401  (a member's type)
+    try:
+        msgspec.json.decode(raw, type=kind)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _event(payload: NativePayload, odd: Sequence[str], rules: Rules) -> Event:
+    """Return the event of a payload that is right by its types, but for the members `odd`, which it lacks."""
     request = payload.request
     is_storable = "\0" not in request.id
     broken = [] if is_storable else [BrokenRule("request.id", RULES["id"])]
-    known = {name.casefold() for name in rules.resolved_statuses}
-    if known and (request.status.name or "").strip().casefold() not in known:
+    if rules.resolved_statuses and not request.status.is_one_of(rules.resolved_statuses):
         broken.append(BrokenRule("request.status", NOT_RESOLVED.format(", ".join(rules.resolved_statuses))))
-    try:
-        resolved_date = _resolved(request)
-    except ValueError:
-        broken.append(BrokenRule("request.resolved_time", NO_TIME))
-    except OverflowError:
-        broken.append(BrokenRule("request.resolved_time", _WHEN))
-    if broken:
-        return Event(request.id if is_storable else None, broken)
-    return Event(request.id, make=functools.partial(_ticket, payload, resolved_date, rules))
+    resolved_date = _resolved(request)
+    if resolved_date is None:
+        unread = next((name for name in TIMES if name in odd or milliseconds(getattr(request, name))), None)
+        broken.append(BrokenRule(f"request.{unread or TIMES[0]}", _WHEN if unread else NO_TIME))
+    ignored = [f"request.{name}" for name in odd]
+    if broken or resolved_date is None:
+        return Event(request.id if is_storable else None, broken, ignored=ignored)
+    return Event(request.id, make=functools.partial(_ticket, payload, resolved_date, rules), ignored=ignored)
 
 
 def _ticket(payload: NativePayload, resolved_date: datetime, rules: Rules) -> ResolvedTicket:
     request = payload.request
-    resolution = _clean(request.resolution.content if request.resolution else None)
     subject = text_of_flat(_clean(request.subject), MAX_SUBJECT_CHARS)
     description = text_of(_clean(request.description), rules.max_description_chars)
+    priority = request.priority.name if isinstance(request.priority, Named) else request.priority
     return ResolvedTicket(
         tenant_id=payload.tenant_id,
         ticket_id=request.id,
         description=f"{subject}\n\n{description}",
-        resolution=text_of(resolution),
+        resolution=_resolution(request),
         resolved_date=resolved_date,
-        priority=tidy(_clean(request.priority.name if request.priority else None)),
+        priority=tidy(_clean(priority)),
         tags=[tidy(_clean(name)) for name in map(_name, request.tags or []) if name],
     )
 
 
-def _resolved(request: Request) -> datetime:
-    """Return when it was resolved. Raises ValueError where it does not say, OverflowError past the year 9999."""
-    moment = request.resolved_time or request.completed_time
-    if moment is None:
-        raise ValueError
-    return _EPOCH + timedelta(milliseconds=int(moment.value))
+def _resolution(request: Request) -> str:
+    """Return how it was resolved, as text; where that is empty, what was said when it was closed."""
+    found = request.resolution.content if isinstance(request.resolution, Resolution) else request.resolution
+    said = request.closure_info.closure_comments if request.closure_info else None
+    return text_of(_clean(found)) or text_of_flat(_clean(said))
+
+
+def _resolved(request: Request) -> datetime | None:
+    """Return when it was resolved; None where it does not say, or only one past the year 9999."""
+    for moment in (request.resolved_time, request.completed_time):
+        with contextlib.suppress(OverflowError):
+            if (found := milliseconds(moment)) is not None:
+                return _EPOCH + timedelta(milliseconds=found)
+    return None
 
 
 def _name(tag: object) -> str | None:

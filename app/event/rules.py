@@ -48,11 +48,15 @@ class RejectedError(Exception):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A parsed body: the id of its ticket where that can be read, and the ticket or the rules that it breaks."""
+    """A parsed body: the id of its ticket where that can be read, and the ticket or the rules that it breaks.
+
+    `ignored` names the members that may be missing and have a shape that cannot be read: the ticket does without them.
+    """
 
     ticket_id: str | None
     broken: Sequence[BrokenRule] = ()
     make: Callable[[], ResolvedTicket] | None = None  # converts HTML, which a webhook has no time for
+    ignored: Sequence[str] = ()
 
     @property
     def error(self) -> str | None:
@@ -80,8 +84,7 @@ class Rules(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
         """Return the rules that the settings set."""
-        statuses = [name.strip() for name in settings.resolved_statuses.split(",")]
-        return cls(settings.max_description_chars, tuple(filter(None, statuses)))
+        return cls(settings.max_description_chars, statuses_of(settings))
 
     @property
     def of_accepted(self) -> "Rules":
@@ -89,8 +92,15 @@ class Rules(msgspec.Struct, frozen=True):
         return Rules(self.max_description_chars, refuses_long=False)
 
 
+def statuses_of(settings: Settings) -> Sequence[str]:
+    """Return the statuses that count as resolved."""
+    return tuple(filter(None, (name.strip() for name in settings.resolved_statuses.split(","))))
+
+
 class Form(msgspec.Struct, frozen=True):
-    """A wire form: the struct of a ticket's members, the rule of each in words, and which of them is the ticket's id.
+    """A wire form: the struct of a ticket's members, the rules in words, and which member is the ticket's id.
+
+    A member without words breaks no rule whatever it holds.
 
     `within` is the member of the body that holds them, and `within_rule` what that must be; "" is the body itself.
     """
@@ -121,6 +131,7 @@ def explain(
     found = {
         field.name: _broken_rule(field, members.get(field.name), words[field.name], require)
         for field in msgspec.structs.fields(form.kind)
+        if field.name in words
     }
     prefix = form.within and f"{form.within}."
     broken += [BrokenRule(prefix + name, rule) for name, rule in found.items() if rule]

@@ -1,4 +1,4 @@
 """Which resolved tickets does ServiceDesk Plus have that no webhook brought? We ask its API V3 for them.
 
-Doors: `account`, `client`, `errors`, `reconcile`, `summary`.
+Doors: `account`, `address`, `client`, `errors`, `reconcile`, `summary`.
 """

@@ -11,6 +11,8 @@ from db import sdp
 from db.tenants import Secrets
 
 API = "/api/v3"
+# Where the address of a portal ends, in that of one of its pages: …/app/itdesk/ui/requests?mode=list, …/HomePage.do
+PAGE = re.compile(r"/(?:ui|api|jsp)(?:/|\Z)|/\w+\.(?:do|cc|jsp|html?)\Z")
 # A value for a header or a form. `\Z`, because `$` also matches before the end of a line.
 Word = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,2000}\Z")]
 
@@ -80,11 +82,22 @@ def kept(account: Account) -> str:
 
 
 def _base_url(edition: str, url: str) -> str:
-    parts = _parts(url)
-    path = parts.path.rstrip("/").removesuffix(API)
-    if edition == sdp.CLOUD and not re.fullmatch(r"/app/[^/]+", path):
+    parts = _parts(_without_page(url))
+    path = parts.path.rstrip("/")
+    if edition == sdp.CLOUD and not re.fullmatch(r"(/app/[^/]+)?", path):
         raise WrongAccountError(f"{url!r} is not like https://sdpondemand.manageengine.com/app/PORTAL")
     return urlunsplit(parts._replace(path=path))
+
+
+def _without_page(url: str) -> str:
+    """Return an address without what a browser, or the API's pages, show behind that of the portal itself."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    if found := PAGE.search(parts.path):
+        return urlunsplit(parts._replace(path=parts.path[: found.start()], query="", fragment=""))
+    return url
 
 
 def _accounts_url(url: str) -> str:

@@ -1,6 +1,7 @@
 """How is a ServiceDesk Plus asked? With retries, at a limited rate, and without our secrets in any error."""
 
 import asyncio
+import functools
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -11,19 +12,35 @@ import msgspec
 import tenacity
 from aiolimiter import AsyncLimiter
 
-from app.sdp import answers, epoch, identity, listed
+from app.sdp import address, answers, epoch, identity, listed, order
+from app.sdp.access import Access
 from app.sdp.account import API, Account
 from app.sdp.answers import Answer
-from app.sdp.errors import GoneError, LateError, SdpError, TransientError
-from app.sdp.listed import ROWS, Page
+from app.sdp.errors import (
+    AwayError,
+    DeniedError,
+    LateError,
+    NowhereError,
+    RefusedError,
+    SdpError,
+    TooLongError,
+    TransientError,
+)
+from app.sdp.listed import REQUESTS, ROWS, UPDATED, Page
+from app.sdp.transport import Transport
 from otel import redaction
 
-MOST_BYTES = 32 * 1024 * 1024  # of an answer, whatever it declares; its reading takes twice that memory
 LONG_BYTES = 256 * 1024  # of an answer; a longer one is read in a thread, as a worker's heartbeat would wait for it
-# Compressed, 5 KB became 6 GB, and no time limit ended that: a library decompresses what it has in one go. On a
-# connection that is used again, what follows an answer of too short a length would be read as the answer to the next.
-HEADERS = {"Accept-Encoding": "identity", "Connection": "close"}
-FIELDS = ["id", "status", "last_updated_time"]
+# All that a delivery is made of: where a list brings it, no ticket has to be fetched.
+FIELDS = [
+    "id", "display_id", "subject", "description", "status", "priority", "resolution", "resolved_time", "completed_time",
+    "tags", "created_time", "last_updated_time",
+]  # fmt: skip
+FEW_FIELDS = ["id", "status", "created_time", "last_updated_time"]
+FEW_PAGES = 10  # that are asked for with few fields, after one with all of them could not be had
+# What may be the fault of one ticket's text in a list, or of a field that the portal's lists do not know.
+OF_FIELDS = (RefusedError, TransientError, TooLongError)
+OF_ALL = (AwayError, DeniedError, NowhereError)
 
 
 class Patience(msgspec.Struct, frozen=True):
@@ -37,26 +54,27 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Asks a ServiceDesk Plus at most `per_minute` times a minute, at even intervals.
+    """Asks a ServiceDesk Plus at most `per_minute` times a minute, at even intervals, and what `access` knows of it.
 
     Raises SdpError if the environment names a proxy or certificates that cannot be used.
     """
 
-    def __init__(self, account: Account, per_minute: int, patience: Patience = Patience()) -> None:  # noqa: B008
-        self._account, self._patience = account, patience
+    def __init__(
+        self,
+        account: Account,
+        per_minute: int,
+        patience: Patience = Patience(),  # noqa: B008
+        *,
+        access: Access | None = None,
+    ) -> None:
+        self._account, self._patience, self._access = account, patience, access
+        self._few_pages = 0  # that are still asked for with few fields
         self._identity = identity.of(account.credentials)
         self.interval = 60 / per_minute  # seconds that a request may have to wait for its turn
         self._limiter = AsyncLimiter(1, self.interval)
         self._clock = epoch.Clock()
         self.ends_at = float("inf")  # by the monotonic clock: no answer is waited for after it
-        # No redirect is followed: our key would go with it.
-        try:
-            self._http = httpx.AsyncClient(
-                timeout=patience.answer, follow_redirects=False, headers=HEADERS, event_hooks={"response": [self._look]}
-            )
-        except (ImportError, ValueError, OSError) as error:
-            words = redaction.one_line(str(error))
-            raise SdpError(f"HTTPS_PROXY, SSL_CERT_FILE or their like cannot be used: {words}") from None
+        self._http = Transport(patience.answer, self._say)
 
     @property
     def base_url(self) -> str:
@@ -74,46 +92,100 @@ class Client:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
-    async def page(self, updated_from: int, start_index: int = 1, *, count: bool = False, rows: int = ROWS) -> Page:
-        """Return a page of the tickets last updated at `updated_from` (milliseconds since 1970) or later, oldest first.
+    async def page(
+        self,
+        begin: int,
+        start_index: int = 1,
+        *,
+        count: bool = False,
+        rows: int = ROWS,
+        where: str = REQUESTS,
+        by: str = UPDATED,
+    ) -> Page:
+        """Return a page of the tickets whose time `by` is `begin` (milliseconds since 1970) or later, oldest first.
 
         `start_index` is its first row, from 1. With `count` ServiceDesk Plus counts them all. Raises SdpError.
         """
         # The vendor's own example has this condition. Times are whole milliseconds, so one less includes that time.
-        later = {"field": "last_updated_time", "condition": "greater than", "value": str(max(updated_from - 1, 0))}
+        later = {"field": by, "condition": "greater than", "value": str(max(begin - 1, 0))}
         asked = {
             "row_count": rows,
             "start_index": start_index,
-            "sort_field": "last_updated_time",
+            "sort_field": by,
             "sort_order": "asc",
             "search_criteria": [later],
-            "fields_required": FIELDS,
             "get_total_count": count,
         }
-        given = {"input_data": msgspec.json.encode({"list_info": asked}).decode()}
-        return listed.read_page(await self._get("/requests", given), rows)
+        self._few_pages = max(self._few_pages - 1, 0)
+        if not self._few_pages:
+            try:
+                return await self._list(where, asked | {"fields_required": FIELDS})
+            except OF_FIELDS as error:
+                if isinstance(error, OF_ALL):
+                    raise
+                self._few_pages = FEW_PAGES
+                tries = 1 if isinstance(error, TransientError) else None
+                return await self._list(where, asked | {"fields_required": FEW_FIELDS}, tries)
+        return await self._list(where, asked | {"fields_required": FEW_FIELDS})
 
-    async def ticket(self, ticket_id: str) -> msgspec.Raw:
+    async def ticket(self, ticket_id: str, where: str = REQUESTS) -> msgspec.Raw:
         """Return a ticket as it is now. Raises GoneError if there is none, SdpError if it cannot be fetched."""
-        body = await self._get(f"/requests/{quote(ticket_id, safe='')}")
-        return answers.read(answers.Whole, body).request
+        body = await self._get(f"/{where}/{quote(ticket_id, safe='')}")
+        return answers.read(answers.Whole, body).ticket
+
+    async def reach(self) -> None:
+        """Ask for one ticket. Raises SdpError."""
+        await self.page(0, rows=1)
 
     async def check(self) -> None:
-        """Ask for one ticket. Raises SdpError."""
-        try:
-            await self.page(0, rows=1)
-        except GoneError as error:
-            raise SdpError(f"{error}: is its address right?") from None
+        """Ask for one ticket, and for those of a time to come, of which there are none. Raises SdpError."""
+        await self.reach()
+        later = self.latest
+        order.checked(await self.page(later, rows=1), later)
 
-    async def _get(self, path: str, parameters: dict[str, str] | None = None) -> bytes:
+    async def newest(self) -> Page:
+        """Return the hundred tickets that were updated last, the latest first. Raises SdpError."""
+        order = {"sort_field": UPDATED, "sort_order": "desc"}
+        return await self._list(REQUESTS, {"row_count": ROWS, **order, "fields_required": FEW_FIELDS})
+
+    async def _list(self, where: str, asked: dict[str, Any], tries: int | None = None) -> Page:
+        given, began = {"input_data": msgspec.json.encode({"list_info": asked}).decode()}, time.time_ns()
+        body = await self._get(f"/{where}", given, tries)
+        read = functools.partial(listed.read_page, body, asked["row_count"], began, asked["sort_field"])
+        return await asyncio.to_thread(read) if len(body) > LONG_BYTES else read()
+
+    async def _get(self, path: str, parameters: dict[str, str] | None = None, tries: int | None = None) -> bytes:
+        """Return the body of a successful answer, after retries, and after a pause if this run may wait for its end.
+
+        Raises SdpError, or a database error.
+        """
+        if self._access is None:
+            return await self._answer(path, parameters, tries)
+        while True:
+            await self._access.before(self._identity)
+            try:
+                body = await self._answer(path, parameters, tries)
+            except TransientError as error:
+                await self._access.after(self._identity)
+                if error.retry_after <= self._patience.longest_wait:
+                    raise
+                await (self._access.wait if isinstance(error, DeniedError) else self._access.pause)(error)
+            except SdpError:
+                await self._access.after(self._identity)
+                raise
+            else:
+                await self._access.after(self._identity)
+                return body
+
+    async def _answer(self, path: str, parameters: dict[str, str] | None, tries: int | None) -> bytes:
         """Return the body of a successful answer, after retries. Raises SdpError."""
         patience = self._patience
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._is_worth_another),
             wait=self._wait,
-            stop=tenacity.stop_after_attempt(patience.tries) | tenacity.stop_before_delay(patience.altogether),
+            stop=tenacity.stop_after_attempt(tries or patience.tries) | tenacity.stop_before_delay(patience.altogether),
             reraise=True,
         )
         left = None if self.ends_at == float("inf") else self.ends_at - time.monotonic()
@@ -125,46 +197,29 @@ class Client:
 
     async def _try(self, path: str, parameters: dict[str, str] | None) -> bytes:
         answer = await self._ask(path, parameters)
-        if answers.is_unknown(answer) and self._identity.forget():
+        if answers.is_unknown(answer) and self._identity.refused():
             answer = await self._ask(path, parameters)
-        if len(answer.body) > LONG_BYTES:
-            return await asyncio.to_thread(answers.judge, answer, self._say)
-        return answers.judge(answer, self._say)
+            if answers.is_unknown(answer):
+                self._identity.refused()
+        if not answers.is_unknown(answer):
+            self._identity.accepted()
+        try:
+            if len(answer.body) > LONG_BYTES:
+                return await asyncio.to_thread(answers.judge, answer, self._say)
+            return answers.judge(answer, self._say)
+        except NowhereError as error:
+            raise NowhereError(f"{error}: {address.where_else(self._account)}") from None
 
     async def _ask(self, path: str, parameters: dict[str, str] | None) -> Answer:
         headers = await self._identity.headers(self._post)
         async with self._limiter:
-            answer = await self._send("GET", self._account.base_url + API + path, params=parameters, headers=headers)
+            url = self._account.base_url + API + path
+            answer = await self._http.send("GET", url, params=parameters, headers=headers)
         self._clock.read(answer.headers)
         return answer
 
     async def _post(self, url: str, form: dict[str, str]) -> Answer:
-        return await self._send("POST", url, data=form)
-
-    async def _send(self, method: str, url: str, **given: Any) -> Answer:  # noqa: ANN401  (httpx' own arguments)
-        """Return the answer. Raises TransientError if none comes, or only a part of one; else SdpError."""
-        host = httpx.URL(url).host
-        try:
-            # httpx' time-out is for each piece: an answer that trickles would never end.
-            async with asyncio.timeout(self._patience.answer), self._http.stream(method, url, **given) as response:
-                body = await _body(response)
-        except (TimeoutError, httpx.TimeoutException):
-            raise TransientError(f"{host} gives no answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            words = self._say(str(error)) or type(error).__name__
-            raise TransientError(f"{host} cannot be reached, or hung up: {words}") from None
-        return Answer(response.status_code, response.headers, body)
-
-    async def _look(self, response: httpx.Response) -> None:
-        """Raise SdpError if an answer is compressed, or leads elsewhere: httpx would read the address, however odd."""
-        host = response.request.url.host
-        answers.refuse_redirect(host, response.status_code, response.headers, self._say)
-        found = response.headers.get("content-encoding", "")
-        if {one.strip().lower() for one in found.split(",")} - {"", "identity"}:
-            raise SdpError(
-                f"{host} answered in the encoding '{self._say(found)}', and was asked for none: let it, or the proxy "
-                "before it, heed `Accept-Encoding: identity`"
-            )
+        return await self._http.send("POST", url, data=form)
 
     def _is_worth_another(self, error: BaseException) -> bool:
         return isinstance(error, TransientError) and error.retry_after <= self._patience.longest_wait
@@ -180,13 +235,3 @@ class Client:
     def _say(self, text: str) -> str:
         """Return what others wrote as a short line without our secrets."""
         return redaction.one_line(text, self._identity.secrets)
-
-
-async def _body(response: httpx.Response) -> bytes:
-    """Return an answer's body as it came. Raises SdpError if it is longer than MOST_BYTES, whatever it declared."""
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise SdpError(f"ServiceDesk Plus answered with more than {MOST_BYTES} bytes")
-    return bytes(body)

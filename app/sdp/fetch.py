@@ -13,6 +13,8 @@ from app.delivery import Origin
 from app.event.rules import MalformedError, Rules
 from app.sdp import answers
 from app.sdp.errors import SdpError
+from app.sdp.listed import REQUESTS, Row
+from app.sdp.status import lenient
 from db.inbox import Delivery
 from otel import tracing
 from otel.tracing import Failure
@@ -20,35 +22,68 @@ from otel.tracing import Failure
 if TYPE_CHECKING:
     from app.sdp.client import Client
 
-SPAN = "GET /api/v3/requests/{id}"
+SPAN = "GET /api/v3/{where}/{{id}}"
+LIST_SPAN = "GET /api/v3/{where}"
 PORTS = {"http": 80, "https": 443}
-ATTRIBUTES = {"http.request.method": "GET", "url.template": "/api/v3/requests/{id}"}
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A ticket as it is now."""
+    """A ticket as it is now, and where it is; `has_tags` if it has a member for them."""
 
+    ticket_id: str
     times: answers.Times
     body: bytes  # the payload of its delivery
     origin: Origin
+    where: str
+    has_tags: bool
 
 
-async def ticket(client: "Client", tenant_id: str, ticket_id: str) -> Fetched:
+async def ticket(client: "Client", tenant_id: str, ticket_id: str, where: str = REQUESTS) -> Fetched:
     """Fetch a ticket, and record its span. Raises GoneError if there is none, SdpError if it cannot be fetched."""
-    position, since = tracing.position_of_request(None, SPAN, ATTRIBUTES), time.time_ns()
-    origin = Origin(correlation.new(), position)
-    known = tracing.identity(origin.correlation_id, tenant_id, ticket_id)
-    attributes = {**ATTRIBUTES, **_server(client.base_url), **known}
+    origin, name, attributes = _begin(client, tenant_id, ticket_id, SPAN.format(where=where))
+    since = time.time_ns()
     try:
-        request = await client.ticket(ticket_id)
-        times = _times(request, ticket_id)
+        request = await client.ticket(ticket_id, where)
+        _require(request, ticket_id)
     except SdpError as error:
         failure = Failure(type(error).__name__, str(error))
-        tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes, error=failure)
+        tracing.record(origin.position, name, SpanKind.CLIENT, since, attributes, error=failure)
         raise
-    tracing.record(position, SPAN, SpanKind.CLIENT, since, attributes)
-    body = msgspec.json.encode({"tenant_id": tenant_id, "request": request})
-    return Fetched(times, body, origin)
+    tracing.record(origin.position, name, SpanKind.CLIENT, since, attributes)
+    return _fetched(tenant_id, ticket_id, request, origin, where)
+
+
+def listed(client: "Client", tenant_id: str, row: Row, where: str) -> Fetched:
+    """Return a ticket that a list brought whole, and record the request for that list as the span of this ticket."""
+    origin, name, attributes = _begin(client, tenant_id, row.id, LIST_SPAN.format(where=where))
+    tracing.record(origin.position, name, SpanKind.CLIENT, row.began, attributes, ended=row.ended)
+    return _fetched(tenant_id, row.id, row.ticket, origin, where)
+
+
+def _begin(client: "Client", tenant_id: str, ticket_id: str, span: str) -> tuple[Origin, str, dict[str, str | int]]:
+    """Return the origin of a ticket's delivery, and the name and the attributes of the span that brings it."""
+    method, template = span.split(" ", 1)
+    asked = {"http.request.method": method, "url.template": template}
+    origin = Origin(correlation.new(), tracing.position_of_request(None, span, asked))
+    return (
+        origin,
+        span,
+        {**asked, **_server(client.base_url), **tracing.identity(origin.correlation_id, tenant_id, ticket_id)},
+    )
+
+
+def _fetched(tenant_id: str, ticket_id: str, request: msgspec.Raw, origin: Origin, where: str) -> Fetched:
+    body, has_tags = payload(tenant_id, request), bool(answers.read(_Tags, request).tags)
+    return Fetched(ticket_id, answers.read(answers.Times, request), body, origin, where, has_tags=has_tags)
+
+
+def payload(tenant_id: str, request: msgspec.Raw) -> bytes:
+    """Return the payload of a ticket's delivery."""
+    return msgspec.json.encode({"tenant_id": tenant_id, "request": request})
+
+
+class _Tags(msgspec.Struct, frozen=True):
+    tags: msgspec.Raw = msgspec.Raw()
 
 
 def _server(base_url: str) -> dict[str, str | int]:
@@ -56,11 +91,11 @@ def _server(base_url: str) -> dict[str, str | int]:
     return {"server.address": address.hostname or "", "server.port": address.port or PORTS[address.scheme]}
 
 
-def _times(request: msgspec.Raw, ticket_id: str) -> answers.Times:
-    times = answers.read(answers.Times, request)
-    if times.id != ticket_id:
+def _require(request: msgspec.Raw, ticket_id: str) -> None:
+    """Raise SdpError if this is no ticket, or another; an id as a number breaks our rules, and is kept so."""
+    found = answers.read(answers.Times, request).id
+    if found != msgspec.Raw(ticket_id.encode()) and lenient(str, found) != ticket_id:
         raise SdpError(f"ServiceDesk Plus was asked for ticket {ticket_id}, and gave another")
-    return times
 
 
 def delivery(source: str, fetched: Fetched, tenant_id: str, rules: Rules) -> Delivery:
@@ -72,4 +107,4 @@ def delivery(source: str, fetched: Fetched, tenant_id: str, rules: Rules) -> Del
         built = deliveries.build_unsigned(source, fetched.body, tenant_id, rules, fetched.origin)
     except MalformedError as error:
         raise SdpError(f"ServiceDesk Plus gave a ticket that cannot be kept: {error}") from None
-    return msgspec.structs.replace(built, ticket_id=built.ticket_id or fetched.times.id)
+    return msgspec.structs.replace(built, ticket_id=fetched.ticket_id)

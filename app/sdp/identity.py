@@ -3,15 +3,12 @@
 import time
 from collections.abc import Awaitable, Callable
 
-from app.sdp import answers
+from app.sdp import tokens
 from app.sdp.account import Cloud, Credentials, OnPremises
 from app.sdp.answers import Answer
-from app.sdp.errors import AccessError, TransientError, retry_after
-from otel import redaction
+from app.sdp.tokens import Shared, Token
 
 ACCEPT = "application/vnd.manageengine.sdp.v3+json"  # else the Cloud answers 415
-EARLY = 60.0  # a token counts as expired this many seconds before its end: a request takes a while
-REFRESH_PATH = "/oauth/v2/token"
 
 Post = Callable[[str, dict[str, str]], Awaitable[Answer]]  # posts a form to an address
 
@@ -27,42 +24,59 @@ class Key:
         """Return the headers with our credentials."""
         return self._headers
 
-    def forget(self) -> bool:
+    def accepted(self) -> None:
+        """Do nothing: there is no other key."""
+
+    def refused(self) -> bool:
         """Return False: there is no other key to try."""
         return False
 
 
 class Session:
-    """A token from Zoho, fetched when one is needed and there is none."""
+    """A token from Zoho, fetched when one is needed and there is none. All portals of a refresh token share it."""
 
     def __init__(self, credentials: Cloud) -> None:
         self._credentials = credentials
+        self.key = tokens.key_of(credentials)
         self.secrets = [credentials.client_secret, credentials.refresh_token]  # and each token, also an old one
-        self._token, self._ends = "", float("-inf")
+        self._used: Token | None = None  # by the last request
+
+    @property
+    def shared(self) -> Shared:
+        """What this process knows of the token; the event loop that asks is the one that knows it."""
+        return tokens.shared(self.key)
 
     async def headers(self, post: Post) -> dict[str, str]:
         """Return the headers with our credentials. Raises SdpError if Zoho returns no token."""
-        if time.monotonic() > self._ends:
-            await self._refresh(post)
-        return {"Authorization": f"Zoho-oauthtoken {self._token}", "Accept": ACCEPT}
+        async with self.shared.turn:
+            used = self.shared.token if self.shared.has_token else None
+            if used is None:
+                used = await tokens.fetch(self._credentials, self.shared, post, self.secrets)
+            self._used = self.shared.token = used
+        if used.text not in self.secrets:
+            self.secrets.append(used.text)
+        return {"Authorization": f"Zoho-oauthtoken {used.text}", "Accept": ACCEPT}
 
-    def forget(self) -> bool:
-        """Make the next request fetch a new token, since this one is refused; return True."""
-        self._ends = float("-inf")
-        return True
+    def accepted(self) -> None:
+        """Note that ServiceDesk Plus took the token."""
+        if self._used and self._used.is_proven is None:
+            self._used.is_proven = True
 
-    async def _refresh(self, post: Post) -> None:
-        given = self._credentials
-        form = {name: getattr(given, name) for name in ("client_id", "client_secret", "refresh_token")}
-        answer = await post(given.accounts_url + REFRESH_PATH, {"grant_type": "refresh_token", **form})
-        if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
-            raise TransientError(f"{given.accounts_url} answered {answer.status}", retry_after(answer.headers))
-        token = answers.read(answers.Token, answer.body) if answer.status < 300 else answers.Token()  # noqa: PLR2004
-        if not token.access_token:
-            why = f"'{redaction.one_line(token.error, self.secrets)}'" if token.error else answer.status
-            raise AccessError(f"{given.accounts_url} gives no token for these credentials: it answered {why}")
-        self._token, self._ends = token.access_token, time.monotonic() + token.expires_in - EARLY
-        self.secrets.append(token.access_token)
+    def refused(self) -> bool:
+        """Note that ServiceDesk Plus refused the token; return True if the next request has another one.
+
+        It has none where the token is fresh: a second one would be refused too, and Zoho gives only a few.
+        """
+        used = self._used
+        if used is None:
+            return False
+        if used is not self.shared.token:
+            return True  # another portal's request has replaced it meanwhile
+        if used.is_proven or time.monotonic() - used.made > tokens.FRESH:
+            self.shared.token = None
+            return True
+        used.is_proven = False
+        return False
 
 
 def of(credentials: Credentials) -> Key | Session:

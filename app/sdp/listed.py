@@ -1,19 +1,29 @@
 """What does a list of ServiceDesk Plus hold? Its rows one by one, so that an odd one is its ticket's fault alone."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from app.event.moment import Moment, milliseconds
 from app.sdp import answers
-from app.sdp.answers import Moment, Named, TicketId, lenient
+from app.sdp.answers import NULL, Status, TicketId, Times
 from app.sdp.errors import SdpError
+from app.sdp.status import Envelope, lenient
 
+REQUESTS, ARCHIVE = "requests", "archive_requests"  # where tickets are; an administrator's schedule archives old ones
+UPDATED, CREATED = "last_updated_time", "created_time"  # the times that lists are in order of
 ROWS = 100  # of a page; ServiceDesk Plus returns no more
-NULL = msgspec.Raw(b"null")
+MISSING = (NULL, msgspec.Raw())
+NO_LIST = (
+    "ServiceDesk Plus, or a gateway before it, answered with no list of tickets, and without the `response_status` "
+    "2000 of an empty one"
+)
 NO_ID = "its `id` is no string of 1 to 100 characters"
-NO_TIME = "its `last_updated_time` is no object whose `value` is milliseconds since 1970"
-NO_STATUS = "its `status` is neither null nor an object with a `name`"
+NO_TIME = "its `{}` is no object whose `value` is milliseconds since 1970"
+NO_STATUS = "in the list its `status` is neither null nor an object with a `name`"
+NEVER = -1  # instead of a time that is null or empty
 MOST_TOTAL = 10**9  # tickets that a list may count
 # An array of any length is decoded into this at the cost of its first members: each member of a list would take 70
 # bytes, and two bytes are enough to send one.
@@ -23,18 +33,46 @@ _FirstRows = msgspec.defstruct(
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A ticket in a list, last updated at `updated` (milliseconds since 1970)."""
+    """A ticket in a list, last updated at `updated` (milliseconds since 1970), with what the list brought of it.
+
+    In a list by the time of creation `updated` is that time, and `is_edited` says whether it was edited since. The list
+    was asked for at `began` (nanoseconds since 1970), and came at `ended`.
+    """
 
     id: str
     updated: int
-    status: str = ""
+    status: Status | None = Status()  # None where it cannot be read
+    is_edited: bool = True
+    ticket: msgspec.Raw = NULL
+    began: int = 0
+    ended: int = 0
+
+    @property
+    def times(self) -> Times:
+        """The members that we look at; the times are null where the list does not bring them."""
+        return answers.read(Times, self.ticket)
+
+    def lacks(self) -> set[str]:
+        """Return what a delivery needs and the list did not bring; what is null may be more in the whole ticket."""
+        brought = answers.read(_Brought, self.ticket)
+        found = {name: getattr(brought, name) for name in ("subject", "description")}
+        lacking = {name for name, one in found.items() if one in MISSING}
+        lacking |= {name for name in ("priority", "tags") if not getattr(brought, name)}
+        resolution = lenient(_Content, brought.resolution or NULL)
+        if resolution is None or not (resolution.content or "").strip():
+            lacking.add("resolution")
+        return lacking if self.times.resolved is not None else lacking | {"resolved_time"}
 
 
 class OddRow(msgspec.Struct, frozen=True):
-    """What can't be read as a ticket, and why; with the ticket's id where that can be read."""
+    """What can't be read as a ticket, and why; with the ticket's id where that can be read.
+
+    There is nothing to say of a ticket that was never edited, and so has no time in a list by the last update.
+    """
 
     ticket_id: str | None
-    why: str
+    why: str | None
+    is_edited: bool = False  # its last update has a time
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -54,40 +92,84 @@ class Page(msgspec.Struct, frozen=True):
 class _Listed(msgspec.Struct, frozen=True):
     id: msgspec.Raw = NULL
     last_updated_time: msgspec.Raw = NULL
+    created_time: msgspec.Raw = NULL
     status: msgspec.Raw = NULL
 
 
+class _Content(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class _Brought(msgspec.Struct, frozen=True):
+    """What a delivery is made of, but for the ticket's status and times."""
+
+    subject: msgspec.Raw = NULL
+    description: msgspec.Raw = NULL
+    resolution: msgspec.Raw = NULL
+    priority: msgspec.Raw = msgspec.Raw()
+    tags: msgspec.Raw = msgspec.Raw()
+
+
 class _ListInfo(msgspec.Struct, frozen=True):
-    has_more_rows: bool
+    has_more_rows: Any = None
     total_count: Any = None
 
 
 class _Page(msgspec.Struct, frozen=True):
-    requests: msgspec.Raw
-    list_info: _ListInfo
+    requests: msgspec.Raw = NULL
+    archive_requests: msgspec.Raw = NULL
+    list_info: msgspec.Raw = NULL
 
 
-def read_page(body: bytes, asked: int) -> Page:
-    """Return a page for which `asked` rows were asked. Raises SdpError if it does not have the shape of a list."""
-    found = answers.read(_Page, body)
-    rows = [row for row in msgspec.structs.astuple(answers.read(_FirstRows, found.requests)) if row]
-    if len(rows) > asked:
+def read_page(body: bytes, asked: int, began: int = 0, by: str = UPDATED) -> Page:
+    """Return a page of `asked` rows at most, in order of the time `by`, asked for at `began` (nanoseconds since 1970).
+
+    Raises SdpError if it does not have the shape of a list.
+    """
+    found, ended = answers.read(_Page, body), time.time_ns()
+    raw = _rows(found, body)
+    if len(raw) > asked:
         raise SdpError(f"ServiceDesk Plus gave more than the {asked} tickets that were asked for")
-    read = [_row(row) for row in rows]
-    total = found.list_info.total_count
+    read = [_row(row, by, began, ended) for row in raw]
+    info = lenient(_ListInfo, found.list_info) or _ListInfo()
+    total = info.total_count if type(info.total_count) is int and 0 <= info.total_count <= MOST_TOTAL else 0
     return Page(
         [one for one in read if isinstance(one, Row)],
         [one for one in read if isinstance(one, OddRow)],
-        found.list_info.has_more_rows,
-        total if type(total) is int and 0 <= total <= MOST_TOTAL else 0,
+        _has_more(info.has_more_rows, otherwise=len(raw) == asked or total > len(raw) > 0),
+        total,
     )
 
 
-def _row(raw: msgspec.Raw) -> Row | OddRow:
+def _has_more(said: object, *, otherwise: bool) -> bool:
+    """Return whether there are more rows, as the list says; `otherwise` where it does not say so."""
+    return {"true": True, "false": False}.get(str(said).casefold(), otherwise)
+
+
+def _rows(found: _Page, body: bytes) -> Sequence[msgspec.Raw]:
+    """Return the rows of a list. Raises SdpError where nothing says that a list without any is an empty one."""
+    listed = found.archive_requests if found.requests == NULL else found.requests
+    rows = [] if listed == NULL else [row for row in msgspec.structs.astuple(answers.read(_FirstRows, listed)) if row]
+    if not rows and not answers.read(Envelope, body).is_success():
+        raise SdpError(NO_LIST)
+    return rows
+
+
+def _row(raw: msgspec.Raw, by: str, began: int, ended: int) -> Row | OddRow:
     listed = lenient(_Listed, raw) or _Listed()
-    ticket_id, moment = lenient(TicketId, listed.id), lenient(Moment, listed.last_updated_time)
-    status = Named() if listed.status == NULL else lenient(Named, listed.status)
-    if ticket_id and moment and status is not None:
-        return Row(ticket_id, int(moment.value), status.name or "")
-    wrong = [words for found, words in ((ticket_id, NO_ID), (moment, NO_TIME), (status, NO_STATUS)) if found is None]
-    return OddRow(ticket_id, f"in the list {', '.join(wrong)}")
+    ticket_id, status = lenient(TicketId, listed.id), answers.read_status(listed.status)
+    when, is_edited = _when(getattr(listed, by)), _when(listed.last_updated_time) != NEVER
+    if ticket_id and when is not None and when != NEVER:
+        return Row(ticket_id, when, status, is_edited, raw, began, ended)
+    when = None if by == CREATED and when == NEVER else when
+    wrong = ((ticket_id, NO_ID), (when, NO_TIME.format(by)))
+    why = ", ".join(words for found, words in wrong if found is None)
+    return OddRow(ticket_id, f"in the list {why}" if why else None, is_edited)
+
+
+def _when(raw: msgspec.Raw) -> int | None:
+    """Return a time in milliseconds, NEVER where it says that there is none; None where it cannot be read."""
+    moment = lenient(Moment, raw)
+    if raw == NULL or (moment and milliseconds(moment) is None):
+        return NEVER
+    return milliseconds(moment)

@@ -6,32 +6,38 @@ from collections.abc import Sequence
 import msgspec
 
 from app.sdp.errors import SdpError
-from app.sdp.listed import OddRow, Page, Row
+from app.sdp.listed import UPDATED, OddRow, Page, Row
 
 EARLIER = (
     60_000  # milliseconds by which a row may lie before what was asked for: some compare whole seconds, or minutes
 )
 ENOUGH = 3  # rows, from which on one can be told from the others
-OUT_OF_ORDER = "its `last_updated_time` does not fit its place in the list"
-NOT_IN_ORDER = "ServiceDesk Plus gave a list that is not in order of last_updated_time, as was asked for"
-NOT_FILTERED = "ServiceDesk Plus gave a list that begins before the last_updated_time that was asked for"
+OUT_OF_ORDER = "its `{}` does not fit its place in the list"
+NOT_IN_ORDER = "ServiceDesk Plus gave a list that is not in order of {}, as was asked for"
+NOT_FILTERED = "ServiceDesk Plus gave a list that begins before the {} that was asked for"
 
 
-def checked(page: Page, begin: int) -> Page:
+def checked(page: Page, begin: int, by: str = UPDATED) -> Page:
     """Return a page whose rows are in order and none before `begin` (milliseconds); the few that are not become odd.
 
-    Raises SdpError if they are too many to be the odd ones. The last page is just sorted: no page depends on it.
+    `by` is the time that was asked for.
+
+    Raises SdpError if they are too many to be the odd ones, or if the very first is too early: then the list is not
+    the one that was asked for. The last page is sorted: no page depends on its order.
     """
-    if not page.has_more_rows:
-        return msgspec.structs.replace(page, rows=sorted(page.rows, key=lambda row: row.updated))
-    kept = _in_order(page.rows)
+    if not page.rows:
+        return page
+    if page.rows[0].updated < begin - EARLIER:
+        raise SdpError(NOT_FILTERED.format(by))
+    kept = _in_order(page.rows) if page.has_more_rows else sorted(page.rows, key=lambda row: row.updated)
     later = [row for row in kept if row.updated >= begin - EARLIER]
     if len(later) == len(page.rows):
-        return page
-    odd = [row for row in page.rows if row not in later]
+        return msgspec.structs.replace(page, rows=later)
+    places = {row.id for row in later}
+    odd = [OddRow(row.id, OUT_OF_ORDER.format(by)) for row in page.rows if row.id not in places]
     if len(page.rows) < ENOUGH or len(odd) > max(1, len(page.rows) // 10):
-        raise SdpError(NOT_FILTERED if len(kept) == len(page.rows) else NOT_IN_ORDER)
-    return msgspec.structs.replace(page, rows=later, odd=[*page.odd, *(OddRow(row.id, OUT_OF_ORDER) for row in odd)])
+        raise SdpError((NOT_FILTERED if len(kept) == len(page.rows) else NOT_IN_ORDER).format(by))
+    return msgspec.structs.replace(page, rows=later, odd=[*page.odd, *odd])
 
 
 def _in_order(rows: Sequence[Row]) -> Sequence[Row]:

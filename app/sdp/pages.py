@@ -12,7 +12,7 @@ import msgspec
 
 from app.sdp import order
 from app.sdp.errors import SdpError
-from app.sdp.listed import OddRow, Page, Row
+from app.sdp.listed import REQUESTS, UPDATED, OddRow, Page, Row
 
 if TYPE_CHECKING:
     from app.sdp.client import Client
@@ -33,26 +33,34 @@ class Fresh(msgspec.Struct, frozen=True):
 class _Listing(msgspec.Struct):
     """How many rows were listed, of how many in `total`; None before the first page says so."""
 
+    where: str = REQUESTS
+    by: str = UPDATED
     listed: int = 0
     total: int | None = None
 
     async def page(self, client: "Client", moment: int, start: int = 1) -> Page:
         """Return the next page. Raises SdpError, also if the list has no end."""
-        found = order.checked(await client.page(moment, start, count=self.total is None), moment)
+        found = order.checked(await self._ask(client, moment, start), moment, self.by)
         self.total = found.total or self.total or 0
         self.listed += found.count
         if self.total and self.listed > 4 * self.total + 10 * SLACK:  # each may be read some times, and new ones come
             raise SdpError(ENDLESS)
         return found
 
+    async def _ask(self, client: "Client", moment: int, start: int) -> Page:
+        return await client.page(moment, start, count=self.total is None, where=self.where, by=self.by)
+
     def fresh(self, page: Page, rows: Sequence[Row], known: set[Key]) -> Fresh:
         """Return those of the rows that are not `known`."""
         return Fresh([row for row in rows if _key(row) not in known], page.odd, self.total or 0)
 
 
-async def updated_from(client: "Client", begin: int) -> AsyncIterator[Fresh]:
-    """Yield the tickets that were last updated at `begin` (milliseconds) or later, by that time. Raises SdpError."""
-    moment, listing = begin, _Listing()
+async def updated_from(client: "Client", begin: int, where: str = REQUESTS, by: str = UPDATED) -> AsyncIterator[Fresh]:
+    """Yield the tickets that were last updated at `begin` (milliseconds) or later, by that time. Raises SdpError.
+
+    With `by` it is another time of theirs.
+    """
+    moment, listing = begin, _Listing(where, by)
     known: set[Key] = set()
     while True:
         page = await listing.page(client, moment)
@@ -60,7 +68,8 @@ async def updated_from(client: "Client", begin: int) -> AsyncIterator[Fresh]:
         if not page.count or not page.has_more_rows:
             return
         if not page.rows:
-            raise SdpError(f"ServiceDesk Plus gave a list in which no ticket can be read: {page.odd[0].why}")
+            why = page.odd[0].why or "none has a time"
+            raise SdpError(f"ServiceDesk Plus gave a list in which no ticket can be read: {why}")
         if page.rows[-1].updated > moment:
             moment = page.rows[-1].updated
             known = {_key(row) for row in page.rows if row.updated == moment}

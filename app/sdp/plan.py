@@ -13,13 +13,17 @@ OVERLAP = timedelta(minutes=10)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does: where it begins, as which source, for how many seconds at most, and what it may change."""
+    """What a run does: where it begins, as which source, for how many seconds at most, and what it may change.
+
+    `reads_archive` where it looks back so far that ServiceDesk Plus may have archived tickets since.
+    """
 
     source: str = inbox.API
     since: datetime | None = None
     seconds: float | None = None
     is_dry: bool = False
     moves_cursor: bool = True
+    reads_archive: bool = False
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +39,8 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     failing: Sequence[str] = ()  # tickets that could not be fetched
     reasons: Mapping[str, str] = {}  # why
     looked_at: Mapping[str, int] = {}  # tickets that were dealt with, and their update times
+    since: datetime | None = None  # where the first run began
+    archive_position: datetime | None = None  # how far runs have read the archive
 
     @property
     def at(self) -> datetime:

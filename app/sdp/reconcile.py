@@ -10,11 +10,13 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.event.rules import Rules
+from app.event.rules import Rules, statuses_of
 from app.sdp import account as accounts
 from app.sdp import epoch
+from app.sdp.access import Access, OnPause
 from app.sdp.errors import SdpError, TenantGoneError
 from app.sdp.plan import Begin, Plan
 from app.sdp.summary import Summary
@@ -41,6 +43,13 @@ def ignore_progress(_summary: Summary) -> None:
     """Do nothing."""
 
 
+class Reports(msgspec.Struct, frozen=True):
+    """What a run calls: after each page, and where it waits for the end of a pause; without the latter it ends."""
+
+    on_progress: OnProgress
+    on_pause: OnPause | None
+
+
 class NotReconciledError(Exception):
     """A run cannot begin, or go on; the message says why and what to do."""
 
@@ -57,40 +66,64 @@ async def reconcile(  # noqa: PLR0913  (the options of a run)
     seconds: float | None = None,
     is_dry: bool = False,
     on_progress: OnProgress = ignore_progress,
+    on_pause: OnPause | None = None,
     hold: Hold | None = None,
 ) -> Summary:
     """Append a tenant's resolved tickets that ticket_history lacks or has older, from where the last run ended.
 
     With `since`, from then on, and the cursor stays where it is. Begins with no other ticket after `seconds`, and ends
-    GRACE seconds later. `is_dry` appends nothing. Pass `hold`, which takes a lease, where a process renews its leases
-    itself. The summary has the error of ServiceDesk Plus that ended the run, or which ticket is odd.
-    Raises NotReconciledError, or a database error.
+    GRACE seconds later. `is_dry` appends nothing. If ServiceDesk Plus asks for a pause, the run ends; with `on_pause`,
+    which is given why and until when, it waits. With `since`, archived tickets are read too. Pass `hold`, which takes a
+    lease, where a process renews its leases itself. The summary has the error of ServiceDesk Plus that ended the
+    run, or which ticket is odd. Raises NotReconciledError, or a database error.
     """
-    plan = Plan(since=since, seconds=seconds, is_dry=is_dry, moves_cursor=since is None and not is_dry)
-    return await _run(settings, tenant_id, plan, on_progress, hold)
+    plan = Plan(
+        since=since,
+        seconds=seconds,
+        is_dry=is_dry,
+        moves_cursor=since is None and not is_dry,
+        reads_archive=since is not None,
+    )
+    return await _run(settings, tenant_id, plan, Reports(on_progress, on_pause), hold)
 
 
 async def import_since(
-    settings: Settings, tenant_id: str, since: datetime, *, on_progress: OnProgress = ignore_progress
+    settings: Settings,
+    tenant_id: str,
+    since: datetime,
+    *,
+    on_progress: OnProgress = ignore_progress,
+    on_pause: OnPause | None = None,
 ) -> Summary:
     """Append a tenant's resolved tickets that were last updated since then, and that ticket_history lacks or has older.
+
+    Archived ones too. With `on_pause` it waits where ServiceDesk Plus asks for a pause.
 
     Goes on where it was interrupted, unless `since` is earlier than where it began. The summary has the error of
     ServiceDesk Plus that ended the run. Raises NotReconciledError, or a database error.
     """
-    return await _run(settings, tenant_id, Plan(source=inbox.BULK, since=since), on_progress, None)
+    plan = Plan(source=inbox.BULK, since=since, reads_archive=True)
+    return await _run(settings, tenant_id, plan, Reports(on_progress, on_pause), None)
 
 
-async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> None:
-    """Ask a tenant's ServiceDesk Plus for one ticket. Raises NotReconciledError, SdpError or a database error."""
-    account = _account(await _config(connection, tenant_id), settings)
-    from app.sdp.client import Client  # noqa: PLC0415
+async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> Summary:
+    """Ask a tenant's ServiceDesk Plus for tickets, and whether its lists are those that are asked for.
 
-    async with Client(account, settings.sdp_requests_per_minute) as client:
+    Returns the hundred tickets that were updated last as a run would count them, of which it would pass over some.
+    Raises PausedError while it may not be asked, NotReconciledError, another SdpError or a database error.
+    """
+    config = await _config(connection, tenant_id)
+    async with _client(connection, config, settings) as client:
         await client.check()
+        newest = await client.newest()
+    summary, resolved = Summary(listed=len(newest.rows)), statuses_of(settings)
+    for row in newest.rows:
+        if row.status and not row.status.is_one_of(resolved):
+            summary.pass_over(row.status)
+    return summary
 
 
-async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnProgress, hold: Hold | None) -> Summary:
+async def _run(settings: Settings, tenant_id: str, plan: Plan, reports: Reports, hold: Hold | None) -> Summary:
     """Run on a connection of its own, under a lease; a run that lost the lease appends nothing."""
     engine = database.create_engine(settings.database_url, "ticket-inbox reconcile", 1, STATEMENT_TIMEOUT)
     hold = hold or functools.partial(lease_keeper.held, settings.database_url)
@@ -101,12 +134,12 @@ async def _run(settings: Settings, tenant_id: str, plan: Plan, on_progress: OnPr
             await _require_tenant(connection, config, plan)
             async with (
                 hold(connection, f"{LEASES[plan.source]}:{tenant_id}", old) as lease,
-                _client(_account(config, settings), settings) as client,
+                _client(connection, config, settings, reports.on_pause) as client,
             ):
                 begin = await _begin(connection, config, plan)
                 run = TenantRun(connection, client, Rules.of(settings), config, plan, begin, lease)
                 save = functools.partial(_save, connection, config, plan, run, lease)
-                return await _complete(run, on_progress, save)
+                return await _complete(run, reports.on_progress, save)
     except HeldError as held:
         raise BusyError(f"another run for tenant {tenant_id!r} is under way, by {held}: wait for its end") from None
     except LostError as lost:
@@ -153,7 +186,7 @@ async def _begin(connection: AsyncConnection, config: sdp.Config, plan: Plan) ->
     since = plan.since or config.created_at - BEFORE
     if not plan.moves_cursor:
         found = {cursor.source: cursor.position for cursor in await sdp.cursors(connection, config.tenant_id)}
-        return Begin(position=plan.since or found.get(plan.source, since))
+        return Begin(position=plan.since or found.get(plan.source, since), since=since)
     cursor = await sdp.begin(connection, config.tenant_id, plan.source, since, epoch.latest_ever())
     return Begin(**{name: getattr(cursor, name) for name in Begin.__struct_fields__})
 
@@ -166,11 +199,15 @@ async def _config(connection: AsyncConnection, tenant_id: str) -> sdp.Config:
     )
 
 
-def _client(account: accounts.Account, settings: Settings) -> "Client":
+def _client(
+    connection: AsyncConnection, config: sdp.Config, settings: Settings, on_pause: OnPause | None = None
+) -> "Client":
+    account = _account(config, settings)
     from app.sdp.client import Client  # noqa: PLC0415  (brings httpx, for which every worker's start would wait)
 
+    access = Access(connection, config.tenant_id, tenants.Secrets(settings.secrets_key), on_pause)
     try:
-        return Client(account, settings.sdp_requests_per_minute)
+        return Client(account, settings.sdp_requests_per_minute, access=access)
     except SdpError as error:
         raise NotReconciledError(str(error)) from None
 

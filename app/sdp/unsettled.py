@@ -33,10 +33,15 @@ class Unsettled:
         return next((f"ticket {one}: {why}{others}" for one, why in self._odd.items()), None)
 
     def remark(self, ticket_id: str | None, why: str) -> None:
-        """Note that a ticket is odd. Raises SdpError if too many are."""
-        self._odd[ticket_id or NO_ID] = why
+        """Note that a ticket is odd, which is no reason not to fetch it: beyond the first hundred it is not noted."""
+        if len(self._odd) < MOST:
+            self._odd[ticket_id or NO_ID] = why
+
+    def refuse(self, ticket_id: str, why: str) -> None:
+        """Note that a ticket is so odd that the run cannot follow it. Raises SdpError if too many are."""
+        self._odd[ticket_id] = why
         if len(self._odd) > MOST:
-            raise SdpError(f"ticket {ticket_id or NO_ID}: {why}; and {MOST} before it are odd too")
+            raise SdpError(f"ticket {ticket_id}: {why}; and {MOST} before it are odd too")
 
     def leave(self, ticket_id: str, why: str) -> None:
         """Leave a ticket to later runs, which fetch it after all others. Raises SdpError if too many are left."""

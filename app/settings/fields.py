@@ -83,8 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resolved_statuses: Annotated[
         str,
         Meta(
-            description="Statuses of a native request that count as resolved, comma separated, in any case: they are "
-            "free text in ServiceDesk Plus.",
+            description="Statuses of a native request that count as resolved, by their `name` or their "
+            "`internal_name`, comma separated, in any case: they are free text in ServiceDesk Plus.",
             extra={"rule": "names, comma separated, without quotes"},
             pattern=r"[^,\s]",
         ),
@@ -139,7 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     sdp_requests_per_minute: Annotated[
         int, _whole("Most requests that one run sends to a tenant's ServiceDesk Plus in a minute.", 1, 6000)
-    ] = 60
+    ] = 25
     shutdown_timeout_seconds: Annotated[
         int,
         _whole("How long a stopping server or worker finishes what it has begun.", 1, 3600),

@@ -8,6 +8,7 @@ KEY = frozenset({"secrets_key"})
 LOGS = frozenset({"log_level", "log_format"})
 ADDRESS = frozenset({"host", "port"})
 EVENTS = frozenset({"max_description_chars", "resolved_statuses"})  # app.event.rules.Rules
+STATUSES = frozenset({"resolved_statuses"})
 SDP_CLIENT = frozenset({"sdp_requests_per_minute"})
 RECONCILE = DATABASE | KEY | EVENTS | SDP_CLIENT
 # A server whose port another opens, such as bare `litestar run`.

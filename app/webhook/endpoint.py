@@ -133,7 +133,7 @@ async def accept(kind: Kind, request: Request, dependencies: Dependencies, recor
     record.is_verified = True
     require_allowance(dependencies.rate, tenant_id)
     parsed = kind.check(body, dependencies.rules)
-    record.ticket_id = parsed.ticket_id
+    record.ticket_id, record.ignored = parsed.ticket_id, parsed.ignored or None
     delivery = deliveries.build(kind.source, body, parsed, tenant_id, record.origin, signed)
     record.inbox_id = await append(dependencies, delivery, record.origin)
     if parsed.broken:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,7 @@ class RequestRecord(msgspec.Struct):
     ticket_id: str | None = None
     inbox_id: int | None = None
     is_verified: bool = False
+    ignored: Sequence[str] | None = None  # members that could not be read, and need not be there
     kind: str | None = None  # of the refusal
     error: BaseException | str | None = None
 
@@ -102,5 +103,6 @@ def _log(record: RequestRecord, status: int, seconds: float) -> None:
         inbox_id=record.inbox_id,
         status=status,
         duration_ms=round(seconds * 1000, 3),
+        ignored=record.ignored,
         error=record.error,
     )

@@ -20,7 +20,7 @@ FIRST = {"w": "globex", "d": "2021-03-01"}
 SECOND = {"w": "acmeco", "d": "2024-05-01"}
 FILL = """
 TRUNCATE tenant_configs, sdp_configs, sdp_cursors, inbox, leases, signature_counts, tenant_readers, tenant_removals,
-         procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers RESTART IDENTITY;
+         procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers RESTART IDENTITY CASCADE;
 CREATE TEMPORARY TABLE given ON COMMIT DROP AS
   SELECT n, %(w)s || '-' || n / 40 AS w, CAST(%(d)s AS timestamptz) + n * interval '1 hour' AS d
   FROM generate_series(101, 100 + %(rows)s) AS n;

@@ -52,8 +52,8 @@ COMMANDS = {
     ("import", "--tenant", "t", "--since", "1d"): SDP | EVENTS,
     IMPORT: DATABASE | EVENTS | {"max_body_bytes"},
     (*IMPORT, "--dry-run"): EVENTS | {"max_body_bytes"},
-    ("doctor", "--tenant", "t"): SDP | {"host", "port"},
-    ("doctor", "--tenant", "t", "--url", "http://127.0.0.1:1"): SDP,
+    ("doctor", "--tenant", "t"): SDP | {"host", "port", "resolved_statuses"},
+    ("doctor", "--tenant", "t", "--url", "http://127.0.0.1:1"): SDP | {"resolved_statuses"},
     ("send", "--tenant", "t", "--secret", "s", "--url", "http://127.0.0.1:1"): set(),
 }
 ALONE = "import jobs.promote, jobs.reprocess, jobs.housekeeping, jobs.reconcile"

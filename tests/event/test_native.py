@@ -76,7 +76,46 @@ def test_it_becomes_the_same_ticket_as_the_members_alone() -> None:
         ({"status": {"name": " closed "}}, "ticket_id", "155000000123456789"),
         ({"resolved_time": None, "completed_time": MOMENT}, "resolved_date", RESOLVED),
         ({"resolved_time": ..., "completed_time": MOMENT}, "resolved_date", RESOLVED),
-        ({"resolved_time": {"value": 1604655594861}}, "resolved_date", RESOLVED),
+        *[
+            ({"resolved_time": {"value": value}}, "resolved_date", RESOLVED)
+            for value in (1604655594861, 1604655594861.0, " 1604655594861 ")
+        ],
+        *[
+            ({"resolved_time": empty, "completed_time": MOMENT}, "resolved_date", RESOLVED)
+            for empty in (
+                {"value": ""},
+                {"value": " "},
+                {"value": None},
+                {},
+                "",
+                "-",
+                {"value": "soon"},
+                {"value": "9" * 15},
+            )
+        ],
+        ({"completed_time": "soon"}, "resolved_date", RESOLVED),
+        (
+            {"status": {"name": "Cerrado", "internal_name": "Closed", "in_progress": False}},
+            "ticket_id",
+            "155000000123456789",
+        ),
+        ({"status": {"name": "Closed", "internal_name": None}}, "ticket_id", "155000000123456789"),
+        ({"tags": {"name": "vpn"}}, "tags", []),
+        ({"tags": "vpn"}, "tags", []),
+        ({"tags": {"name": "vpn"}}, "resolution", "Mended"),
+        ({"subject": 7, "tags": "vpn"}, "description", "\n\nEvery hour"),
+        ({"description": ["of another shape"]}, "description", "VPN drops\n\n"),
+        ({"resolution": "<p>text</p>"}, "resolution", "text"),
+        ({"resolution": ["of another shape"]}, "resolution", ""),
+        ({"priority": "High"}, "priority", "High"),
+        ({"priority": 7}, "priority", ""),
+        *[
+            ({"resolution": empty, "closure_info": {"closure_comments": "Said <b>then</b>"}}, "resolution", "Said then")
+            for empty in (None, {"content": None}, {"content": ""}, {"content": "<div>&nbsp;<br></div>"}, 7)
+        ],
+        ({"closure_info": {"closure_comments": "Said then"}}, "resolution", "Mended"),
+        ({"resolution": None, "closure_info": {"closure_code": {"name": "success"}}}, "resolution", ""),
+        ({"resolution": None, "closure_info": "of another shape"}, "resolution", ""),
         ({"completed_time": {"value": "1"}}, "resolved_date", RESOLVED),
         ({"id": "9" * 100}, "ticket_id", "9" * 100),
         ({"description": "<p>a\0b</p>"}, "description", "VPN drops\n\na\ufffdb"),
@@ -102,8 +141,9 @@ def test_some_members_may_be_null_or_missing(members: dict[str, Any], field: str
         ({"resolved_time": {"value": "-1"}}, "request.resolved_time must be null or an object"),
         ({"resolved_time": {"value": "9" * 15}}, "request.resolved_time must be null or an object"),
         ({"resolved_time": {"value": 10**30}}, "request.resolved_time must be null or an object"),
-        ({"resolution": "text"}, "request.resolution must be null or an object"),
-        ({"priority": "High"}, "request.priority must be null or an object"),
+        ({"resolved_time": {"value": ""}, "completed_time": {"value": None}}, "request.resolved_time is null, and completed_time too"),
+        ({"resolved_time": None, "completed_time": "soon"}, "request.completed_time must be null or an object"),
+        ({"status": {"name": "Cerrado", "internal_name": "On Hold"}}, "request.status is none of"),
     ],
     ids=repr,
 )  # fmt: skip
@@ -112,9 +152,9 @@ def test_what_breaks_a_rule_is_named(members: dict[str, Any], words: str) -> Non
 
 
 def test_several_faults_are_named_at_once_and_the_id_is_kept() -> None:
-    checked = event.check(body(status=None, priority=7), RULES)
-    assert [rule.field for rule in checked.broken] == ["request.priority", "request.status"]
-    assert checked.ticket_id == "155000000123456789"
+    checked = event.check(body(status={"name": "Open"}, priority=7, resolved_time=None), RULES)
+    assert [rule.field for rule in checked.broken] == ["request.status", "request.resolved_time"]
+    assert (checked.ticket_id, checked.ignored) == ("155000000123456789", ["request.priority"])
 
 
 @pytest.mark.parametrize("request_", [None, [], "text", 7])
@@ -199,12 +239,13 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(list(native.RULES)), json_values))
+@given(st.dictionaries(st.sampled_from(native.Request.__struct_fields__), json_values))
 def test_whatever_the_members_hold_check_and_decode_agree_and_postgres_can_hold_it(members: dict[str, Any]) -> None:
     sent = body(**members)
     checked = event.check(sent, RULES)
     if checked.broken:
         assert {rule.field for rule in checked.broken} <= {f"request.{name}" for name in members}
+        assert {rule.field for rule in checked.broken} <= {f"request.{name}" for name in (*native.RULES, *native.TIMES)}
         assert "\0" not in (checked.ticket_id or "")
         with pytest.raises(event.RejectedError):
             event.decode(sent, RULES)
@@ -222,14 +263,19 @@ def test_a_native_webhook_is_stored_and_one_too_early_is_kept_with_a_reason_that
     server.wait_until_known(acme)
     good = body().replace(b'"acme"', json.dumps(acme.id).encode())
     early = body(id="7", status={"name": "Geschlossen"}).replace(b'"acme"', json.dumps(acme.id).encode())
+    spanish = {"name": "Cerrado", "internal_name": "Closed", "in_progress": False}
+    odd = body(id="8", status=spanish, tags={"name": "vpn"}).replace(b'"acme"', json.dumps(acme.id).encode())
     assert server.post(good, acme.headers(good)).status_code == 202
+    assert server.post(odd, acme.headers(odd)).status_code == 202
+    [line] = server.wait_for_line("webhook_answered", ticket_id="8")
+    assert line["ignored"] == ["request.tags"]
     answer = server.post(early, acme.headers(early))
     assert answer.status_code == 422
     assert "RESOLVED_STATUSES" in answer.json()["detail"]
     assert [one["field"] for one in answer.json()["errors"]] == ["request.status"]
     start_worker(RESOLVED_STATUSES="Geschlossen, Gelöst")
-    database.wait_for("SELECT count(*) FROM ticket_history", 1, within=15)
-    [row] = database.query("SELECT * FROM ticket_history")
+    database.wait_for("SELECT count(*) FROM ticket_history", 2, within=15)
+    [row, _] = database.query("SELECT * FROM ticket_history ORDER BY ticket_id")
     assert (row["description"], row["resolution"], row["resolved_date"]) == (
         "VPN drops\n\nEvery hour",
         "Mended",
@@ -237,7 +283,7 @@ def test_a_native_webhook_is_stored_and_one_too_early_is_kept_with_a_reason_that
     )
     assert row["ticket_id"] == "155000000123456789"
     database.defer("reprocess", status="rejected")
-    database.wait_for("SELECT count(*) FROM ticket_history", 2, within=15)
+    database.wait_for("SELECT count(*) FROM ticket_history", 3, within=15)
 
 
 def test_a_mail_thread_of_megabytes_holds_up_no_other(

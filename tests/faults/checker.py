@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from db.ticket_history import has_text
 from tests.faults.traffic import Sent
 from tests.faults.world import World
 from tests.support.system import Database
@@ -72,16 +73,17 @@ def _kept(one: Sent, row: dict[str, Any] | None) -> Iterator[str]:
 
 def _tickets(rows: Sequence[dict[str, Any]], tickets: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Every ticket has the values of its newest event, and there are no other tickets."""
-    events: dict[tuple[str, str], list[tuple[str, int, Event]]] = {}
+    events: dict[tuple[str, str], list[tuple[str, bool, int, Event]]] = {}
     for row in rows:
         if row["status"] == "promoted":
             event = msgspec.json.decode(bytes(row["payload"]), type=Event)
-            events.setdefault((row["tenant_id"], event.ticket_id), []).append((event.resolved_date, row["id"], event))
+            known = events.setdefault((row["tenant_id"], event.ticket_id), [])
+            known.append((event.resolved_date, has_text(event.resolution), row["id"], event))
     found = {(ticket["tenant_id"], ticket["ticket_id"]): ticket for ticket in tickets}
     for key in events.keys() ^ found.keys():
         yield f"{key} is in {'ticket_history' if key in found else 'the inbox'} alone"
     for key in events.keys() & found.keys():
-        _, inbox_id, newest = max(events[key], key=lambda one: one[:2])
+        _, _, inbox_id, newest = max(events[key], key=lambda one: one[:3])
         if (found[key]["inbox_id"], found[key]["resolution"]) != (inbox_id, newest.resolution):
             yield f"{key} has the values of {found[key]['inbox_id']} and not of {inbox_id}"
 

@@ -41,9 +41,9 @@ def test_a_bad_day_breaks_no_promise(binaries: Path) -> None:
     assert account.answers["503"] + account.answers["none"] > 0, "the senders noticed the faults"
 
 
-def sent(database: Database, status: int | None = 202, kind: str = "good") -> Sent:
+def sent(database: Database, status: int | None = 202, kind: str = "good", **members: object) -> Sent:
     """Deliver an event, and return the request that a sender would have noted."""
-    database.deliver(ACME.payload())
+    database.deliver(ACME.payload(**members))
     row = database.query("SELECT * FROM inbox ORDER BY id DESC LIMIT 1")[0]
     return Sent(
         row["correlation_id"], row["tenant_id"], row["ticket_id"], bytes(row["payload"]), row["signature"], kind,
@@ -82,6 +82,17 @@ def test_the_checker_finds_each_fault(database: Database, forge: str | None, wan
         database.query(forge)
     found = list(checker.broken_promises(accounts, database))
     assert any(wanted in promise for promise in found) if wanted else found == []
+
+
+def test_the_checker_knows_that_text_beats_none(database: Database) -> None:
+    accounts = [sent(database, ticket_id="1", resolution=text) for text in ("mended", " ")]
+    database.query("UPDATE inbox SET status = 'promoted'")
+    database.query(STORE.replace("FROM inbox)", "FROM inbox ORDER BY id DESC LIMIT 1)"))
+    [found] = checker.broken_promises(accounts, database)
+    assert "has the values of" in found
+    database.query("DELETE FROM ticket_history")
+    database.query(STORE.replace("FROM inbox)", "FROM inbox ORDER BY id LIMIT 1)"))
+    assert list(checker.broken_promises(accounts, database)) == []
 
 
 def test_the_checker_finds_a_row_that_must_not_be_kept(database: Database) -> None:

@@ -15,9 +15,9 @@ SECONDS = 20
 
 NEWEST = """
 SELECT DISTINCT ON (ticket_id) ticket_id, id AS inbox_id, resolved_date
-FROM (SELECT id, ticket_id, (convert_from(payload, 'UTF8')::jsonb->>'resolved_date')::timestamptz AS resolved_date
-      FROM inbox) AS event
-ORDER BY ticket_id, resolved_date DESC, id DESC
+FROM (SELECT id, ticket_id, (payload->>'resolved_date')::timestamptz AS resolved_date, payload->>'resolution' AS resolution
+      FROM (SELECT id, ticket_id, convert_from(payload, 'UTF8')::jsonb AS payload FROM inbox) AS delivery) AS event
+ORDER BY ticket_id, resolved_date DESC, resolution <> '' DESC, id DESC
 """
 
 
@@ -31,7 +31,11 @@ def test_workers_at_once_on_hot_tickets(database: Database, start_worker: Callab
     while time.monotonic() < ends:
         delivered += database.deliver(
             *(
-                ACME.payload(ticket_id=str(rng.randrange(6)), resolved_date=f"2026-01-01T00:{rng.randrange(60):02}:00Z")
+                ACME.payload(
+                    ticket_id=str(rng.randrange(6)),
+                    resolved_date=f"2026-01-01T00:{rng.randrange(60):02}:00Z",
+                    resolution=rng.choice(["", "mended"]),
+                )
                 for _ in range(rng.randint(1, 40))
             )
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.commands import progress, sdp
+from app.commands import progress, reconcile
 from app.event.rules import Rules
 from app.importing import append as appending
 from app.importing import ticket_file
@@ -137,7 +137,7 @@ def test_a_run_that_asks_servicedesk_plus_says_so_too(
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.05)
     said, deadline = "", time.monotonic() + 10
-    with sdp.progress() as on_progress:
+    with reconcile.progress() as on_progress:
         on_progress(summary := Summary(listed=1_000, total=2_500))
         summary.appended = 7
         while "1,000 of 2,500 tickets listed, 7 appended to the inbox\n" not in said:

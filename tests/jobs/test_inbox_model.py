@@ -14,25 +14,28 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from db import engine as engines
 from db import failures
 from db.selection import Selection
+from db.ticket_history import has_text
 from jobs import promote, reprocess
 from jobs.reprocess import Progress
 from tests.support.system import Database, Tenant
 
-TICKETS = st.sampled_from(["1", "2", "3"])
-DATES = st.sampled_from([f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)])
+TICKETS = st.sampled_from(["1", "2"])
+DATES = st.sampled_from([f"2026-01-0{day}T00:00:00Z" for day in (1, 2)])
+TEXTS = st.sampled_from(["text", "", "\xa0\u200b\n"])  # the last two say nothing
 PICKS = st.lists(st.integers(0, 40), min_size=1, max_size=8)
 ACME = Tenant("acme", "secret")
+Order = tuple[str, bool, int]  # the date, whether the resolution has text, the inbox id
 
 
 class Model:
     """Promotion in plain Python: the newest event wins, and the first one promoted sets the description."""
 
     def __init__(self) -> None:
-        self.standing: dict[str, tuple[str, int]] = {}
+        self.standing: dict[str, Order] = {}
         self.described: dict[str, set[str]] = {}
 
-    def promote(self, ticket: str, date: str, inbox_id: int) -> None:
-        self.standing[ticket] = max(self.standing.get(ticket, ("", 0)), (date, inbox_id))
+    def promote(self, ticket: str, date: str, text: str, inbox_id: int) -> None:
+        self.standing[ticket] = max(self.standing.get(ticket, ("", False, 0)), (date, text == "text", inbox_id))
 
     def describe(self, ticket: str, first: set[str]) -> None:
         self.described.setdefault(ticket, first)
@@ -48,7 +51,7 @@ class Inbox(RuleBasedStateMachine):
         self.database.query("TRUNCATE inbox, ticket_history, procrastinate_jobs RESTART IDENTITY CASCADE")
         self.runner = asyncio.Runner()
         self.engine = engines.create_engine(self.database.url, "test", 4, 30.0)
-        self.sends: dict[int, tuple[str, str]] = {}  # ticket and date of each good delivery, by inbox id
+        self.sends: dict[int, tuple[str, str, str]] = {}  # ticket, date and text of each good delivery, by inbox id
         self.model = Model()
         self.kill_in: int | None = None  # statements
         for name in ("before_cursor_execute", "commit"):
@@ -61,12 +64,20 @@ class Inbox(RuleBasedStateMachine):
         self._run(self.engine.dispose())
         self.runner.close()
 
-    @rule(ticket=TICKETS, date=DATES)
-    def deliver(self, ticket: str, date: str) -> None:
+    @rule(ticket=TICKETS, date=DATES, text=TEXTS)
+    def deliver(self, ticket: str, date: str, text: str) -> None:
         number = len(self.sends) + 1
-        payload = ACME.payload(ticket_id=ticket, resolved_date=date, subject=f"{number}", resolution=f"{number}")
+        resolution = _resolution(text, number)
+        payload = ACME.payload(ticket_id=ticket, resolved_date=date, subject=f"{number}", resolution=resolution)
         [inbox_id] = self.database.deliver(payload)
-        self.sends[inbox_id] = (ticket, date)
+        self.sends[inbox_id] = (ticket, date, text)
+
+    @rule(ticket=TICKETS, date=DATES, texts=st.lists(TEXTS, min_size=2, max_size=2))
+    def send_the_resolution_by_a_call_of_its_own(self, ticket: str, date: str, texts: list[str]) -> None:
+        """Promote a delivery before the next one of the very same date comes."""
+        self.deliver(ticket, date, texts[0])
+        self._promote([max(self.sends)])
+        self.deliver(ticket, date, texts[1])
 
     @rule(status=st.sampled_from(["pending", "rejected"]))
     def deliver_what_breaks_the_rules(self, status: str) -> None:
@@ -77,16 +88,17 @@ class Inbox(RuleBasedStateMachine):
             status,
         )
 
-    @rule(ticket=TICKETS, date=DATES)
-    def import_in_bulk(self, ticket: str, date: str) -> None:
+    @rule(ticket=TICKETS, date=DATES, text=TEXTS)
+    def import_in_bulk(self, ticket: str, date: str, text: str) -> None:
         done = self.database.query(
             "INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority, source) "
-            "VALUES ('acme', %s, 'theirs', 'theirs', %s, 'theirs', 'bulk_import') ON CONFLICT DO NOTHING RETURNING id",
+            "VALUES ('acme', %s, 'theirs', %s, %s, 'theirs', 'bulk_import') ON CONFLICT DO NOTHING RETURNING id",
             ticket,
+            _resolution(text, 0),
             date,
         )
         if done:
-            self.model.promote(ticket, date, 0)
+            self.model.promote(ticket, date, text, 0)
             self.model.describe(ticket, {"theirs"})
 
     @precondition(lambda self: self.sends)
@@ -164,11 +176,13 @@ class Inbox(RuleBasedStateMachine):
         rows = self.database.query(
             "SELECT *, to_char(resolved_date AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS date FROM ticket_history"
         )
-        assert {row["ticket_id"]: (row["date"], row["inbox_id"] or 0) for row in rows} == self.model.standing
+        wanted = {ticket: (date, inbox_id) for ticket, (date, _, inbox_id) in self.model.standing.items()}
+        assert {row["ticket_id"]: (row["date"], row["inbox_id"] or 0) for row in rows} == wanted
         for row in rows:
             inbox_id = row["inbox_id"]
             assert row["source"] == ("webhook_resolved" if inbox_id else "bulk_import")
-            assert row["resolution"] == (str(self._number(inbox_id)) if inbox_id else "theirs")
+            assert has_text(row["resolution"]) == self.model.standing[row["ticket_id"]][1]
+            assert not inbox_id or row["resolution"] == _resolution(self.sends[inbox_id][2], self._number(inbox_id))
             assert row["description"].split("\n")[0] in self.model.described[row["ticket_id"]]
 
     def _number(self, inbox_id: int) -> int:
@@ -185,6 +199,11 @@ class Inbox(RuleBasedStateMachine):
             process_id = connection.connection.driver_connection.get_server_pid()  # type: ignore[union-attr]
             with psycopg.connect(self.database.url, autocommit=True) as killer:
                 killer.execute("SELECT pg_terminate_backend(%s, 5000)", [process_id])
+
+
+def _resolution(text: str, number: int) -> str:
+    """Return the resolution of the delivery `number`, 0 for an import: one that no other has, or none."""
+    return str(number) if text == "text" else text
 
 
 def test_the_inbox_converges(database: Database) -> None:

@@ -121,6 +121,23 @@ def test_on_a_tie_the_later_delivery_wins_whichever_is_promoted_first(database: 
     assert actions(database) == ["stale", "inserted"]
 
 
+@pytest.mark.parametrize("blank", ["", " \n\xa0\u200b\ufeff"], ids=repr)
+def test_on_a_tie_text_beats_none_whichever_is_promoted_or_sent_first(database: Database, blank: str) -> None:
+    """The resolution comes after the status, by a call of its own; and the first event may be sent again after it."""
+    ids = [deliver(database, resolution=one, resolved_date=EARLY) for one in (blank, "mended", blank)]
+    for batches in ([[one] for one in reversed(ids)], [ids[:2], ids[2:]], [ids], [[one] for one in ids]):
+        database.query("DELETE FROM ticket_history")
+        database.query("UPDATE inbox SET status = 'pending', action = NULL")
+        for batch in batches:
+            promote(database, batch)
+        assert (ticket(database)["resolution"], ticket(database)["inbox_id"]) == ("mended", ids[1])
+    assert actions(database) == ["inserted", "updated", "stale"]
+    promote(database, [deliver(database, resolution="mended better", resolved_date=EARLY)])
+    assert ticket(database)["resolution"] == "mended better", "of two with text the later delivery wins"
+    promote(database, [deliver(database, resolution=blank, resolved_date=LATE)])
+    assert ticket(database)["resolution"] == blank, "the later date wins, with or without text"
+
+
 @pytest.mark.parametrize("source", ["bulk_import", "api_fallback"])
 @pytest.mark.parametrize(
     ("known", "action"), [(EARLY, "updated"), (LATE, "updated"), (LATEST, "stale")], ids=["older", "tie", "newer"]
@@ -253,7 +270,8 @@ def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) ->
                 deliver(
                     database,
                     ticket_id=str(rng.randrange(15)),
-                    resolved_date=f"2026-01-01T00:00:{rng.randrange(60):02}Z",
+                    resolved_date=f"2026-01-01T00:00:{rng.randrange(4):02}Z",  # many are equal
+                    resolution=rng.choice(["mended", "", " \t", "\u2003\ufeff"]),
                 )
                 for _ in range(120)
             ]
@@ -264,9 +282,10 @@ def test_two_at_once_on_the_same_tickets_end_as_one_would(database: Database) ->
     expected = database.query(
         """
         SELECT DISTINCT ON (ticket_id) ticket_id, id AS inbox_id, resolved_date FROM (
-          SELECT id, convert_from(payload, 'UTF8')::jsonb->>'ticket_id' AS ticket_id,
-                 (convert_from(payload, 'UTF8')::jsonb->>'resolved_date')::timestamptz AS resolved_date FROM inbox) AS event
-        ORDER BY ticket_id, resolved_date DESC, id DESC
+          SELECT id, payload->>'ticket_id' AS ticket_id, (payload->>'resolved_date')::timestamptz AS resolved_date,
+                 payload->>'resolution' = 'mended' AS has_text
+          FROM (SELECT id, convert_from(payload, 'UTF8')::jsonb AS payload FROM inbox) AS delivery) AS event
+        ORDER BY ticket_id, resolved_date DESC, has_text DESC, id DESC
         """
     )
     assert (

@@ -1,4 +1,7 @@
-"""Fixtures of these tests: a client in haste, a tenant whose ServiceDesk Plus is a fake one, and a sender's script."""
+"""Fixtures of these tests: a client in haste, a tenant whose ServiceDesk Plus is a fake one, and a sender's script.
+
+Its lists lack what the vendor's page says, so that tickets are fetched, which most of these tests are about.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +11,7 @@ import pytest
 from app.sdp import client as clients
 from app.sdp.client import Patience
 from tests.support.fake_sdp import FakeSdp, running_sdp
+from tests.support.fake_sdp_ways import VENDORS_LIST
 from tests.support.reconciled import Place, settled
 from tests.support.sender_scripts import PROGRAMS, PWSH, Answerer, Sender, answering
 from tests.support.system import Database, Server, Tenant
@@ -22,7 +26,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["on_premises"])
 def sdp(request: pytest.FixtureRequest) -> Iterator[FakeSdp]:
-    with running_sdp(request.param) as running:
+    with running_sdp(request.param, list_lacks=VENDORS_LIST) as running:
         yield running
 
 
@@ -33,7 +37,7 @@ def place(database: Database, sdp: FakeSdp, environment: dict[str, str], secrets
 
 @pytest.fixture(scope="module")
 def module_sdp() -> Iterator[FakeSdp]:
-    with running_sdp() as running:
+    with running_sdp(list_lacks=VENDORS_LIST) as running:
         yield running
 
 

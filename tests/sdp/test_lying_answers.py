@@ -22,7 +22,7 @@ from tests.support.fake_sdp import CLOUD, FakeSdp, running_sdp
 pytestmark = pytest.mark.one_postgres
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-EMPTY = b'{"requests": [], "list_info": {"has_more_rows": false}}'
+EMPTY = b'{"requests": [], "list_info": {"has_more_rows": false}, "response_status": [{"status_code": 2000}]}'
 TOKEN = r"""ab\cd"ef'gh%2F/ij&kl<mn>{op}+qrstuvwxyz"""  # noqa: S105
 HASTE = Patience(tries=1, answer=2.0)
 
@@ -69,6 +69,7 @@ def test_no_answer_takes_much_memory(sdp: FakeSdp) -> None:
         [HEAD, b"Content-Length: %d\r\n\r\n" % len(many), many],
         [HEAD, b"Content-Encoding: gzip, gzip\r\nContent-Length: %d\r\n\r\n" % len(twice), twice],
         endless,
+        endless,  # asked for less
     ):
         sdp.fail("raw", parts=parts)
     done = subprocess.run(
@@ -80,7 +81,7 @@ def test_no_answer_takes_much_memory(sdp: FakeSdp) -> None:
     )
     assert done.returncode == 0, done.stderr
     grown, *kinds = done.stdout.split()
-    assert kinds == ["SdpError"] * 3
+    assert kinds == ["SdpError", "SdpError", "TooLongError"]
     assert int(grown) < 110 * 1024, "of 32 MB that are read, a copy is made"
 
 
@@ -147,7 +148,7 @@ def echoes(token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("how", echoes(""))
 def test_no_error_shows_a_part_of_a_token(sdp: FakeSdp, how: str) -> None:
-    sdp.fail("error", code=4001, message=f"No rights for {echoes(TOKEN)[how]}, sorry")
+    sdp.fail("error", times=2, code=4001, message=f"No rights for {echoes(TOKEN)[how]}, sorry")
     with pytest.raises(SdpError) as raised:
         ask(sdp)
     said = str(raised.value)

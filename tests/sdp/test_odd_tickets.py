@@ -3,15 +3,17 @@
 import contextlib
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.sdp import answers, epoch, listed
+from app.sdp import answers, epoch, listed, tokens
 from app.sdp.answers import Answer
 from app.sdp.errors import SdpError, retry_after
 from tests.support.commands_in_process import invoke
+from tests.support.fake_sdp_ways import VENDORS_LIST
 from tests.support.reconciled import Place
 
 pytestmark = pytest.mark.one_postgres
@@ -74,7 +76,11 @@ def test_whatever_answer_comes_only_our_own_errors_are_raised(raw: bytes, frame:
         answer = Answer(
             status, {"location": raw.decode("latin-1"), "content-type": raw.decode("latin-1")}, frame.replace(b"@", raw)
         )
-        for reader in (lambda body: listed.read_page(body, 100), lambda body: answers.read(answers.Token, body), whole):
+        for reader in (
+            lambda body: listed.read_page(body, 100),
+            lambda body: answers.read(tokens.Granted, body),
+            whole,
+        ):
             with contextlib.suppress(SdpError):
                 reader(answers.judge(answer))
     clock = epoch.Clock()
@@ -84,7 +90,7 @@ def test_whatever_answer_comes_only_our_own_errors_are_raised(raw: bytes, frame:
 
 def whole(body: bytes) -> int | None:
     """Read the answer to the question for one ticket."""
-    return answers.read(answers.Times, answers.read(answers.Whole, body).request).resolved
+    return answers.read(answers.Times, answers.read(answers.Whole, body).ticket).resolved
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ def whole(body: bytes) -> int | None:
         ({"last_updated_time": b'{"value": "999999999999999"}'}, "999999999999999 ms) lies more than a day ahead"),
         ({"last_updated_time": b'{"value": "4102444800000"}'}, "(2100-01-01 00:00) lies more than a day ahead"),
         ({"last_updated_time": b'{"value": "soon"}'}, "in the list its `last_updated_time` is no object"),
-        ({"status": b'"Resolved"', "subject": b"NaN"}, "Expected `object | null`, got `str` - at `$.status`"),
+        ({"status": b'"Resolved"', "subject": b"NaN"}, "in the list its `status` is neither null nor an object"),
         ({"id": b"7"}, "in the list its `id` is no string of 1 to 100 characters"),
     ],
 )
@@ -110,6 +116,8 @@ def test_it_is_listed_with_its_reason(module_place: Place, members: dict[str, by
     assert f"ticket {'(no id)' if 'id' in members else odd}: " in shown
     assert words in shown.splitlines()[-1]
     assert good in place.appended()
+    rejected = place.database.query("SELECT ticket_id FROM inbox WHERE status = 'rejected'")
+    assert [row["ticket_id"] for row in rejected] == ([odd] if "status" in members else [])
     place.sdp.disguise(odd)
     assert place.run().error is None
     assert set(place.appended()) == {good, odd}
@@ -151,6 +159,32 @@ def test_a_ticket_that_leads_elsewhere(module_place: Place, to: str) -> None:
     assert "points to" in (summary.error or "")
     assert "hush" not in (summary.error or "")
     assert (summary.error or "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("lacks", "members"),
+    [
+        (VENDORS_LIST, {"status": "Resolved"}),
+        (frozenset(), {"resolved_time": {"value": "soon"}, "completed_time": {"value": ""}}),
+    ],
+    ids=repr,
+)
+def test_any_number_of_tickets_that_break_a_rule_is_rejected_and_holds_up_nothing(
+    module_place: Place, lacks: frozenset[str], members: dict[str, Any]
+) -> None:
+    """The 101st used to stop its tenant's runs for good."""
+    place = module_place
+    place.clear()
+    place.sdp.ways.list_lacks = lacks
+    odd, good = place.sdp.add_resolved(103), place.sdp.add_resolved(3)
+    for ticket_id in odd:
+        place.sdp.edit(ticket_id, int(place.sdp.ticket(ticket_id)["resolved_time"]["value"]), **members)
+    summary = place.run()
+    assert (summary.is_complete, summary.rejected, summary.appended, summary.adds_up) == (True, 103, 3, True)
+    assert place.position() == int(place.sdp.ticket(good[-1])["last_updated_time"]["value"])
+    assert place.database.value("SELECT count(*) FROM inbox WHERE status = 'rejected' AND error IS NOT NULL") == 103
+    summary = place.run()
+    assert (summary.rejected, summary.appended, summary.adds_up) == (0, 0, True)
 
 
 def test_more_odd_tickets_than_can_be_their_own_fault_end_the_run(module_place: Place) -> None:

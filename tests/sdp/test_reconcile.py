@@ -299,14 +299,14 @@ def test_what_breaks_our_rules_is_kept_as_rejected(place: Place, start_worker: S
     """It holds up no other ticket."""
     no_time, odd, good = place.sdp.add_resolved(3)
     place.sdp.edit(no_time, int(place.sdp.ticket(no_time)["last_updated_time"]["value"]), resolved_time=None)
-    place.sdp.edit(odd, int(place.sdp.ticket(odd)["last_updated_time"]["value"]), priority="High")
+    place.sdp.edit(odd, int(place.sdp.ticket(odd)["last_updated_time"]["value"]), resolved_time={"value": "soon"})
     assert place.counts() == {"seen": 3, "rejected": 2, "appended": 1}
     rows = place.database.query("SELECT ticket_id, status, error FROM inbox ORDER BY id")
     assert [(row["ticket_id"], row["status"]) for row in rows] == [
         (no_time, "rejected"), (odd, "rejected"), (good, "pending")
     ]  # fmt: skip
     assert "request.resolved_time" in rows[0]["error"]
-    assert "request.priority" in rows[1]["error"]
+    assert "request.resolved_time" in rows[1]["error"]
     assert place.counts() == {"seen": 3, "already_there": 3}
     worker = start_worker()
     place.database.defer("reprocess", status="rejected")
@@ -579,8 +579,9 @@ def test_a_reconciled_ticket_is_traced_and_counted_without_a_token(place: Place,
     assert [first[outcome] for outcome in OUTCOMES] == [2, 1, 1, 0, 0]
     [line] = worker.lines("ticket_fetched")
     assert (line["trace_id"], line["correlation_id"], line["inbox_id"]) == (trace_id, row["correlation_id"], row["id"])
-    [failed] = receiver.spans(ticket_id=gone)
-    assert "4007" in (failed.error or "")
+    failed = receiver.spans(ticket_id=gone)
+    assert [span.name.split("/")[3] for span in failed] == ["requests", "archive_requests"]
+    assert all("4007" in (span.error or "") for span in failed)
     assert NEVER_SEEN not in worker.text()
     for table in ("sdp_configs", "sdp_cursors", "inbox", "procrastinate_jobs"):
         assert NEVER_SEEN not in str(place.database.query(f"SELECT * FROM {table}"))

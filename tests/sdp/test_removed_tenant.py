@@ -20,6 +20,7 @@ from db import tenant_removal
 from db.leases import LostError
 from db.tenants import Secrets
 from tests.support.fake_sdp import Asked, FakeSdp, running_sdp
+from tests.support.fake_sdp_ways import VENDORS_LIST
 from tests.support.removing import left, remove
 from tests.support.system import Database, Tenant
 
@@ -35,7 +36,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def sdp() -> Iterator[FakeSdp]:
-    with running_sdp() as running:
+    with running_sdp(list_lacks=VENDORS_LIST) as running:
         running.add_resolved(5)
         yield running
 

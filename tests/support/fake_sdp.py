@@ -1,13 +1,16 @@
-"""A fake ServiceDesk Plus: API V3 on a real socket, strictly as its vendor documents it.
+"""A fake ServiceDesk Plus: API V3 on a real socket, as its vendor documents it, or in one of the ways of live portals.
 
     with running_sdp("cloud") as sdp:
         ticket_id = sdp.add("VPN drops")
         sdp.resolve(ticket_id, resolution="<p>Rolled back.</p>")
         sdp.fail("429", retry_after="1", times=2)  # see FAULTS
         sdp.before_answer = lambda asked: ...      # called before each answer; may edit tickets just then
+        sdp.before_sending = lambda asked: ...     # called when an answer is made and not yet sent
         sdp.asked                                  # the requests that it has received
+        sdp.ways.ignores_criteria = True           # see fake_sdp_ways.py
 
-Where the vendor documents nothing, it does the least convenient thing: tickets of the same time come in any order.
+Where the vendor documents nothing, it does the least convenient thing: tickets of the same time come in any order. A
+list brings what `fields_required` asks for, as live portals do; VENDORS_LIST is what the vendor's page says.
 """
 
 import contextlib
@@ -22,6 +25,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
+
+from tests.support.fake_sdp_ways import DENIED, NO_ARCHIVE, THROTTLES, Ways
 
 ACCEPT = "application/vnd.manageengine.sdp.v3+json"
 PORTAL = "/app/itdesk"
@@ -40,6 +45,8 @@ FAULTS = {
     "error": "HTTP 200 with an error in the body: `code`, `message`",
     "redirect": "to another host",
     "wrong": "JSON of another shape",
+    "throttle": "HTTP 400 with 4015, in a `shape` of THROTTLES",
+    "denied": "Zoho gives no token: too many were asked for",
     "raw": "these very bytes: `parts`; the connection ends unless it `stays_open`",
 }
 CONDITIONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -54,18 +61,22 @@ LIST_INFO = {
     "row_count", "start_index", "sort_field", "sort_order", "search_criteria", "fields_required", "get_total_count"
 }  # fmt: skip
 SORTABLE = {"created_time", "last_updated_time", "id", "subject"}
-NOT_IN_LISTS = {"description", "resolution", "resolved_time", "tags"}
+BARE_404 = b"<html><body><h1>404 Not Found</h1></body></html>"
 HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request that it received: `list_info` if for a list, `ticket_id` if for one ticket, neither if for a token."""
+    """A request that it received: `list_info` if for a list, `ticket_id` if for one ticket, neither if for a token.
+
+    `where` is "requests" or "archive_requests".
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     list_info: dict[str, Any] | None = None
     ticket_id: str | None = None
+    where: str = "requests"
 
 
 class Fault(msgspec.Struct):
@@ -84,12 +95,15 @@ class RefusedError(Exception):
 class FakeSdp:
     """The tickets, and the requests that it has received."""
 
-    def __init__(self, edition: str) -> None:
+    def __init__(self, edition: str, **ways: Any) -> None:  # noqa: ANN401
         self.edition = edition
+        self._first_ways = ways
+        self.ways = Ways(**ways)
         self.credentials: dict[str, str] = dict(CLOUD if edition == "cloud" else ON_PREMISES)
         self.skew = timedelta(0)  # of its clock from ours
         self.asked: list[Asked] = []
         self.before_answer: Callable[[Asked], object] = lambda _asked: None
+        self.before_sending: Callable[[Asked], object] = lambda _asked: None
         self.tokens: dict[str, float] = {}  # each with the time at which it expires
         self.token_seconds = 3600.0
         self.origin = ""
@@ -97,12 +111,19 @@ class FakeSdp:
         self._faults: list[Fault] = []
         self._disguises: dict[str, dict[str, bytes]] = {}
         self._tickets: dict[str, dict[str, Any]] = {}
+        self._archived: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
 
     @property
     def url(self) -> str:
         """The value for `tenant sdp set --url`."""
         return self.origin + (PORTAL if self.edition == "cloud" else "")
+
+    @property
+    def bases(self) -> list[str]:
+        """What an address may have between its host and /api/v3."""
+        with_portal = [PORTAL] if self.edition == "cloud" else [""]
+        return [*with_portal, ""] if self.ways.also_at_host else with_portal
 
     @property
     def given(self) -> dict[str, str]:
@@ -116,7 +137,7 @@ class FakeSdp:
     def add(self, subject: str = "VPN drops every hour", at: int | None = None, **members: object) -> str:
         """Add an open ticket, and return its id."""
         with self._lock:
-            ticket_id = str(155_000_000_000_000_000 + len(self._tickets))
+            ticket_id = str(155_000_000_000_000_000 + len(self._tickets) + len(self._archived))
             moment = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
             self._tickets[ticket_id] = {
                 "id": ticket_id, "subject": subject, "description": f"<div>{subject}</div>", "resolution": None,
@@ -155,9 +176,11 @@ class FakeSdp:
             self._disguises[ticket_id] = members
 
     def clear(self) -> None:
-        """Forget all tickets and requests, and end all faults."""
+        """Forget all tickets and requests, end all faults, and behave as at the start."""
         with self._lock:
+            self.ways = Ways(**self._first_ways)
             self._tickets.clear()
+            self._archived.clear()
             self._disguises.clear()
             self.asked.clear()
             self.heal()
@@ -171,11 +194,18 @@ class FakeSdp:
         return text
 
     def _shown(self, ticket: dict[str, Any]) -> dict[str, Any]:
-        return ticket | {name: _mark(ticket["id"], name) for name in self._disguises.get(ticket["id"], {})}
+        shown = ticket | {name: _mark(ticket["id"], name) for name in self._disguises.get(ticket["id"], {})}
+        return {name: value for name, value in shown.items() if name not in self.ways.tickets_lack}
 
     def delete(self, ticket_id: str) -> None:
         with self._lock:
-            del self._tickets[ticket_id]
+            self._tickets.pop(ticket_id, None)
+
+    def archive(self, *ticket_ids: str) -> None:
+        """Move tickets into the archive, as a schedule of the administrator does: /requests has them no more."""
+        with self._lock:
+            for ticket_id in ticket_ids:
+                self._archived[ticket_id] = self._tickets.pop(ticket_id)
 
     def ids(self) -> list[str]:
         """Return the ids of all tickets."""
@@ -185,7 +215,7 @@ class FakeSdp:
     def ticket(self, ticket_id: str) -> dict[str, Any]:
         """Return a ticket as it is now."""
         with self._lock:
-            return dict(self._tickets[ticket_id])
+            return dict((self._tickets | self._archived)[ticket_id])
 
     def fail(self, kind: str, times: int = 1, on: str = "/api/v3", **with_: object) -> None:
         """Make the next `times` requests with `on` in their path fail in this way."""
@@ -198,16 +228,21 @@ class FakeSdp:
 
     def heal(self) -> None:
         """End all faults."""
-        self.before_answer = lambda _asked: None
+        self.before_answer = self.before_sending = lambda _asked: None
         self._faults.clear()
 
     def fetched(self) -> list[str]:
         """Return the ids of the tickets that were requested one by one."""
         return [one.ticket_id for one in self.asked if one.ticket_id]
 
-    def lists(self) -> list[dict[str, Any]]:
-        """Return the list_info of the lists that were requested."""
-        return [one.list_info for one in self.asked if one.list_info is not None]
+    def lists(self, where: str = "requests", by: str = "last_updated_time") -> list[dict[str, Any]]:
+        """Return the list_info of the lists that were requested in order of a time, of the archive or of all others."""
+        lists = [one.list_info for one in self.asked if one.list_info is not None and one.where == where]
+        return [one for one in lists if one.get("sort_field") == by]
+
+    def tokens_asked(self) -> int:
+        """Return how many times a token was asked for."""
+        return sum(one.method == "POST" for one in self.asked)
 
     def fault_for(self, path: str) -> Fault | None:
         with self._lock:
@@ -220,14 +255,40 @@ class FakeSdp:
     def answer(self, asked: Asked) -> dict[str, Any]:
         """Return the ticket or the list that a request asks for. Raises RefusedError."""
         with self._lock:
-            if asked.ticket_id is not None:
-                if asked.ticket_id not in self._tickets:
-                    raise RefusedError(404, 4007, "Invalid URL or resource not found")
-                found = self._shown(self._tickets[asked.ticket_id])
-                return {"request": found, "response_status": {"status_code": 2000, "status": "success"}}
-            return self._list(asked.list_info or {})
+            tickets, prefix = self._tickets, ""
+            if asked.where == "archive_requests":
+                if self.ways.archive in NO_ARCHIVE:
+                    raise RefusedError(*NO_ARCHIVE[self.ways.archive], "Not allowed")
+                tickets, prefix = self._archived, self.ways.archive
+            if asked.ticket_id is None:
+                body = self.ways.shaped(self._list(asked.list_info or {}, tickets))
+            elif asked.ticket_id in tickets:
+                found = self._shown(tickets[asked.ticket_id])
+                body = {"request": found, "response_status": {"status_code": 2000, "status": "success"}}
+            else:
+                raise RefusedError(404, 4007, "Invalid URL or resource not found")
+            return {prefix + name if name in ("request", "requests") else name: one for name, one in body.items()}
 
-    def _list(self, info: dict[str, Any]) -> dict[str, Any]:
+    def _list(self, info: dict[str, Any], tickets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        start, rows, found = self._found(info, tickets)
+        page = found[start - 1 : start - 1 + rows]
+        wanted = set(info.get("fields_required") or ["id", "subject", "status", "created_time", "last_updated_time"])
+        _require(not wanted & set(self.ways.refuses_fields), f"Not allowed in fields_required: {sorted(wanted)}")
+        return {
+            "response_status": [{"status_code": 2000, "status": "success"}],
+            "list_info": {
+                **info,
+                "has_more_rows": start - 1 + rows < len(found),
+                **({"total_count": len(found)} if info.get("get_total_count") else {}),
+            },
+            "requests": [
+                {name: value for name, value in self._shown(one).items() if name in wanted - set(self.ways.list_lacks)}
+                for one in page
+            ],
+        }
+
+    def _found(self, info: dict[str, Any], tickets: dict[str, dict[str, Any]]) -> tuple[int, int, list[dict[str, Any]]]:
+        """Return where a page begins, how many rows it may have, and the whole list. Raises RefusedError."""
         _require(set(info) <= LIST_INFO, f"Extra key found in list_info: {set(info) - LIST_INFO}")
         rows, start = info.get("row_count", 10), info.get("start_index", 1)
         _require(type(rows) is int and 1 <= rows <= 100, "row_count")
@@ -237,23 +298,12 @@ class FakeSdp:
         criteria = info.get("search_criteria", [])
         criteria = criteria if isinstance(criteria, list) else [criteria]
         _require_criteria(criteria)
-        found = [one for one in self._tickets.values() if all(_fulfils(one, criterion) for criterion in criteria)]
+        if self.ways.ignores_criteria:
+            criteria = []
+        found = [one for one in tickets.values() if all(_fulfils(one, criterion) for criterion in criteria)]
         found.reverse()
         found.sort(key=lambda one: _value(one, field), reverse=order == "desc")
-        page = found[start - 1 : start - 1 + rows]
-        wanted = set(info.get("fields_required") or ["id", "subject", "status", "created_time", "last_updated_time"])
-        return {
-            "response_status": [{"status_code": 2000, "status": "success"}],
-            "list_info": {
-                **info,
-                "has_more_rows": start - 1 + rows < len(found),
-                **({"total_count": len(found)} if info.get("get_total_count") else {}),
-            },
-            "requests": [
-                {name: value for name, value in self._shown(one).items() if name in wanted - NOT_IN_LISTS}
-                for one in page
-            ],
-        }
+        return start, rows, found
 
     def authorize(self, headers: dict[str, str]) -> None:
         """Check the credentials of a request. Raises RefusedError."""
@@ -294,10 +344,14 @@ class Handler(BaseHTTPRequestHandler):
                 self._go_wrong(fault, asked)
                 return
             self.sdp.authorize(asked.headers)
-            self._send(200, self.sdp.answer(asked))
+            answer = self.sdp.answer(asked)
+            self.sdp.before_sending(asked)
+            self._send(200, answer)
         except RefusedError as refused:
             status, code, message = refused.args
-            self._send(status, failed(code, message))
+            self._send(
+                status, failed(code, message) if code else BARE_404, None if code else {"Content-Type": "text/html"}
+            )
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -318,36 +372,28 @@ class Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> Asked:
         parts = urlsplit(self.path)
-        base = ("/app/itdesk" if self.sdp.edition == "cloud" else "") + "/api/v3/requests"
+        base, _, rest = parts.path.partition("/api/v3/")
+        if base == self.sdp.ways.answers_bare_404_at or base not in self.sdp.bases:
+            self.sdp.asked.append(Asked("GET", self.path, self._headers()))
+            raise RefusedError(404, 0, "")
         query = parse_qs(parts.query, keep_blank_values=True)
-        if parts.path == base:
-            _require(set(query) <= {"input_data"}, f"Unknown parameters {set(query)}")
-            data = json.loads(query.get("input_data", ["{}"])[0])
-            _require(set(data) <= {"list_info"}, "input_data")
-            return Asked("GET", self.path, self._headers(), list_info=data.get("list_info", {}))
-        if parts.path.startswith(f"{base}/") and not query:
-            return Asked("GET", self.path, self._headers(), ticket_id=unquote(parts.path.removeprefix(f"{base}/")))
-        raise RefusedError(404, 4007, "Invalid URL or resource not found")
+        where, is_one, ticket_id = rest.partition("/")
+        if where not in ("requests", "archive_requests") or (is_one and query):
+            raise RefusedError(404, 4007, "Invalid URL or resource not found")
+        if is_one:
+            return Asked("GET", self.path, self._headers(), ticket_id=unquote(ticket_id), where=where)
+        _require(set(query) <= {"input_data"}, f"Unknown parameters {set(query)}")
+        data = json.loads(query.get("input_data", ["{}"])[0])
+        _require(set(data) <= {"list_info"}, "input_data")
+        return Asked("GET", self.path, self._headers(), list_info=data.get("list_info", {}), where=where)
 
     def _headers(self) -> dict[str, str]:
         return {name.lower(): value for name, value in self.headers.items()}
 
     def _go_wrong(self, fault: Fault, asked: Asked | None) -> None:
         given = fault.with_
-        if fault.kind == "429":
-            self._send(429, failed(4015, "API rate limit reached"), {"Retry-After": str(given.get("retry_after", "0"))})
-        elif fault.kind == "500":
-            self._send(500, failed(4004, "Internal error"))
-        elif fault.kind in ("html", "502"):
-            self._send(502 if fault.kind == "502" else 200, HTML, {"Content-Type": "text/html;charset=UTF-8"})
-        elif fault.kind == "401":
-            self._send(401, failed(4000, "UNAUTHORISED"))
-        elif fault.kind == "error":
-            self._send(200, failed(given.get("code", 4000), given.get("message", "Failed")))
-        elif fault.kind == "redirect":
-            self._send(302, b"", {"Location": given.get("to", "http://127.0.0.1:1/elsewhere")})
-        elif fault.kind == "wrong":
-            self._send(200, given.get("body", {"requests": "none", "request": []}))
+        if fault.kind in REFUSALS:
+            self._send(*REFUSALS[fault.kind](given))
         elif fault.kind == "raw":
             self.close_connection = not given.get("stays_open")
             for part in given["parts"]:
@@ -389,6 +435,26 @@ def failed(code: int, message: str) -> dict[str, Any]:
     return {"response_status": {"status_code": 4000, "messages": [reason], "status": "failed"}}
 
 
+Given = dict[str, Any]
+# What it sends: a status, a body, and headers.
+REFUSALS: dict[str, Callable[[Given], tuple[int, Given | bytes, dict[str, str]]]] = {
+    "429": lambda given: (
+        429, failed(4015, "API rate limit reached"), {"Retry-After": str(given.get("retry_after", "0"))}
+    ),
+    "500": lambda _: (500, failed(4004, "Internal error"), {}),
+    "html": lambda _: (200, HTML, {"Content-Type": "text/html;charset=UTF-8"}),
+    "502": lambda _: (502, HTML, {"Content-Type": "text/html;charset=UTF-8"}),
+    "401": lambda _: (401, failed(4000, "UNAUTHORISED"), {}),
+    "error": lambda given: (200, failed(given.get("code", 4000), given.get("message", "Failed")), {}),
+    "throttle": lambda given: (
+        400, THROTTLES[given.get("shape", "object")], {"Retry-After": given["retry_after"]} if "retry_after" in given else {}
+    ),
+    "denied": lambda _: (400, DENIED, {}),
+    "redirect": lambda given: (302, b"", {"Location": given.get("to", "http://127.0.0.1:1/elsewhere")}),
+    "wrong": lambda given: (200, given.get("body", {"requests": "none", "request": []}), {}),
+}  # fmt: skip
+
+
 def _mark(ticket_id: str, name: str) -> str:
     """Return what stands for a disguised member until the answer is written."""
     return f"disguised {name} of {ticket_id}"
@@ -409,23 +475,28 @@ def _require_criteria(criteria: list[dict[str, Any]]) -> None:
 
 
 def _fulfils(ticket: dict[str, Any], criterion: dict[str, Any]) -> bool:
-    wanted = str(criterion["value"])
-    return CONDITIONS[criterion["condition"]](
-        _value(ticket, criterion["field"]), int(wanted) if wanted.isdecimal() else wanted
-    )
+    wanted, found = str(criterion["value"]), _value(ticket, criterion["field"])
+    if found == NEVER:
+        return False
+    return CONDITIONS[criterion["condition"]](found, int(wanted) if wanted.isdecimal() else wanted)
+
+
+NEVER = -1  # instead of a time that is null or empty: no criterion finds it
 
 
 def _value(ticket: dict[str, Any], field: str) -> Any:  # noqa: ANN401
     found = ticket[field]
     if isinstance(found, dict):
-        return int(found["value"])
+        found = found["value"]
+    if field.endswith("_time"):
+        return int(found) if found not in (None, "") else NEVER
     return int(found) if field == "id" else found
 
 
 @contextlib.contextmanager
-def running_sdp(edition: str = "on_premises") -> Iterator[FakeSdp]:
-    """Run a fake ServiceDesk Plus; it ends with the block."""
-    sdp = FakeSdp(edition)
+def running_sdp(edition: str = "on_premises", **ways: Any) -> Iterator[FakeSdp]:  # noqa: ANN401
+    """Run a fake ServiceDesk Plus that behaves in these ways (see Ways); it ends with the block."""
+    sdp = FakeSdp(edition, **ways)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"sdp": sdp}))
     server.daemon_threads = True
     sdp.origin = f"http://127.0.0.1:{server.server_port}"

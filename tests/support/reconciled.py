@@ -22,18 +22,20 @@ class Place:
 
     def __init__(self, database: Database, sdp: FakeSdp, tenant: Tenant, environment: dict[str, str]) -> None:
         self.database, self.sdp, self.tenant, self.environment = database, sdp, tenant, environment
-        self.settings = environments.load({**environment, "SDP_REQUESTS_PER_MINUTE": "6000"})
+        self.quick = {**environment, "SDP_REQUESTS_PER_MINUTE": "6000"}
+        self.settings = environments.load(self.quick)
 
     def run(self, **options: Any) -> Summary:  # noqa: ANN401
         return asyncio.run(runs.reconcile(self.settings, self.tenant.id, **options))
 
-    def import_since(self, since: datetime) -> Summary:
-        return asyncio.run(runs.import_since(self.settings, self.tenant.id, since))
+    def import_since(self, since: datetime, **options: Any) -> Summary:  # noqa: ANN401
+        return asyncio.run(runs.import_since(self.settings, self.tenant.id, since, **options))
 
     def counts(self, **options: Any) -> dict[str, int]:  # noqa: ANN401
         """Run, assert that it succeeds, and return the counts that are not zero."""
         summary = self.run(**options)
         assert (summary.error, summary.is_complete) == (None, True)
+        assert summary.adds_up, summary
         return {name: count for name, count in summary.counts().items() if count}
 
     def appended(self) -> list[str]:
@@ -41,9 +43,9 @@ class Place:
         return [row["ticket_id"] for row in self.database.query("SELECT ticket_id FROM inbox ORDER BY id")]
 
     def clear(self) -> None:
-        """Forget all tickets, there and here."""
+        """Forget all tickets, there and here, and what ServiceDesk Plus asked for."""
         self.sdp.clear()
-        self.database.query("TRUNCATE inbox, ticket_history, sdp_cursors, procrastinate_jobs CASCADE")
+        self.database.query("TRUNCATE inbox, ticket_history, sdp_cursors, sdp_access, procrastinate_jobs CASCADE")
 
     def promote(self, start_worker: StartWorker) -> None:
         """Let a worker do all waiting jobs. It also reconciles: a worker that starts does a missed run."""
@@ -63,7 +65,7 @@ class Place:
     def store(self, ticket_id: str, resolved: int, **columns: object) -> None:
         """Insert a ticket into ticket_history."""
         values = {
-            "tenant_id": self.tenant.id, "ticket_id": ticket_id, "description": "d", "resolution": "known", "priority": "p",
+            "tenant_id": self.tenant.id, "ticket_id": ticket_id, "description": "d", "resolution": "Rolled back.", "priority": "p",
             "resolved_date": datetime.fromtimestamp(resolved / 1000, UTC), **columns,
         }  # fmt: skip
         marks = ", ".join(["%s"] * len(values))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_sdp import running_sdp
+from tests.support.fake_sdp_ways import VENDORS_LIST
 from tests.support.system import Database
 from tests.support.telemetry_backends.jaeger import Jaeger, running_jaeger, tags
 from tests.support.troubles import Search, Troubles, searches
@@ -25,7 +26,7 @@ def run(
 ) -> Iterator[Run]:
     """All troubles on one server and one worker that export to a Jaeger of their own: others send refusals, too."""
     directory = tmp_path_factory.mktemp("troubles")
-    with running_sdp() as sdp, running_jaeger(directory) as jaeger:
+    with running_sdp(list_lacks=VENDORS_LIST) as sdp, running_jaeger(directory) as jaeger:
         troubles = Troubles(module_database, secrets_key, sdp)
         troubles.happen({**module_environment, **jaeger.environment()}, directory)
         yield troubles, jaeger

@@ -11,6 +11,7 @@ from app.webhook import problems
 from otel import host
 from tests import ROOT
 from tests.support.fake_sdp import running_sdp
+from tests.support.fake_sdp_ways import VENDORS_LIST
 from tests.support.otlp_receiver import Receiver, Span, attributes, receiving_http
 from tests.support.system import Database
 from tests.support.troubles import FINDS, Search, Troubles, searches
@@ -31,7 +32,7 @@ def run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Run]:
     """All troubles on one server and one worker, and what these exported."""
-    with running_sdp() as sdp, receiving_http() as receiver:
+    with running_sdp(list_lacks=VENDORS_LIST) as sdp, receiving_http() as receiver:
         troubles = Troubles(module_database, secrets_key, sdp)
         troubles.happen({**module_environment, **receiver.environment}, tmp_path_factory.mktemp("troubles"))
         yield troubles, receiver
