@@ -213,6 +213,12 @@ async def open_tickets(connection: AsyncConnection, tenant_id: str, ticket_ids: 
     return {row.ticket_id for row in found}
 
 
+async def payload_of(connection: AsyncConnection, inbox_id: int | None) -> bytes | None:
+    """Return the body of a delivery; None if there is no such row, or no longer."""
+    found: bytes | None = await connection.scalar(sa.select(inbox.c.payload).where(inbox.c.id == inbox_id))
+    return found
+
+
 async def deliveries_of(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> tuple[int, ...]:
     """Return what changes with each delivery of a ticket that comes, whatever its status."""
     return tuple((await connection.execute(DELIVERIES, {"tenant_id": tenant_id, "ticket_id": ticket_id})).one())

@@ -76,6 +76,7 @@ class Stored(NamedTuple):
 
     resolved_date: datetime
     resolution: str
+    inbox_id: int | None = None
 
 
 class Winner(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +138,10 @@ STANDING = sa.text(
 
 
 STORED = sa.text(
-    "SELECT resolved_date, resolution FROM ticket_history WHERE tenant_id = :tenant_id AND ticket_id = :ticket_id"
+    """
+    SELECT resolved_date, resolution, inbox_id FROM ticket_history
+    WHERE tenant_id = :tenant_id AND ticket_id = :ticket_id
+    """
 )
 
 # The duration comes from the inbox, which has both times by the database's clock.

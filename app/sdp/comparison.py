@@ -3,6 +3,7 @@
 import msgspec
 
 from app.event import ResolvedTicket
+from app.event.html_text import text_of_flat
 from app.sdp import epoch
 from db.ticket_history import Stored, has_text
 
@@ -26,10 +27,11 @@ def is_later(found: int | None, stored: int | None) -> bool:
     return found // _unit(stored) > stored // _unit(stored)
 
 
-def is_news(ticket: ResolvedTicket, stored: Stored | None) -> bool:
+def is_news(ticket: ResolvedTicket, stored: Stored | None, *, by_letters: bool = False) -> bool:
     """Return True if promoting `ticket` would change its resolution or its date, by the order of promotion.
 
-    Other members are never updated. Two texts that differ in white space alone are the same.
+    Other members are never updated. Two texts that differ in white space alone are the same; with `by_letters`, those
+    that have the same letters and digits: an earlier version may have made the stored one of the same HTML.
     """
     if stored is None:
         return True
@@ -37,7 +39,12 @@ def is_news(ticket: ResolvedTicket, stored: Stored | None) -> bool:
     if found // _unit(known) != known // _unit(known):
         return is_later(found, known)
     is_emptier = has_text(stored.resolution) and not has_text(ticket.resolution)
-    return not is_emptier and ticket.resolution.split() != stored.resolution.split()
+    parts = _letters if by_letters else str.split
+    return not is_emptier and parts(ticket.resolution) != parts(stored.resolution)
+
+
+def _letters(text: str) -> list[str]:
+    return [letter for letter in text_of_flat(text) if letter.isalnum()]
 
 
 def _unit(stored: int) -> int:

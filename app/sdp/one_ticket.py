@@ -23,6 +23,7 @@ from db import allowed, failures, inbox, ticket_history
 from db.inbox import Delivery
 from db.leases import Lease
 from db.sdp import Config
+from db.ticket_history import Stored, has_text
 
 if TYPE_CHECKING:
     from app.sdp.client import Client
@@ -32,6 +33,12 @@ TURNS = 3  # in which a ticket is read again, as deliveries of it come meanwhile
 MARGIN = 10.0  # seconds: a delivery's row has the time at which its transaction began
 RESTLESS = f"while it was read, other deliveries of it came, {TURNS} times in turn"
 HasCome = Callable[[], Awaitable[bool]]
+
+
+async def _read(found: event.Event, body: bytes) -> event.ResolvedTicket:
+    """Return the ticket of an event whose `body` breaks no rule."""
+    # Reading long HTML takes a while, and in a worker other jobs and the heartbeat share this thread.
+    return await asyncio.to_thread(found.ticket) if len(body) > LONG_BYTES else found.ticket()
 
 
 class Tickets:
@@ -142,9 +149,22 @@ class Tickets:
         found = event.check(body, self._rules)
         if stored is None or found.broken:
             return True
-        # Reading long HTML takes a while, and in a worker other jobs and the heartbeat share this thread.
-        ticket = await asyncio.to_thread(found.ticket) if len(body) > LONG_BYTES else found.ticket()
-        return comparison.is_news(ticket, stored)
+        ticket = await _read(found, body)
+        if not comparison.is_news(ticket, stored) or not has_text(stored.resolution):
+            return comparison.is_news(ticket, stored)
+        anew = await self._read_anew(stored)
+        return comparison.is_news(ticket, anew or stored, by_letters=anew is None)
+
+    async def _read_anew(self, stored: Stored) -> Stored | None:
+        """Return what stands with its resolution read anew from its delivery, or None if that cannot be read.
+
+        An earlier version may have read it otherwise, and without this each such ticket would be appended once more.
+        """
+        payload = await inbox.payload_of(self._connection, stored.inbox_id)
+        found = event.check(payload, self._rules.of_accepted) if payload else None
+        if payload is None or found is None or found.broken:
+            return None
+        return stored._replace(resolution=(await _read(found, payload)).resolution)
 
     async def _came(self, ticket_id: str, before: tuple[int, ...]) -> bool:
         return await inbox.deliveries_of(self._connection, self._tenant_id, ticket_id) != before

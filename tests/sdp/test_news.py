@@ -101,6 +101,30 @@ def test_only_another_resolution_or_date_is_news(place: Place, members: dict[str
     assert place.counts() == {"seen": 1, "already_there": 1}
 
 
+@pytest.mark.parametrize(
+    ("stored", "is_pruned", "outcome"),
+    [
+        ("See [gateway] (https://it.example/kb) first", False, "already_there"),
+        ("See gateway https://it.example/kb", True, "already_there"),
+        ("See it.", True, "appended"),
+        ("", False, "appended"),  # that an empty text stands is no matter of how HTML is read
+    ],
+)
+def test_what_an_earlier_version_made_of_the_same_html_is_no_news(
+    place: Place, stored: str, outcome: str, *, is_pruned: bool
+) -> None:
+    """The standing delivery is read anew; where it is pruned, the letters and digits are compared."""
+    [ticket_id] = place.sdp.add_resolved(at=place.sdp.now() - HOUR)
+    place.sdp.edit(ticket_id, resolution=said('See <a href="https://it.example/kb">gateway</a>'))
+    send(place, ticket_id)
+    promote(place)
+    place.database.query("UPDATE ticket_history SET resolution = %s", stored)
+    place.sdp.edit(ticket_id, subject="Edited")
+    if is_pruned:
+        place.database.query("DELETE FROM inbox")
+    assert place.counts() == {"seen": 1, outcome: 1}
+
+
 def test_what_was_said_on_closing_comes_too_although_nothing_was_edited_since(place: Place) -> None:
     """An earlier version stored it empty: that it was not edited since is no reason to leave it so."""
     ticket_id = resolved_without_words(place)
