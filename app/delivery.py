@@ -33,6 +33,7 @@ def build(
         source=source,
         tenant_id=tenant_id,
         ticket_id=parsed.ticket_id,
+        display_id=parsed.display_id,
         correlation_id=origin.correlation_id,
         traceparent=origin.position.traceparent,
         payload=body,

@@ -33,12 +33,15 @@ inbox = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("promoted_at", TIMESTAMP(timezone=True)),
     sa.Column("job_id", sa.BigInteger),  # the last job that processed the row; a job that succeeds is deleted
+    sa.Column("display_id", sa.Text),  # the number that people know the ticket by
     sa.CheckConstraint("source IN ('webhook_resolved', 'bulk_import', 'api_fallback')", name="source"),
     sa.CheckConstraint("status IN ('pending', 'promoted', 'failed', 'rejected')", name="status"),
     sa.CheckConstraint("action IN ('inserted', 'updated', 'stale')", name="action"),
     sa.Index("inbox_open_idx", "status", "id", postgresql_where=sa.text("status <> 'promoted'")),
     sa.Index("inbox_ticket_id_idx", "ticket_id"),
     sa.Index("inbox_correlation_id_idx", "correlation_id"),
+    # The same small numbers are tickets of many tenants: with one, only its own are read.
+    sa.Index("inbox_display_id_idx", "display_id", "tenant_id", postgresql_where=sa.text("display_id IS NOT NULL")),
 )
 
 
@@ -48,6 +51,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     source: str = WEBHOOK
     tenant_id: str
     ticket_id: str | None
+    display_id: str | None = None
     correlation_id: str
     traceparent: str
     payload: bytes
@@ -77,6 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     status: str
     ticket_id: str | None = None
+    display_id: str | None = None
     action: str | None = None
     error: str | None = None
 
@@ -85,11 +90,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 # are allowed, which they are is asked once.
 APPEND = f"""
 WITH {{fence}}appended AS (
-  INSERT INTO inbox (source, tenant_id, ticket_id, correlation_id, traceparent, payload, signature, status, error)
+  INSERT INTO inbox (source, tenant_id, ticket_id, display_id, correlation_id, traceparent, payload, signature, status,
+                     error)
   SELECT *
   FROM unnest(CAST(:source AS text[]), CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]),
-              CAST(:correlation_id AS text[]), CAST(:traceparent AS text[]), CAST(:payload AS bytea[]),
-              CAST(:signature AS text[]), CAST(:status AS text[]), CAST(:error AS text[]))
+              CAST(:display_id AS text[]), CAST(:correlation_id AS text[]), CAST(:traceparent AS text[]),
+              CAST(:payload AS bytea[]), CAST(:signature AS text[]), CAST(:status AS text[]), CAST(:error AS text[]))
     AS given (source, tenant_id)
   WHERE given.tenant_id = ANY (ARRAY({{allowed}})){{owner}}
   RETURNING id, status, tenant_id
@@ -110,6 +116,8 @@ HELD = (
     .order_by(inbox.c.status == "promoted")
     .limit(1)
 )
+
+HAS_TICKET = sa.text("SELECT EXISTS (SELECT FROM inbox WHERE ticket_id = :ticket_id AND tenant_id = :tenant_id)")
 
 # Ticket by ticket, and OFFSET 0 for the index of tickets alone: without statistics of ticket ids (decision 40) Postgres
 # expects thousands of deliveries of each, and would read all open rows, or all rows.
@@ -145,16 +153,18 @@ CLAIM = (
     .with_for_update(skip_locked=True)
 )
 
-# An earlier version may have rejected a row without a readable ticket id; today's code may read it, hence coalesce.
+# An earlier version may have rejected a row without a readable ticket id, and wrote no display id; today's code may
+# read them, hence coalesce.
 MARK = sa.text(
     """
     UPDATE inbox
-    SET status = outcome.status, ticket_id = coalesce(inbox.ticket_id, outcome.ticket_id), action = outcome.action,
-        error = outcome.error, attempts = attempts + :tries, job_id = :job_id,
+    SET status = outcome.status, ticket_id = coalesce(inbox.ticket_id, outcome.ticket_id),
+        display_id = coalesce(inbox.display_id, outcome.display_id), action = outcome.action, error = outcome.error,
+        attempts = attempts + :tries, job_id = :job_id,
         promoted_at = CASE outcome.status WHEN 'promoted' THEN clock_timestamp() END
-    FROM unnest(CAST(:id AS bigint[]), CAST(:status AS text[]), CAST(:ticket_id AS text[]), CAST(:action AS text[]),
-                CAST(:error AS text[]))
-      AS outcome (id, status, ticket_id, action, error)
+    FROM unnest(CAST(:id AS bigint[]), CAST(:status AS text[]), CAST(:ticket_id AS text[]),
+                CAST(:display_id AS text[]), CAST(:action AS text[]), CAST(:error AS text[]))
+      AS outcome (id, status, ticket_id, display_id, action, error)
     WHERE inbox.id = outcome.id
     """
 )
@@ -213,10 +223,10 @@ async def open_tickets(connection: AsyncConnection, tenant_id: str, ticket_ids: 
     return {row.ticket_id for row in found}
 
 
-async def payload_of(connection: AsyncConnection, inbox_id: int | None) -> bytes | None:
-    """Return the body of a delivery; None if there is no such row, or no longer."""
-    found: bytes | None = await connection.scalar(sa.select(inbox.c.payload).where(inbox.c.id == inbox_id))
-    return found
+async def has_ticket(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> bool:
+    """Return True if there is any delivery of a tenant's ticket."""
+    of = {"tenant_id": tenant_id, "ticket_id": ticket_id}
+    return bool(await connection.scalar(HAS_TICKET, of))
 
 
 async def deliveries_of(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The life of one delivery; `stands` is True if ticket_history holds its values.
 
+    `display_id` is its ticket's: as the delivery has it, or ticket_history.
     `span_id` is the request's span, or its sender's where the server exports none. `is_sampled` is False if no span of
     it was ever exported. `stands_until` is its resolved_date where it stands and that was more than a day ahead: until
     then no delivery with a right date is newer.
@@ -47,6 +48,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     inbox_id: int
     tenant_id: str
     ticket_id: str | None
+    display_id: str | None
     correlation_id: str
     trace_id: str | None
     span_id: str | None
@@ -121,15 +123,15 @@ TROUBLE = Statement(
 
 DELIVERIES = Statement(
     """
-    SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id, correlation_id,
+    SELECT inbox.id AS inbox_id, inbox.tenant_id, inbox.ticket_id,
+           coalesce(inbox.display_id, history.display_id) AS display_id, correlation_id,
            split_part(traceparent, '-', 2) AS trace_id, split_part(traceparent, '-', 3) AS span_id,
            coalesce(traceparent ~ '-[0-9a-f][13579bdf]$', false) AS is_sampled, inbox.source, received_at, status,
-           action, attempts, job_id, promoted_at, error, ticket_history.inbox_id IS NOT NULL AS stands,
-           CASE WHEN resolved_date > received_at + interval '24 hours' THEN resolved_date END AS stands_until
+           action, attempts, job_id, promoted_at, error, coalesce(history.inbox_id = inbox.id, false) AS stands,
+           CASE WHEN history.inbox_id = inbox.id AND resolved_date > received_at + interval '24 hours'
+                THEN resolved_date END AS stands_until
     FROM inbox
-    LEFT JOIN ticket_history
-      ON ticket_history.tenant_id = inbox.tenant_id AND ticket_history.ticket_id = inbox.ticket_id
-         AND ticket_history.inbox_id = inbox.id
+    LEFT JOIN ticket_history AS history ON history.tenant_id = inbox.tenant_id AND history.ticket_id = inbox.ticket_id
     WHERE inbox.id = ANY(CAST(:ids AS bigint[]))
     ORDER BY inbox.tenant_id, inbox.ticket_id, inbox.id
     """

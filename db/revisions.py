@@ -7,7 +7,7 @@ import io
 
 import sqlalchemy as sa
 
-from db import migration, schema
+from db import late_indexes, migration, schema
 
 BASE, HEAD = "base", "head"
 # What a script cannot do is wait in tries: it fails, and is run again.
@@ -47,7 +47,10 @@ def move(url: str, to: str, *, down: bool) -> str | None:
             schema.run_alembic("upgrade", schema.alembic_config(connection), to)
         return None if to == BASE else schema.REVISIONS[_place(to) - 1]
 
-    return migration.run(url, act)
+    found = migration.run(url, act)
+    if found == schema.head():
+        late_indexes.make_missing(url)
+    return found
 
 
 def stamp(url: str, revision: str) -> None:

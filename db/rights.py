@@ -23,10 +23,12 @@ def _of(kind: type[msgspec.Struct]) -> str:
 # What an operator reads of tables that hold text of tickets or secrets. Each column is named, so that a new one is not
 # shown before somebody has thought of it.
 OPERATORS_INBOX = (
-    "id, source, tenant_id, ticket_id, correlation_id, traceparent, received_at, status, action, attempts, error, "
-    "promoted_at, job_id"
+    "id, source, tenant_id, ticket_id, display_id, correlation_id, traceparent, received_at, status, action, attempts, "
+    "error, promoted_at, job_id"
 )
-OPERATORS_HISTORY = "id, tenant_id, ticket_id, resolved_date, source, inbox_id, ingested_at, created_at, updated_at"
+OPERATORS_HISTORY = (
+    "id, tenant_id, ticket_id, display_id, resolved_date, source, inbox_id, ingested_at, created_at, updated_at"
+)
 
 DEFER = (
     "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)"  # db/policies.py: which jobs
@@ -53,14 +55,14 @@ TABLES = {
     "sdp_access": {WORKER: "SELECT, INSERT, UPDATE", OPERATOR: "SELECT (tenant_id, paused_until, pause_reason)"},
     "inbox": {
         APP: f"INSERT {_of(Delivery)}, SELECT (id, tenant_id, status, received_at)",
-        WORKER: f"INSERT {_of(Delivery)}, SELECT {_of(ClaimedRow)}, DELETE, "
-        "UPDATE (status, ticket_id, action, error, attempts, job_id, promoted_at)",
+        WORKER: f"INSERT {_of(Delivery)}, SELECT {_of(ClaimedRow)}, SELECT (display_id), DELETE, "
+        "UPDATE (status, ticket_id, display_id, action, error, attempts, job_id, promoted_at)",
         OPERATOR: f"SELECT ({OPERATORS_INBOX})",
     },
     "ticket_history": {
         WORKER: f"INSERT {_of(Winner)}, "
-        "SELECT (tenant_id, ticket_id, resolution, resolved_date, source, inbox_id, xmax), "
-        "UPDATE (resolution, resolved_date, source, inbox_id, ingested_at, updated_at)",
+        "SELECT (id, tenant_id, ticket_id, display_id, resolution, resolved_date, source, inbox_id, xmax), "
+        "UPDATE (resolution, resolved_date, source, inbox_id, display_id, ingested_at, updated_at)",
         READER: "SELECT",
         OPERATOR: f"SELECT ({OPERATORS_HISTORY})",
     },

@@ -69,10 +69,11 @@ def newer(found: str | None) -> str | None:
 def upgrade(url: str, *, replaces_procrastinate: bool = False) -> str:
     """Migrate the database at `url` to head, as `alembic upgrade head` does, and return the revision that it is at.
 
-    A newer schema stays as it is. With `replaces_procrastinate`, a schema of Procrastinate that nobody uses goes first.
+    Then it makes the indexes that a migration left for afterwards. A newer schema stays as it is. With
+    `replaces_procrastinate`, a schema of Procrastinate that nobody uses goes first.
     Prints on standard error for whom it waits. Raises MigrationError, database errors.
     """
-    from db import migration, procrastinate  # noqa: PLC0415  (they bring psycopg, which a server has no use for)
+    from db import late_indexes, migration, procrastinate  # noqa: PLC0415  (they bring psycopg, of no use to a server)
 
     def act(connection: sa.Connection) -> str:
         found = found_in(connection)
@@ -83,7 +84,10 @@ def upgrade(url: str, *, replaces_procrastinate: bool = False) -> str:
         run_alembic("upgrade", alembic_config(connection), "head")
         return head()
 
-    return migration.run(url, act)
+    found = migration.run(url, act)
+    if found == head():
+        late_indexes.make_missing(url)
+    return found
 
 
 def run_alembic(name: str, config: "Config", *arguments: str, **options: bool) -> None:

@@ -19,7 +19,7 @@ STATUSES = PENDING, PROMOTED, FAILED, REJECTED = ("pending", "promoted", "failed
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Selects the inbox rows that match all given fields; `received_after` is inclusive, `received_before` is not.
 
-    `inbox_ids` are in order.
+    `inbox_ids` are in order. `ticket_id`, which needs the tenant's, may also be the display id of tickets.
     """
 
     inbox_ids: Sequence[int] | None = None
@@ -46,15 +46,21 @@ NEXT_OPEN = {
     if status != PROMOTED
 }
 
-# A ticket's deliveries are few: found by its index, whatever the planner believes, which has no statistics of ticket
-# ids (decision 40) and else might walk through all ids to the first that fits.
-_of_ticket = (
-    sa.select(inbox.c.id)
-    .where(inbox.c.ticket_id == sa.bindparam("ticket_id"))
-    .cte("of_ticket")
-    .prefix_with("MATERIALIZED", dialect="postgresql")
-)
-NEXT_OF_TICKET = sa.select(sa.func.min(_of_ticket.c.id)).where(_of_ticket.c.id > sa.bindparam("after_id"))
+# A ticket's deliveries are few: found by indexes, whatever the planner believes, which has no statistics of ticket ids
+# (decision 40) and else might walk through all ids to the first that fits; hence OFFSET 0. A ticket with this display
+# id is meant with all its deliveries: also those that name none.
+IDS = """
+    SELECT delivery.id
+    FROM (SELECT CAST(:ticket_id AS text) AS ticket_id
+          UNION SELECT ticket_id FROM inbox WHERE display_id = :ticket_id AND tenant_id = :tenant_id
+          UNION SELECT ticket_id FROM ticket_history WHERE tenant_id = :tenant_id AND display_id = :ticket_id) AS named,
+         LATERAL (SELECT id, tenant_id FROM inbox WHERE inbox.ticket_id = named.ticket_id OFFSET 0) AS delivery
+    WHERE delivery.tenant_id = :tenant_id
+    UNION SELECT id FROM inbox WHERE display_id = :ticket_id AND tenant_id = :tenant_id
+"""
+NEXT_OF_TICKET = sa.text(f"SELECT min(id) FROM ({IDS}) AS of_ticket WHERE id > :after_id")  # noqa: S608  (a constant)
+# The array is made first.
+OF_TICKET = f"inbox.id = ANY(ARRAY({IDS}))"
 
 
 async def bounds(connection: AsyncConnection, selection: Selection) -> Window:
@@ -135,19 +141,20 @@ def counted(selection: Selection, within: Window) -> sa.Select[Any]:
 
 async def _next_id(connection: AsyncConnection, selection: Selection, after_id: int) -> int | None:
     given: dict[str, object] = {"after_id": after_id}
-    statement = NEXT_OPEN.get(selection.status or "", NEXT_ID)
+    statement: sa.Select[Any] | sa.TextClause = NEXT_OPEN.get(selection.status or "", NEXT_ID)
     if selection.ticket_id is not None:
-        statement, given["ticket_id"] = NEXT_OF_TICKET, selection.ticket_id
+        statement = NEXT_OF_TICKET
+        given |= {"ticket_id": selection.ticket_id, "tenant_id": selection.tenant_id}
     found: int | None = await connection.scalar(statement, given)
     return found
 
 
-def _conditions(selection: Selection, within: Window) -> list[sa.ColumnElement[bool]]:
-    given: list[tuple[object, Callable[[Any], sa.ColumnElement[bool]]]] = [
+def _conditions(selection: Selection, within: Window) -> list[sa.ColumnExpressionArgument[bool]]:
+    given: list[tuple[object, Callable[[Any], sa.ColumnExpressionArgument[bool]]]] = [
         (selection.inbox_ids, lambda ids: inbox.c.id == sa.any_(sa.literal(ids, ARRAY(sa.BigInteger)))),
         (selection.status, inbox.c.status.__eq__),
         (selection.tenant_id, inbox.c.tenant_id.__eq__),
-        (selection.ticket_id, lambda ticket_id: inbox.c.id == sa.any_(_ids_of(ticket_id))),
+        (selection.ticket_id, lambda one: _of_ticket(selection.tenant_id, one)),
         (selection.received_after, inbox.c.received_at.__ge__),
         (selection.received_before, inbox.c.received_at.__lt__),
     ]
@@ -155,7 +162,5 @@ def _conditions(selection: Selection, within: Window) -> list[sa.ColumnElement[b
     return [inbox.c.id > within.after_id, inbox.c.id <= within.until_id, *matched]
 
 
-def _ids_of(ticket_id: str) -> sa.ColumnElement[Sequence[int]]:
-    """Return the ids of a ticket's deliveries: an array that Postgres makes first, of one index."""
-    found = sa.select(inbox.c.id).where(inbox.c.ticket_id == ticket_id).scalar_subquery()
-    return sa.func.array(found, type_=ARRAY(sa.BigInteger))
+def _of_ticket(tenant_id: str | None, ticket_id: str) -> sa.TextClause:
+    return sa.text(OF_TICKET).bindparams(tenant_id=tenant_id, ticket_id=ticket_id)

@@ -1,6 +1,6 @@
 """What is stored of a resolved ticket? Table `ticket_history`: one row per tenant and ticket."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -27,8 +27,13 @@ ticket_history = sa.Table(
     sa.Column("ingested_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
     sa.Column("created_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
     sa.Column("updated_at", TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now()),
+    sa.Column("display_id", sa.Text),  # the number that people know the ticket by
     sa.UniqueConstraint("tenant_id", "ticket_id"),
     sa.CheckConstraint("source IN ('webhook_resolved', 'bulk_import', 'api_fallback')", name="source"),
+    # Of a part of the rows, so that no statement that names a tenant and no display id takes it for the key.
+    sa.Index(
+        "ticket_history_display_id_idx", "tenant_id", "display_id", postgresql_where=sa.text("display_id IS NOT NULL")
+    ),
     sa.Index(
         "ticket_history_description_idx",
         sa.func.to_tsvector(sa.literal_column("'english'"), sa.Column("description")),
@@ -82,11 +87,13 @@ class Stored(NamedTuple):
 class Winner(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch would store for one ticket.
 
-    `description`, `priority` and `tags` come from the ticket's first event in the batch, the rest from its newest.
+    `description`, `priority` and `tags` come from the ticket's first event in the batch, `display_id` from the first
+    that has one, the rest from its newest.
     """
 
     tenant_id: str
     ticket_id: str
+    display_id: str | None = None
     description: str
     priority: str
     tags: list[str]
@@ -94,6 +101,11 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     resolved_date: datetime
     source: str
     inbox_id: int
+
+    @property
+    def key(self) -> Key:
+        """Tenant and ticket."""
+        return self.tenant_id, self.ticket_id
 
 
 # Nearly every text says something early on; a long one is looked through only where its beginning says nothing.
@@ -107,23 +119,44 @@ HAS_TEXT = "(btrim(left({0}, 50), CAST(:blank AS text)) <> '' OR btrim({0}, CAST
 UPSERT = sa.text(
     f"""
     INSERT INTO ticket_history AS known (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date,
-                                         source, inbox_id)
+                                         source, inbox_id, display_id)
     SELECT tenant_id, ticket_id, description, priority,
-           ARRAY(SELECT jsonb_array_elements_text(CAST(tags AS jsonb))), resolution, resolved_date, source, inbox_id
+           ARRAY(SELECT jsonb_array_elements_text(CAST(tags AS jsonb))), resolution, resolved_date, source, inbox_id,
+           display_id
     FROM unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:description AS text[]),
                 CAST(:priority AS text[]), CAST(:tags AS text[]), CAST(:resolution AS text[]),
                 CAST(CAST(:resolved_date AS text[]) AS timestamptz[]), CAST(:source AS text[]),
-                CAST(:inbox_id AS bigint[]))
-      AS winner (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date, source, inbox_id)
+                CAST(:inbox_id AS bigint[]), CAST(:display_id AS text[]))
+      AS winner (tenant_id, ticket_id, description, priority, tags, resolution, resolved_date, source, inbox_id,
+                 display_id)
     ORDER BY tenant_id, ticket_id
     ON CONFLICT (tenant_id, ticket_id) DO UPDATE
     SET resolution = excluded.resolution, resolved_date = excluded.resolved_date, source = excluded.source,
-        inbox_id = excluded.inbox_id, ingested_at = now(), updated_at = now()
+        inbox_id = excluded.inbox_id, display_id = coalesce(known.display_id, excluded.display_id),
+        ingested_at = now(), updated_at = now()
     WHERE known.inbox_id = ANY(CAST(:batch AS bigint[]))
        OR (excluded.resolved_date, {HAS_TEXT.format("excluded.resolution")}, excluded.inbox_id)
         > (known.resolved_date, {HAS_TEXT.format("known.resolution")}, coalesce(known.inbox_id, 0))
     RETURNING tenant_id, ticket_id, xmax = 0 AS inserted
     """  # noqa: S608  (composed of constants)
+)
+
+# For tickets whose rows an upsert did not write, because something newer stands, and those that a list names. The rows
+# are locked in the order in which an upsert locks them.
+GIVE_DISPLAY_IDS = sa.text(
+    """
+    WITH nameless AS MATERIALIZED (
+      SELECT known.id, given.display_id
+      FROM ticket_history AS known
+      JOIN unnest(CAST(:tenant_id AS text[]), CAST(:ticket_id AS text[]), CAST(:display_id AS text[]))
+        AS given (tenant_id, ticket_id, display_id) USING (tenant_id, ticket_id)
+      WHERE known.display_id IS NULL
+      ORDER BY tenant_id, ticket_id
+      FOR NO KEY UPDATE OF known
+    )
+    UPDATE ticket_history SET display_id = nameless.display_id, updated_at = now()
+    FROM nameless WHERE ticket_history.id = nameless.id
+    """
 )
 
 STANDING = sa.text(
@@ -169,6 +202,15 @@ async def upsert(connection: AsyncConnection, winners: Sequence[Winner], batch: 
     return {(row.tenant_id, row.ticket_id): "inserted" if row.inserted else "updated" for row in written}
 
 
+async def give_display_ids(connection: AsyncConnection, display_ids: Mapping[Key, str]) -> int:
+    """Give those of these tickets that have no display id the one here; return how many these are."""
+    if not display_ids:
+        return 0
+    tenant_ids, ticket_ids = zip(*display_ids, strict=True)
+    given = {"tenant_id": tenant_ids, "ticket_id": ticket_ids, "display_id": list(display_ids.values())}
+    return (await connection.execute(GIVE_DISPLAY_IDS, given)).rowcount
+
+
 async def standing(connection: AsyncConnection, keys: Collection[Key]) -> dict[Key, Standing]:
     """Return, for each of the tickets `keys` that is known, the delivery whose values stand."""
     if not keys:
@@ -183,6 +225,13 @@ async def stored(connection: AsyncConnection, tenant_id: str, ticket_id: str) ->
     """Return how a ticket was resolved, and when; None if it is not known."""
     found = (await connection.execute(STORED, {"tenant_id": tenant_id, "ticket_id": ticket_id})).first()
     return Stored(*found) if found else None
+
+
+async def payload(connection: AsyncConnection, stored: Stored) -> bytes | None:
+    """Return the body of the delivery that stands; None if it is pruned."""
+    asked = sa.text("SELECT payload FROM inbox WHERE id = :inbox_id")
+    found: bytes | None = await connection.scalar(asked, {"inbox_id": stored.inbox_id})
+    return found
 
 
 async def read(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> sa.RowMapping | None:

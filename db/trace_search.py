@@ -1,4 +1,4 @@
-"""Which deliveries does an operator look for, by a ticket's id, a correlation id, or the id of a trace?"""
+"""Which deliveries does an operator look for, by a ticket's id or display id, a correlation id, or a trace's id?"""
 
 import re
 from collections import deque
@@ -20,12 +20,28 @@ class Found(NamedTuple):
     total: int
 
 
+# A ticket that has the display id is meant with all its deliveries: also those that name none. Its row may be all that
+# has it, since deliveries are pruned; the index of these begins with the tenant, hence the configs. OFFSET 0 has each
+# of them found by its index, whatever the planner believes.
 BY_ID = Statement(
     """
-    WITH found AS MATERIALIZED (
+    WITH named AS MATERIALIZED (
+      SELECT tenant_id, ticket_id FROM inbox
+      WHERE display_id = :wanted AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+      UNION
+      SELECT tenant_id, ticket_id
+      FROM tenant_configs,
+           LATERAL (SELECT ticket_id FROM ticket_history AS one
+                    WHERE one.tenant_id = tenant_configs.tenant_id AND one.display_id = :wanted OFFSET 0) AS history
+      WHERE CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id
+    ), found AS MATERIALIZED (
       SELECT id FROM inbox
-      WHERE (ticket_id = :wanted OR correlation_id = :wanted)
+      WHERE (ticket_id = :wanted OR correlation_id = :wanted OR display_id = :wanted)
         AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = :tenant_id)
+      UNION
+      SELECT id
+      FROM named, LATERAL (SELECT id, tenant_id FROM inbox WHERE inbox.ticket_id = named.ticket_id OFFSET 0) AS delivery
+      WHERE delivery.tenant_id = named.tenant_id
     )
     SELECT (SELECT count(*) FROM found) AS total, ARRAY(SELECT id FROM found ORDER BY id DESC LIMIT :most) AS newest
     """
@@ -49,10 +65,10 @@ NEXT = Statement("SELECT min(id) AS first, max(id) AS last FROM inbox WHERE id >
 async def find(
     session: Session, wanted: str, tenant_id: str | None, most: int, on_progress: Callable[[int], None]
 ) -> Found:
-    """Return the newest `most` deliveries with the ticket id, correlation id or trace id `wanted`.
+    """Return the newest `most` deliveries with the ticket id, display id, correlation id or trace id `wanted`.
 
     With `tenant_id` only that tenant's. A trace's id, alone or in a whole traceparent, is looked for where nothing has
-    the first two; that walks through the whole inbox, and calls `on_progress` with the share that is done, in percent.
+    the others; that walks through the whole inbox, and calls `on_progress` with the share that is done, in percent.
     """
     found = await BY_ID.row(session, wanted=wanted, tenant_id=tenant_id, most=most)
     trace = TRACE_ID.fullmatch(wanted)

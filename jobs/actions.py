@@ -22,4 +22,5 @@ def outcomes(group: Sequence[ClaimedEvent], before: Standing | None, written: st
             stands = one.age
         else:
             action = "stale"
-        yield Outcome(id=one.row.id, status="promoted", ticket_id=one.ticket.ticket_id, action=action)
+        ids = {"ticket_id": one.ticket.ticket_id, "display_id": one.display_id}
+        yield Outcome(id=one.row.id, status="promoted", action=action, **ids)

@@ -15,10 +15,11 @@ RULES = Rules.of(settings)
 
 
 class ClaimedEvent(msgspec.Struct, frozen=True):
-    """A claimed inbox row and the ticket that it holds."""
+    """A claimed inbox row, the ticket that it holds, and the number that people know that by."""
 
     row: ClaimedRow
     ticket: ResolvedTicket
+    display_id: str | None = None
 
     @property
     def key(self) -> Key:
@@ -45,8 +46,8 @@ def _read(row: ClaimedRow) -> ClaimedEvent | Outcome:
     try:
         parsed = event.check(row.payload, RULES if is_rejected else RULES.of_accepted)
         if not parsed.broken:
-            return ClaimedEvent(row, parsed.ticket())
+            return ClaimedEvent(row, parsed.ticket(), parsed.display_id)
     except ValueError:
         return Outcome(id=row.id, status=status, error="the payload is not a JSON object in UTF-8")
     error = parsed.error if is_rejected else f"the payload breaks its schema: {parsed.error}"
-    return Outcome(id=row.id, status=status, ticket_id=parsed.ticket_id, error=error)
+    return Outcome(id=row.id, status=status, ticket_id=parsed.ticket_id, display_id=parsed.display_id, error=error)

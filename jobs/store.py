@@ -34,7 +34,8 @@ async def store(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -> 
                 continue
             [one] = part
             refused = f"Postgres refuses it: {failures.reason(error)}"
-            outcomes.append(Outcome(id=one.row.id, status="failed", ticket_id=one.ticket.ticket_id, error=refused))
+            ids = {"ticket_id": one.ticket.ticket_id, "display_id": one.display_id}
+            outcomes.append(Outcome(id=one.row.id, status="failed", error=refused, **ids))
     return outcomes
 
 
@@ -44,5 +45,8 @@ async def _upsert(connection: AsyncConnection, events: Sequence[ClaimedEvent]) -
     # What stood before matters only to a ticket with several events in this batch: their actions depend on it.
     before = await ticket_history.standing(connection, [key for key, group in tickets.items() if len(group) > 1])
     written = await ticket_history.upsert(connection, winners, [one.row.id for one in events])
+    # A row without a display id gets it also from an event that changes nothing else.
+    stale = {one.key: one.display_id for one in winners if one.display_id and one.key not in written}
+    await ticket_history.give_display_ids(connection, stale)
     found = (actions.outcomes(group, before.get(key), written.get(key)) for key, group in tickets.items())
     return list(itertools.chain.from_iterable(found))

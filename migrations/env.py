@@ -6,13 +6,13 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from alembic import context
+from alembic import command, context
 from alembic.util import CommandError
 
 import db
 from app import hints, settings
 from app.settings import uses
-from db import exposure, failures, metadata, migration, session_rules
+from db import exposure, failures, late_indexes, metadata, migration, session_rules
 from db.migration_watch import say
 
 for module in pkgutil.iter_modules(db.__path__):
@@ -28,8 +28,11 @@ def main() -> None:
     elif connection := context.config.attributes.get("connection"):
         migrate(connection)
     else:
+        url = settings.load_or_exit(uses.DATABASE).database_url
         try:
-            migration.run(settings.load_or_exit(uses.DATABASE).database_url, migrate)
+            migration.run(url, migrate)
+            if getattr(context.config.cmd_opts, "cmd", [None])[0] is command.upgrade:
+                late_indexes.make_missing(url)
         except migration.MigrationError as error:
             raise CommandError(str(error)) from None
         except (

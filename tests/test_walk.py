@@ -21,6 +21,7 @@ def test_one_webhook_becomes_one_ticket(
     payload = {
         "tenant_id": "acme",
         "ticket_id": "155000000412045",
+        "display_id": 4711,
         "subject": "Drucker druckt nicht — 3. Stock",
         "description": "Seit heute früh.\nRot blinkende LED 🖨",
         "resolution": "Treiber neu installiert.",
@@ -45,11 +46,11 @@ def test_one_webhook_becomes_one_ticket(
     assert ticket["resolution"] == payload["resolution"]
     assert ticket["resolved_date"].isoformat() == "2026-01-31T09:30:00.123456+00:00"
     assert (ticket["priority"], ticket["tags"]) == ("High", payload["tags"])
-    assert ticket["source"] == "webhook_resolved"
+    assert (ticket["source"], ticket["display_id"]) == ("webhook_resolved", "4711")
 
     [delivery] = empty_database.query("SELECT * FROM inbox")
     assert bytes(delivery["payload"]) == body
-    assert delivery["id"] == ticket["inbox_id"]
+    assert (delivery["id"], delivery["display_id"]) == (ticket["inbox_id"], "4711")
     assert (delivery["status"], delivery["action"], delivery["attempts"]) == ("promoted", "inserted", 1)
     assert delivery["promoted_at"] >= delivery["received_at"]
 

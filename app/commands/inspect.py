@@ -78,8 +78,9 @@ def status(*, watch: bool, as_json: bool) -> None:
 def trace(wanted: str, tenant_id: str | None, limit: int, *, check: bool | None, as_json: bool) -> None:
     """Show the life of a ticket, delivery by delivery; times are UTC.
 
-    The id of a trace (32 hexadecimal digits), or a whole traceparent, does too, and takes longer in a large inbox. With
-    JAEGER_URL set, link to each delivery's trace, or say why there is none.
+    A ticket is found by its id, and by its display id: the number that people know it by, which tickets of several
+    tenants may have. The id of a trace (32 hexadecimal digits), or a whole traceparent, does too, and takes longer in a
+    large inbox. With JAEGER_URL set, link to each delivery's trace, or say why there is none.
     """
     from app.commands import on_database, trace_links  # noqa: PLC0415
     from app.commands.jaeger import Jaeger  # noqa: PLC0415
@@ -90,7 +91,7 @@ def trace(wanted: str, tenant_id: str | None, limit: int, *, check: bool | None,
     found, total = on_database.read(lambda session: _read(session, wanted, tenant_id, limit), TIMEOUT)
     if not found:
         of = f" of tenant {tenant_id!r}" if tenant_id is not None else ""
-        raise click.ClickException(f"no delivery{of} has the ticket id or correlation id {wanted!r}")
+        raise click.ClickException(f"no delivery{of} has the ticket id, display id or correlation id {wanted!r}")
     asks = bool(url) if check is None else check
     links = trace_links.TraceLinks(Jaeger(url) if url else None, found, check=asks)
     left_out = total - len(found)
@@ -158,12 +159,19 @@ def _trace_json(found: "list[Delivery]", links: "TraceLinks", left_out: int) -> 
 
 
 def _trace_lines(found: "list[Delivery]", links: "TraceLinks") -> Iterator[str]:
-    for (tenant_id, ticket_id), deliveries in groupby(found, key=lambda one: (one.tenant_id, one.ticket_id)):
+    for (tenant_id, ticket_id), group in groupby(found, key=lambda one: (one.tenant_id, one.ticket_id)):
+        deliveries = list(group)
         name = "a ticket without a readable id" if ticket_id is None else f"ticket {ticket_id}"
-        yield from _wrapped(f"{tenant_id}, {name}", 2)
+        yield from _wrapped(f"{tenant_id}, {name}{_known_as(ticket_id, deliveries)}", 2)
         for delivery in deliveries:
             yield from _delivery_lines(delivery)
             yield from _link_lines(links.of(delivery))
+
+
+def _known_as(ticket_id: str | None, deliveries: "list[Delivery]") -> str:
+    """Return in words the number that people know the ticket by, where it is another than its id."""
+    known = dict.fromkeys(one.display_id for one in deliveries if one.display_id not in (None, ticket_id))
+    return f", display id {' and '.join(map(str, known))}" if known else ""
 
 
 def _delivery_lines(delivery: "Delivery") -> Iterator[str]:

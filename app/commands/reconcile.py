@@ -25,6 +25,7 @@ WORDS = {
     "rejected": "appended as rejected: they break a rule, see `ticket-inbox status`",
     "gone": "deleted, or opened again, meanwhile",
     "failed": "could not be fetched",
+    "named": "that were there already got their display id",
     "archived": "of those that were appended come from the archive",
 }
 
@@ -75,7 +76,8 @@ def print_summary(summary: "Summary", *, is_dry: bool = False) -> None:
     """Print how many tickets of a run had which outcome. Raises ClickException if the run stopped early."""
     if summary.passed_over or summary.put_off:  # else each that was listed is one that was seen
         terminal.echo(f"{summary.listed:>8,}  listed: {summary.statuses()}")
-    counts = {**summary.counts(), **({"archived": summary.archived} if summary.archived else {})}
+    more = {"archived": summary.archived, "named": summary.named}
+    counts = summary.counts() | {name: count for name, count in more.items() if count}
     for name, count in counts.items():
         words = WORDS[name].replace("appended", "would be appended") if is_dry else WORDS[name]
         terminal.echo(f"{count:>8,}  {hints.as_typed(words)}")

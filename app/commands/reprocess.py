@@ -47,7 +47,9 @@ class Moment(click.ParamType[datetime]):
 )
 @click.option("--status", type=click.Choice(STATUSES), help="Rows of this status.")
 @click.option("--tenant", "tenant_id", metavar="ID", help="Rows of this tenant.")
-@click.option("--ticket", "ticket_id", metavar="ID", help="Rows of this ticket; needs --tenant.")
+@click.option(
+    "--ticket", "ticket_id", metavar="ID", help="Rows of this ticket, by its id or its display id; needs --tenant."
+)
 @click.option("--after", metavar="TIME", type=Moment(), help="Received at this time, which has a zone, or later.")
 @click.option("--before", metavar="TIME", type=Moment(), help="Received before this time.")
 @click.option("--dry-run", is_flag=True, help="Only count the rows.")
@@ -102,7 +104,7 @@ def _refuse(chosen: "Selection", *, is_empty: bool) -> None:
     if is_empty:
         raise click.UsageError("say which rows, by at least one of --id, --status, --tenant, --after and --before")
     if chosen.ticket_id is not None and chosen.tenant_id is None:
-        raise click.UsageError("--ticket needs --tenant: another tenant's ticket may have the same id")
+        raise click.UsageError("--ticket needs --tenant: another tenant's ticket may have the same id or display id")
     if chosen.received_after and chosen.received_before and chosen.received_after >= chosen.received_before:
         raise click.UsageError("--after is not before --before, so nothing was received between them")
 
@@ -123,6 +125,8 @@ async def _count(connection: "AsyncConnection", chosen: "Selection") -> Mapping[
 
     if chosen.tenant_id is not None and not await tenants.is_known(connection, chosen.tenant_id):
         raise click.UsageError(f"there is no tenant {chosen.tenant_id!r}: see `ticket-inbox tenant list`")
+    if chosen.tenant_id is not None and chosen.ticket_id is not None:
+        await _name(connection, chosen.tenant_id, chosen.ticket_id)
     counts: dict[str, int] = {}
     with terminal.Progress("counting, %", 100) as progress:
         async for within, share in selection.windows(connection, chosen):
@@ -131,6 +135,18 @@ async def _count(connection: "AsyncConnection", chosen: "Selection") -> Mapping[
             if share < 1:  # nothing is shown where one look was enough
                 progress.show(int(100 * share))
     return counts
+
+
+async def _name(connection: "AsyncConnection", tenant_id: str, given: str) -> None:
+    """Print which tickets people know by the number that was given, where their ids are others."""
+    from db import display_ids, inbox  # noqa: PLC0415
+
+    found = (await display_ids.tickets(connection, tenant_id, [given])).get(given, ())
+    others = [one for one in found if one != given]
+    if others:
+        also = " also" if await inbox.has_ticket(connection, tenant_id, given) else ""
+        tickets = "ticket" if len(others) == 1 else "tickets"
+        terminal.echo(f"{given} is{also} the display id of {tickets} {' and '.join(others)}.")
 
 
 def _reprocess(chosen: "Selection", rows: int, *, waits: bool) -> None:

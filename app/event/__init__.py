@@ -1,6 +1,6 @@
 """What does an event say, and which rules does it break? The one room that knows the wire forms.
 
-Doors: `flat`, `html_text`, `moment`, `native`, `rules`.
+Doors: `display_id`, `flat`, `html_text`, `moment`, `native`, `rules`.
 """
 
 from typing import Any

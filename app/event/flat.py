@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from app.event import display_id
 from app.event.characters import tidy
+from app.event.display_id import DisplayId
 from app.event.html_text import text_of_flat
 from app.event.rules import TENANT_RULE, TOO_DEEP, Event, Form, ResolvedTicket, Rules, explain, holds_nul
 
@@ -48,6 +50,7 @@ class ResolvedTicketPayload(msgspec.Struct, frozen=True):
     ]
     priority: Annotated[str, Meta(description="The ticket's priority, by its name.")]
     tags: Annotated[list[str], Meta(description="The ticket's tags.")] = []
+    display_id: DisplayId = msgspec.field(default_factory=msgspec.Raw)  # a default would stand in /schema
 
 
 RULES = {
@@ -75,7 +78,8 @@ def parse(body: bytes, rules: Rules) -> Event:
         return TOO_DEEP
     except (ValueError, OverflowError):
         return explain(FORM, body, rules, functools.partial(_require_beyond_type, rules))
-    return Event(payload.ticket_id, make=functools.partial(_ticket, payload, resolved_date))
+    known_as = display_id.read(payload.display_id)
+    return Event(payload.ticket_id, display_id=known_as, make=functools.partial(_ticket, payload, resolved_date))
 
 
 def utc(text: str) -> datetime:

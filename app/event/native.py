@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from app.event import display_id
 from app.event.characters import tidy
+from app.event.display_id import DisplayId
 from app.event.html_text import text_of, text_of_flat
 from app.event.moment import Moment, milliseconds
 from app.event.rules import TOO_DEEP, BrokenRule, Event, Form, ResolvedTicket, Rules, explain, members_of
@@ -23,6 +25,7 @@ EXAMPLE = {
     "tenant_id": "acme",
     "request": {
         "id": "155000000123456789",
+        "display_id": "4711",
         "subject": "VPN drops every hour",
         "description": "<div>Since Monday the VPN drops <b>every hour</b>.</div>",
         "resolution": {"content": "<div>Rolled the gateway's firmware back to 9.1.4.</div>"},
@@ -79,6 +82,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     resolved_time: Moment | None = None
     completed_time: Annotated[Moment | None, Meta(description="Stands in for `resolved_time`.")] = None
     tags: Annotated[list[Any] | None, Meta(description="Texts, or objects with a `name`.")] = None
+    display_id: DisplayId = msgspec.field(default_factory=msgspec.Raw)  # a default would stand in /schema
 
 
 class NativePayload(msgspec.Struct, frozen=True):
@@ -153,10 +157,15 @@ def _event(payload: NativePayload, odd: Sequence[str], rules: Rules) -> Event:
     if resolved_date is None:
         unread = next((name for name in TIMES if name in odd or milliseconds(getattr(request, name))), None)
         broken.append(BrokenRule(f"request.{unread or TIMES[0]}", _WHEN if unread else NO_TIME))
-    ignored = [f"request.{name}" for name in odd]
+    found = Event(
+        request.id if is_storable else None,
+        broken,
+        display_id=display_id.read(request.display_id),
+        ignored=[f"request.{name}" for name in odd],
+    )
     if broken or resolved_date is None:
-        return Event(request.id if is_storable else None, broken, ignored=ignored)
-    return Event(request.id, make=functools.partial(_ticket, payload, resolved_date, rules), ignored=ignored)
+        return found
+    return msgspec.structs.replace(found, make=functools.partial(_ticket, payload, resolved_date, rules))
 
 
 def _ticket(payload: NativePayload, resolved_date: datetime, rules: Rules) -> ResolvedTicket:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from app.event import display_id
 from app.settings import Settings
 
 UNLIMITED = 2**63
@@ -48,13 +49,14 @@ class RejectedError(Exception):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A parsed body: the id of its ticket where that can be read, and the ticket or the rules that it breaks.
+    """A parsed body: the ids of its ticket where they can be read, and the ticket or the rules that it breaks.
 
     `ignored` names the members that may be missing and have a shape that cannot be read: the ticket does without them.
     """
 
     ticket_id: str | None
     broken: Sequence[BrokenRule] = ()
+    display_id: str | None = None
     make: Callable[[], ResolvedTicket] | None = None  # converts HTML, which a webhook has no time for
     ignored: Sequence[str] = ()
 
@@ -136,7 +138,11 @@ def explain(
     prefix = form.within and f"{form.within}."
     broken += [BrokenRule(prefix + name, rule) for name, rule in found.items() if rule]
     is_sound = form.ticket_id in members and not found[form.ticket_id]
-    return Event(msgspec.json.decode(members[form.ticket_id], type=str) if is_sound else None, broken or [TWICE])
+    return Event(
+        msgspec.json.decode(members[form.ticket_id], type=str) if is_sound else None,
+        broken or [TWICE],
+        display_id.read(members.get("display_id", msgspec.Raw())),
+    )
 
 
 def _members_within(form: Form, body: bytes) -> tuple[dict[str, msgspec.Raw] | None, list[BrokenRule]]:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -149,6 +150,12 @@ class Client:
         """Return the hundred tickets that were updated last, the latest first. Raises SdpError."""
         order = {"sort_field": UPDATED, "sort_order": "desc"}
         return await self._list(REQUESTS, {"row_count": ROWS, **order, "fields_required": FEW_FIELDS})
+
+    async def named(self, criterion: dict[str, Any], where: str = REQUESTS) -> Sequence[tuple[str | None, str]]:
+        """Return display id and id of the tickets that fulfil a criterion, at most ROWS. Raises SdpError."""
+        asked = {"row_count": ROWS, "search_criteria": [criterion], "fields_required": ["id", "display_id"]}
+        body = await self._get(f"/{where}", {"input_data": msgspec.json.encode({"list_info": asked}).decode()})
+        return listed.read_named(body, ROWS)
 
     async def _list(self, where: str, asked: dict[str, Any], tries: int | None = None) -> Page:
         given, began = {"input_data": msgspec.json.encode({"list_info": asked}).decode()}, time.time_ns()

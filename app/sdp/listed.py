@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from app.event import display_id
 from app.event.moment import Moment, milliseconds
 from app.sdp import answers
 from app.sdp.answers import NULL, Status, TicketId, Times
@@ -46,6 +47,11 @@ class Row(msgspec.Struct, frozen=True):
     ticket: msgspec.Raw = NULL
     began: int = 0
     ended: int = 0
+
+    @property
+    def display_id(self) -> str | None:
+        """The number that people know the ticket by; None where the list does not bring it."""
+        return display_id.read(answers.read(_Named, self.ticket).display_id)
 
     @property
     def times(self) -> Times:
@@ -110,6 +116,11 @@ class _Brought(msgspec.Struct, frozen=True):
     tags: msgspec.Raw = msgspec.Raw()
 
 
+class _Named(msgspec.Struct, frozen=True):
+    id: msgspec.Raw = NULL
+    display_id: msgspec.Raw = msgspec.Raw()
+
+
 class _ListInfo(msgspec.Struct, frozen=True):
     has_more_rows: Any = None
     total_count: Any = None
@@ -127,9 +138,7 @@ def read_page(body: bytes, asked: int, began: int = 0, by: str = UPDATED) -> Pag
     Raises SdpError if it does not have the shape of a list.
     """
     found, ended = answers.read(_Page, body), time.time_ns()
-    raw = _rows(found, body)
-    if len(raw) > asked:
-        raise SdpError(f"ServiceDesk Plus gave more than the {asked} tickets that were asked for")
+    raw = _rows(found, body, asked)
     read = [_row(row, by, began, ended) for row in raw]
     info = lenient(_ListInfo, found.list_info) or _ListInfo()
     total = info.total_count if type(info.total_count) is int and 0 <= info.total_count <= MOST_TOTAL else 0
@@ -141,17 +150,29 @@ def read_page(body: bytes, asked: int, began: int = 0, by: str = UPDATED) -> Pag
     )
 
 
+def read_named(body: bytes, asked: int) -> Sequence[tuple[str | None, str]]:
+    """Return display id and id of each ticket in a list, without those whose id cannot be read. Raises SdpError."""
+    rows = [lenient(_Named, row) or _Named() for row in _rows(answers.read(_Page, body), body, asked)]
+    found = [(display_id.read(row.display_id), lenient(TicketId, row.id)) for row in rows]
+    return [(known_as, ticket_id) for known_as, ticket_id in found if ticket_id]
+
+
 def _has_more(said: object, *, otherwise: bool) -> bool:
     """Return whether there are more rows, as the list says; `otherwise` where it does not say so."""
     return {"true": True, "false": False}.get(str(said).casefold(), otherwise)
 
 
-def _rows(found: _Page, body: bytes) -> Sequence[msgspec.Raw]:
-    """Return the rows of a list. Raises SdpError where nothing says that a list without any is an empty one."""
+def _rows(found: _Page, body: bytes, asked: int) -> Sequence[msgspec.Raw]:
+    """Return the rows of a list, for which `asked` were asked.
+
+    Raises SdpError where they are more, or where nothing says that a list without any is an empty one.
+    """
     listed = found.archive_requests if found.requests == NULL else found.requests
     rows = [] if listed == NULL else [row for row in msgspec.structs.astuple(answers.read(_FirstRows, listed)) if row]
     if not rows and not answers.read(Envelope, body).is_success():
         raise SdpError(NO_LIST)
+    if len(rows) > asked:
+        raise SdpError(f"ServiceDesk Plus gave more than the {asked} tickets that were asked for")
     return rows
 
 

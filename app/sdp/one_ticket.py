@@ -78,6 +78,16 @@ class Tickets:
             for (_, ticket_id), one in found.items()
         }
 
+    async def give_display_ids(self, rows: Sequence[Row]) -> None:
+        """Give tickets of a list that ticket_history has without a display id the one in the list, and count them.
+
+        An earlier version stored none, and a flat payload may name none.
+        """
+        if not self._plan.is_dry:
+            found = {(self._tenant_id, row.id): row.display_id for row in rows}
+            known = {key: one for key, one in found.items() if one}
+            self.summary.named += await ticket_history.give_display_ids(self._connection, known)
+
     async def is_as_stored(self, row: Row) -> bool:
         """Return True if a list brought how a ticket was resolved, and when, and ticket_history has it so, or newer."""
         if {"resolution", "resolved_time"} & row.lacks():
@@ -160,7 +170,7 @@ class Tickets:
 
         An earlier version may have read it otherwise, and without this each such ticket would be appended once more.
         """
-        payload = await inbox.payload_of(self._connection, stored.inbox_id)
+        payload = await ticket_history.payload(self._connection, stored)
         found = event.check(payload, self._rules.of_accepted) if payload else None
         if payload is None or found is None or found.broken:
             return None

@@ -5,7 +5,7 @@ deleted; and past those that could not be fetched while others could: they are s
 """
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.event.rules import Rules, statuses_of
 from app.sdp import account as accounts
-from app.sdp import epoch
+from app.sdp import by_display_id, epoch
 from app.sdp.access import Access, OnPause
 from app.sdp.errors import SdpError, TenantGoneError
 from app.sdp.plan import Begin, Plan
@@ -121,6 +121,23 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
         if row.status and not row.status.is_one_of(resolved):
             summary.pass_over(row.status)
     return summary
+
+
+async def tickets_named(
+    connection: AsyncConnection,
+    settings: Settings,
+    tenant_id: str,
+    display_ids: Sequence[str],
+    on_pause: OnPause | None = None,
+) -> Mapping[str, Sequence[str]]:
+    """Return the ids of a tenant's tickets by display id, for those of `display_ids` that its ServiceDesk Plus knows.
+
+    Asks for a hundred at a time. Where several tickets have the same one, all of their ids. With `on_pause` it waits
+    where ServiceDesk Plus asks for a pause. Raises NotReconciledError, SdpError or a database error.
+    """
+    config = await _config(connection, tenant_id)
+    async with _client(connection, config, settings, on_pause) as client:
+        return await by_display_id.tickets(client, display_ids)
 
 
 async def _run(settings: Settings, tenant_id: str, plan: Plan, reports: Reports, hold: Hold | None) -> Summary:

@@ -29,6 +29,7 @@ class Summary(msgspec.Struct):
     gone: int = 0  # deleted, or opened again, since it was listed
     failed: int = 0  # could not be fetched; later runs try again
     archived: int = 0  # of those that were appended: ServiceDesk Plus has them in its archive
+    named: int = 0  # tickets that we had without their display id, and that got it
     listed: int = 0  # rows of lists: tickets of any status
     passed_over: int = 0  # of those: tickets whose status is none of RESOLVED_STATUSES
     passed: dict[str, int] = {}  # the same by the name of their status

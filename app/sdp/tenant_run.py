@@ -140,7 +140,11 @@ class TenantRun:
         return True
 
     async def _known(self, page: Fresh) -> tuple[dict[str, Known], set[str]]:
-        """Return those tickets of a page that ticket_history has, and the ids of those that it or the inbox has."""
+        """Return those tickets of a page that ticket_history has, and the ids of those that it or the inbox has.
+
+        Those that ticket_history has without a display id get it.
+        """
+        await self._tickets.give_display_ids(page.rows)
         known = await self._tickets.known([row.id for row in page.rows if self._tickets.is_resolved(row.status)])
         met = [row.id for row in page.rows if row.id not in known and self._looked_at.get(row.id) == row.updated]
         return known, {*known, *(await inbox.open_tickets(self._connection, self.tenant_id, met) if met else ())}

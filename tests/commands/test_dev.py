@@ -79,7 +79,7 @@ def test_once_prints_in_order_what_happened(new_env: dict[str, str]) -> None:
     assert first.returncode == 0, first.stderr
     parts = [
         r"database +embedded Postgres, new in ",
-        r"schema +at 0013, 0 tickets",
+        r"schema +at 0014, 0 tickets",
         r"tenant +demo, with a fresh secret: \S{32,}",
         r"server +http://127.0.0.1:\d+",
         r"webhook sent +POST http://\S+/webhook/servicedesk/resolved-ticket, ticket DEMO-\w+",

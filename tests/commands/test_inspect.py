@@ -177,7 +177,7 @@ def test_trace_names_a_date_that_wins_for_ever(database: Database, environment: 
 def test_trace_says_in_one_line_when_there_is_nothing(environment: dict[str, str]) -> None:
     done = run_here(["trace", "4711", "--tenant", "acme"], environment)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Error: no delivery of tenant 'acme' has the ticket id or correlation id '4711'\n"
+    assert done.stderr == "Error: no delivery of tenant 'acme' has the ticket id, display id or correlation id '4711'\n"
 
 
 def test_a_senders_text_does_not_move_the_cursor(database: Database, environment: dict[str, str]) -> None:

@@ -109,8 +109,8 @@ def operator(module_database: Database, env: dict[str, str]) -> Iterator[dict[st
     query = module_database.query
     query(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'")
     for right in (
-        "SELECT (id, tenant_id, ticket_id, correlation_id, traceparent, source, received_at, status, action, attempts, job_id, promoted_at, error) ON inbox",
-        "SELECT (tenant_id, ticket_id, resolved_date, source, inbox_id, created_at, updated_at, ingested_at) ON ticket_history",
+        "SELECT (id, tenant_id, ticket_id, display_id, correlation_id, traceparent, source, received_at, status, action, attempts, job_id, promoted_at, error) ON inbox",
+        "SELECT (tenant_id, ticket_id, display_id, resolved_date, source, inbox_id, created_at, updated_at, ingested_at) ON ticket_history",
         "SELECT (tenant_id, enabled) ON tenant_configs",
         "SELECT (last_heartbeat) ON procrastinate_workers",
         "SELECT (id, task_name, status, args), INSERT, UPDATE (status, abort_requested) ON procrastinate_jobs",

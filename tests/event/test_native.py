@@ -281,7 +281,9 @@ def test_a_native_webhook_is_stored_and_one_too_early_is_kept_with_a_reason_that
         "Mended",
         RESOLVED,
     )
-    assert row["ticket_id"] == "155000000123456789"
+    assert (row["ticket_id"], row["display_id"]) == ("155000000123456789", "4711")
+    named = "SELECT count(*) FROM inbox WHERE display_id = '4711'"
+    assert database.value(named) == 3, "a rejected one is found by it too"
     database.defer("reprocess", status="rejected")
     database.wait_for("SELECT count(*) FROM ticket_history", 3, within=15)
 

@@ -64,19 +64,25 @@ def test_one_line_brings_back_what_earlier_versions_missed(place: Place) -> None
     sdp.resolve(numbers, now - 98 * DAY)
     at = {"value": now - 98 * DAY}
     sdp.edit(numbers, last_updated_time=at, resolved_time={"value": ""}, completed_time=at, tags={"name": "vpn"})
+    [nameless] = sdp.add_resolved(1, now - 97 * DAY)
+    sdp.edit(nameless, now - 97 * DAY, display_id="4711")
+    place.store(nameless, now - 97 * DAY)
     schema.upgrade(place.database.url)
     done = invoke(place.quick, "reconcile", "--tenant", place.tenant.id, "--since", "1y")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "       6  resolved tickets seen\n" in done.stdout
+    assert "       7  resolved tickets seen\n" in done.stdout
+    assert "\n       3  that were there already got their display id\n" in done.stdout
     assert "\n       6  appended to the inbox\n" in done.stdout
     promote(place)
     stored = place.database.query("SELECT ticket_id, resolution FROM ticket_history")
     assert {row["ticket_id"]: row["resolution"] for row in stored} == {
-        **dict.fromkeys([spanish, walk_in, archived, late, numbers], "Rolled back."),
+        **dict.fromkeys([spanish, walk_in, archived, late, numbers, nameless], "Rolled back."),
         closing: "Told her to restart.",
     }
+    assert place.history(nameless)["display_id"] == "4711"
+    assert place.database.value("SELECT count(*) FROM ticket_history WHERE display_id IS NULL") == 0
     again = invoke(place.quick, "reconcile", "--tenant", place.tenant.id, "--since", "1y")
-    assert "\n       6  were there already\n       0  appended to the inbox\n" in again.stdout
+    assert "\n       7  were there already\n       0  appended to the inbox\n" in again.stdout
 
 
 def promote(place: Place) -> None:

@@ -140,7 +140,7 @@ class FakeSdp:
             ticket_id = str(155_000_000_000_000_000 + len(self._tickets) + len(self._archived))
             moment = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
             self._tickets[ticket_id] = {
-                "id": ticket_id, "subject": subject, "description": f"<div>{subject}</div>", "resolution": None,
+                "id": ticket_id, "display_id": ticket_id[-6:].lstrip("0") or "0", "subject": subject, "description": f"<div>{subject}</div>", "resolution": None,
                 "priority": {"id": "7", "name": "High"}, "status": {"id": "2", "name": "Open"}, "tags": [],
                 "created_time": moment, "last_updated_time": moment, "resolved_time": None, "completed_time": None, **members,
             }  # fmt: skip
@@ -470,11 +470,15 @@ def _require_criteria(criteria: list[dict[str, Any]]) -> None:
         _require(set(one) <= {"field", "condition", "value", "values", "logical_operator"}, "search_criteria")
         _require(number == 0 or one.get("logical_operator") == "AND", "logical_operator")
         _require(one.get("condition") in CONDITIONS, f"Unknown condition {one.get('condition')}")
-        _require(one.get("field") in SORTABLE, f"Unknown field {one.get('field')}")
+        _require(one.get("field") in SORTABLE | {"display_id"}, f"Unknown field {one.get('field')}")
+        _require(("value" in one) != ("values" in one), "value or values")
         _require(not one["field"].endswith("_time") or str(one["value"]).isdecimal(), "a time is in milliseconds")
 
 
 def _fulfils(ticket: dict[str, Any], criterion: dict[str, Any]) -> bool:
+    if "values" in criterion:
+        one_of = {name: said for name, said in criterion.items() if name != "values"}
+        return any(_fulfils(ticket, {**one_of, "value": one}) for one in criterion["values"])
     wanted, found = str(criterion["value"]), _value(ticket, criterion["field"])
     if found == NEVER:
         return False
@@ -485,12 +489,13 @@ NEVER = -1  # instead of a time that is null or empty: no criterion finds it
 
 
 def _value(ticket: dict[str, Any], field: str) -> Any:  # noqa: ANN401
-    found = ticket[field]
+    found = ticket.get(field)
     if isinstance(found, dict):
         found = found["value"]
     if field.endswith("_time"):
         return int(found) if found not in (None, "") else NEVER
-    return int(found) if field == "id" else found
+    is_number = field == "id" or (field == "display_id" and str(found).isdecimal())
+    return int(str(found)) if is_number else found
 
 
 @contextlib.contextmanager

@@ -6,14 +6,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from db import engine as engines
+from db.statement import Statement
 from tests.support.system import Database
 
 
-async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause) -> str:
+async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause | Statement) -> str:
     """Return the generic plan, which Postgres makes without knowing the values."""
     engine = engines.create_engine(database.url, "test", 1, 30.0)
-    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]
-    nulls = ", ".join(["NULL"] * len(compiled.params))
+    compiled, count = _compiled(statement)
+    nulls = ", ".join(["NULL"] * count)
     try:
         async with engines.connection(engine) as connection:
             session = (await connection.get_raw_connection()).driver_connection
@@ -24,3 +25,11 @@ async def plan(database: Database, statement: sa.Select[Any] | sa.TextClause) ->
             return str(explained)
     finally:
         await engine.dispose()
+
+
+def _compiled(statement: sa.Select[Any] | sa.TextClause | Statement) -> tuple[str, int]:
+    """Return a statement with numbers in place of its parameters, and how many these are."""
+    if isinstance(statement, Statement):
+        return statement.sql, len(statement.names)
+    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]
+    return str(compiled), len(compiled.params)
