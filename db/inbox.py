@@ -125,17 +125,14 @@ OPEN_TICKETS = sa.text(
     """
     SELECT DISTINCT ticket_id FROM unnest(CAST(:ticket_ids AS text[])) AS wanted (ticket_id)
     WHERE EXISTS (SELECT FROM (SELECT tenant_id, status FROM inbox WHERE inbox.ticket_id = wanted.ticket_id OFFSET 0)
-                    AS delivery
-                  WHERE tenant_id = :tenant_id AND status <> 'promoted')
+                    AS delivery WHERE tenant_id = :tenant_id AND status <> 'promoted')
     """
 )
 
 # By number, newest and sum: retention may delete one of them while another comes.
 DELIVERIES = sa.text(
-    """
-    SELECT count(*), coalesce(max(id), 0), coalesce(sum(id), 0)
-    FROM inbox WHERE ticket_id = :ticket_id AND tenant_id = :tenant_id
-    """
+    "SELECT count(*), coalesce(max(id), 0), coalesce(sum(id), 0) FROM inbox "
+    "WHERE ticket_id = :ticket_id AND tenant_id = :tenant_id"
 )
 
 CAME_LATELY = sa.text(
@@ -225,8 +222,7 @@ async def open_tickets(connection: AsyncConnection, tenant_id: str, ticket_ids: 
 
 async def has_ticket(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> bool:
     """Return True if there is any delivery of a tenant's ticket."""
-    of = {"tenant_id": tenant_id, "ticket_id": ticket_id}
-    return bool(await connection.scalar(HAS_TICKET, of))
+    return bool(await connection.scalar(HAS_TICKET, {"tenant_id": tenant_id, "ticket_id": ticket_id}))
 
 
 async def deliveries_of(connection: AsyncConnection, tenant_id: str, ticket_id: str) -> tuple[int, ...]:

@@ -4,11 +4,13 @@ Reports of ServiceDesk Plus in the cloud show the number that people use, `displ
 premises the two are one, as far as is known.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from db import display_ids as known_display_ids
 from db import sdp
 
 if TYPE_CHECKING:
@@ -17,14 +19,21 @@ if TYPE_CHECKING:
 TICKET_ID, DISPLAY_ID = "ticket_id", "display_id"
 REQUEST_ID = "request_id"  # what a column named RequestID holds: one of the two
 ID_DIGITS = 16  # the fewest that an id of the cloud has
+BATCH = 500  # display ids in a question to the database
+UNKNOWN = "no ticket is known by the number {}, and this tenant's numbers are not its tickets' ids"
+SEVERAL = "several tickets are known by the number {}: give a column of ticket_id"
 TAKEN_AS_ID = "display ids are of no ticket that is known, and were taken as the tickets' ids"
 
 
 class KnownIds(msgspec.Struct):
-    """What is known of a tenant's tickets: its edition, None without ServiceDesk Plus' API, and ids by display id."""
+    """What is known of a tenant's tickets: its edition, None without ServiceDesk Plus' API, and ids by display id.
+
+    `differ` is True where its display ids are known to be others than its tickets' ids.
+    """
 
     edition: str | None = None
-    by_display_id: Mapping[str, str] = {}
+    by_display_id: Mapping[str, Sequence[str]] = {}
+    differ: bool = False
 
 
 def meant_by(value: str, member: str, edition: str | None) -> str:
@@ -47,13 +56,18 @@ async def look_up(
     config = await sdp.read(connection, tenant_id)
     edition = config.edition if config else None
     display_ids = (value for member, value in given if meant_by(value, member, edition) == DISPLAY_ID)
-    return KnownIds(edition, await _among_known(connection, tenant_id, display_ids))
+    found = await _among_known(connection, tenant_id, display_ids)
+    return KnownIds(edition, found, await known_display_ids.differ_from_ids(connection, tenant_id))
 
 
 async def _among_known(
-    connection: "AsyncConnection",  # noqa: ARG001
-    tenant_id: str,  # noqa: ARG001
-    display_ids: Iterable[str],  # noqa: ARG001
-) -> Mapping[str, str]:
-    """Return the ids of the tickets of these display ids: today none is kept, so none is known."""
-    return {}
+    connection: "AsyncConnection",
+    tenant_id: str,
+    display_ids: Iterable[str],
+) -> Mapping[str, Sequence[str]]:
+    """Return the ids of the tickets that have these display ids, for those that are known."""
+    found: dict[str, Sequence[str]] = {}
+    rest = iter(display_ids)
+    while batch := list(itertools.islice(rest, BATCH)):
+        found.update(await known_display_ids.tickets(connection, tenant_id, batch))
+    return found

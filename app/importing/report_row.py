@@ -7,7 +7,16 @@ import msgspec
 from app.event import flat
 from app.importing import ids
 from app.importing.columns import DATES, TENANT_ID, Columns
-from app.importing.display_ids import DISPLAY_ID, REQUEST_ID, TAKEN_AS_ID, TICKET_ID, KnownIds, meant_by
+from app.importing.display_ids import (
+    DISPLAY_ID,
+    REQUEST_ID,
+    SEVERAL,
+    TAKEN_AS_ID,
+    TICKET_ID,
+    UNKNOWN,
+    KnownIds,
+    meant_by,
+)
 from app.importing.ids import BadIdError
 from app.importing.survey import Survey
 from app.importing.table import ERROR, NUMBER, Cell, Row, is_empty, without_placeholder
@@ -99,11 +108,18 @@ class RowReader:
         return found
 
     def _ticket_of(self, display_id: str) -> str:
-        """Return the id of the ticket that people know by `display_id`; where that is not known, `display_id`."""
-        found = self._known.by_display_id.get(display_id)
-        if found is None:
+        """Return the id of the ticket that people know by `display_id`; where that is not known, `display_id`.
+
+        Raises _BadLineError where several tickets have it, or where it cannot be an id: that would be a second row.
+        """
+        found = self._known.by_display_id.get(display_id, ())
+        if len(found) > 1:
+            raise _BadLineError(SEVERAL.format(display_id))
+        if not found and self._known.differ:
+            raise _BadLineError(UNKNOWN.format(display_id))
+        if not found:
             self._remark(TAKEN_AS_ID)
-        return found or display_id
+        return found[0] if found else display_id
 
     def _resolved_date(self, row: Row) -> str:
         for member in DATES:

@@ -1,6 +1,8 @@
 """A file may carry the number that people know a ticket by: a member of its lines, or a column."""
 
 import io
+import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,9 @@ from app.event.rules import Rules
 from app.importing import append as appending
 from app.importing import ticket_file
 from app.importing.append import Tally
+from tests.importing.reports import ZONE, as_csv, ticket
+from tests.support.commands_in_process import run_here
+from tests.support.system import Database
 
 pytestmark = pytest.mark.one_postgres
 
@@ -34,3 +39,24 @@ def test_it_is_read_and_one_without_is_a_ticket(form: str, content: str) -> None
         ("1", "4711"), ("2", None), ("3", None)
     ]  # fmt: skip
     assert bad == []
+
+
+def test_a_report_names_known_tickets_by_their_numbers(
+    database: Database, secrets_key: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Never a second row for a ticket; and a number that no ticket or several tickets have is a bad line."""
+    database.add_tenant(secrets_key, "acme")
+    known = [("155000000123456789", "4711"), ("155000000123456790", "4712"), ("155000000123456791", "4712")]
+    for ticket_id, display_id in known:
+        database.query(
+            "INSERT INTO ticket_history (tenant_id, ticket_id, display_id, description, resolution, resolved_date,"
+            " priority) VALUES ('acme', %s, %s, '', '', now(), '')", ticket_id, display_id,
+        )  # fmt: skip
+    (tmp_path / "f.csv").write_bytes(as_csv([ticket("4711"), ticket("4712"), ticket("4713")]))
+    options = ["--map", "RequestID=display_id", *ZONE]
+    done = run_here(["import", "--tenant", "acme", "--file", "f.csv", *options], environment, tmp_path)
+    assert "line 3: several tickets are known by the number 4712: give a column of ticket_id\n" in done.stderr
+    assert "line 4: no ticket is known by the number 4713, and" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "3 lines read: 1 appended, 2 skipped\n")
+    [row] = database.query("SELECT ticket_id, payload FROM inbox")
+    assert (row["ticket_id"], json.loads(row["payload"])["display_id"]) == ("155000000123456789", "4711")
