@@ -16,6 +16,7 @@ DELIVERIES = (
     ("acme", "155000000000000001", None, "late"),
     ("acme", "155000000000000002", "4712", "another"),
     ("globex", "155000000000000001", "4711", "theirs"),
+    ("globex", "155000000000000001", None, "their-next"),
     ("initech", "4711", None, "by-id"),
     ("initech", "4712", "4711", "by-display-id"),
     ("pruned", "155000000000000009", None, "unnamed"),
@@ -52,12 +53,12 @@ def found(env: dict[str, str], *arguments: str) -> list[str]:
 
 def test_trace_shows_all_matches_by_tenant_and_each_tickets_whole_life(env: dict[str, str]) -> None:
     acmes = ["old", "named", "late"]
-    assert found(env, "4711") == [*acmes, "without-id", "theirs", "by-id", "by-display-id", "unnamed"]
+    assert found(env, "4711") == [*acmes, "without-id", "theirs", "their-next", "by-id", "by-display-id", "unnamed"]
     assert found(env, "4711", "--tenant", "acme") == acmes
     assert found(env, "4711", "--tenant", "initech") == ["by-id", "by-display-id"]
     assert found(env, "4711", "--tenant", "pruned") == ["unnamed"]
     assert found(env, "4712", "--tenant", "acme") == ["another"]
-    assert found(env, "155000000000000001") == [*acmes, "theirs"]
+    assert found(env, "155000000000000001") == [*acmes, "theirs", "their-next"]
     done = run_here(["trace", "4710"], env)
     assert (done.returncode, done.stderr) == (
         1,
@@ -86,6 +87,12 @@ def test_reprocess_finds_a_ticket_with_all_its_deliveries(env: dict[str, str]) -
         ("acme", "4711", 3, "4711 is the display id of ticket 155000000000000001.\n"),
         ("acme", "155000000000000001", 3, ""),
         ("acme", "4713", 0, ""),
+        (
+            "globex",
+            "4711",
+            2,
+            "4711 is the display id of ticket 155000000000000001.\n",
+        ),  # it has no row in ticket_history
         ("initech", "4711", 2, "4711 is also the display id of ticket 4712.\n"),
         ("pruned", "4711", 1, "4711 is the display id of ticket 155000000000000009.\n"),
         ("broken", "4711", 1, ""),
