@@ -180,13 +180,14 @@ def _preview(source: "Source", progress: Progress, batches: "Iterator[list[Deliv
 def _append(
     where: "ImportedFile", source: "Source", progress: Progress, batches: "Iterator[list[Delivery]]", ways: Ways
 ) -> None:
-    from app.commands import on_database  # noqa: PLC0415
+    from app.commands import named_tickets, on_database  # noqa: PLC0415
     from app.importing import append  # noqa: PLC0415
 
     on_held, on_stuck = (progress.report_held, progress.report_stuck) if ways.waits else (None, None)
 
     async def act(connection: "AsyncConnection", settings: "Settings") -> None:
-        await source.look_up(connection)  # before the lease, which is not renewed while a file is read
+        ask = named_tickets.asker(connection, where.tenant_id, progress.print_line)
+        await source.look_up(connection, ask)  # before the lease, which is not renewed while a file is read
         async with append.turn(settings.database_url, connection, where, on_held) as lease:
             is_known = await append.is_known(connection, where) and not ways.again
             if is_known:

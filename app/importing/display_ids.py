@@ -5,7 +5,7 @@ premises the two are one, as far as is known.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,19 +21,28 @@ REQUEST_ID = "request_id"  # what a column named RequestID holds: one of the two
 ID_DIGITS = 16  # the fewest that an id of the cloud has
 BATCH = 500  # display ids in a question to the database
 UNKNOWN = "no ticket is known by the number {}, and this tenant's numbers are not its tickets' ids"
+UNKNOWN_THERE = "no ticket is known by the number {}, neither here nor in ServiceDesk Plus"
+UNASKED = "no ticket is known here by the number {}, and ServiceDesk Plus did not say which it is: {}"
 SEVERAL = "several tickets are known by the number {}: give a column of ticket_id"
 TAKEN_AS_ID = "display ids are of no ticket that is known, and were taken as the tickets' ids"
+NOT_LOOKED_UP = "display ids: the import looks up which tickets have them"
+
+# Asks a tenant's ServiceDesk Plus for the tickets that have display ids, and adds their ids by display id to a dict;
+# returns None, or why it found no more.
+Ask = Callable[[Sequence[str], dict[str, list[str]]], Awaitable[str | None]]
 
 
 class KnownIds(msgspec.Struct):
     """What is known of a tenant's tickets: its edition, None without ServiceDesk Plus' API, and ids by display id.
 
-    `differ` is True where its display ids are known to be others than its tickets' ids.
+    `unknown` says why a display id that is not among them is of no ticket; None where it is taken as the ticket's id,
+    and `remark` says so.
     """
 
     edition: str | None = None
     by_display_id: Mapping[str, Sequence[str]] = {}
-    differ: bool = False
+    unknown: Callable[[str], str] | None = None
+    remark: str = NOT_LOOKED_UP
 
 
 def meant_by(value: str, member: str, edition: str | None) -> str:
@@ -45,29 +54,34 @@ def meant_by(value: str, member: str, edition: str | None) -> str:
 
 
 async def look_up(
-    connection: "AsyncConnection",
-    tenant_id: str,
-    given: Iterable[tuple[str, str]],
+    connection: "AsyncConnection", tenant_id: str, given: Iterable[tuple[str, str]], ask: Ask
 ) -> KnownIds:
     """Return what is known of a tenant: its edition, and the ids of those of its tickets that display ids name.
 
-    `given` yields each id of the file after its column's member, and reads the file when it is iterated over.
+    `given` yields each id of the file after its column's member, and reads the file when it is iterated over. What is
+    not known here, `ask` asks ServiceDesk Plus for, where the tenant has its API.
     """
     config = await sdp.read(connection, tenant_id)
     edition = config.edition if config else None
     display_ids = (value for member, value in given if meant_by(value, member, edition) == DISPLAY_ID)
-    found = await _among_known(connection, tenant_id, display_ids)
-    return KnownIds(edition, found, await known_display_ids.differ_from_ids(connection, tenant_id))
+    found, missing = await _among_known(connection, tenant_id, display_ids)
+    if config and missing:
+        error = await ask(missing, found)
+        words = UNASKED if error else UNKNOWN_THERE
+        return KnownIds(edition, found, lambda display_id: words.format(display_id, error))
+    differ = await known_display_ids.differ_from_ids(connection, tenant_id)
+    return KnownIds(edition, found, UNKNOWN.format if differ else None, TAKEN_AS_ID)
 
 
 async def _among_known(
-    connection: "AsyncConnection",
-    tenant_id: str,
-    display_ids: Iterable[str],
-) -> Mapping[str, Sequence[str]]:
-    """Return the ids of the tickets that have these display ids, for those that are known."""
-    found: dict[str, Sequence[str]] = {}
+    connection: "AsyncConnection", tenant_id: str, display_ids: Iterable[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the ids of the tickets that have these display ids, and the display ids that no known ticket has."""
+    found: dict[str, list[str]] = {}
+    missing: dict[str, None] = {}
     rest = iter(display_ids)
     while batch := list(itertools.islice(rest, BATCH)):
-        found.update(await known_display_ids.tickets(connection, tenant_id, batch))
-    return found
+        known = await known_display_ids.tickets(connection, tenant_id, batch)
+        found.update((display_id, list(ids)) for display_id, ids in known.items())
+        missing.update(dict.fromkeys(one for one in batch if one not in known))
+    return found, list(missing)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app.importing import columns as headers
 from app.importing import display_ids, ids
 from app.importing.columns import IDS
-from app.importing.display_ids import DISPLAY_ID, REQUEST_ID, TICKET_ID, KnownIds
+from app.importing.display_ids import DISPLAY_ID, REQUEST_ID, TICKET_ID, Ask, KnownIds
 from app.importing.report_row import RowReader, is_no_ticket
 from app.importing.survey import Survey
 from app.importing.table import Row, Table
@@ -54,9 +54,9 @@ class Report:
                 self._survey.see(row)
         self._survey.conclude(may_guess=may_guess)
 
-    async def look_up(self, connection: "AsyncConnection") -> None:
+    async def look_up(self, connection: "AsyncConnection", ask: Ask) -> None:
         """Find out which edition of ServiceDesk Plus the tenant has, and which tickets display ids mean."""
-        self._known = await display_ids.look_up(connection, self._terms.tenant_id, self.given_ids())
+        self._known = await display_ids.look_up(connection, self._terms.tenant_id, self.given_ids(), ask)
 
     def given_ids(self) -> Iterator[tuple[str, str]]:
         """Yield each id of the file, after its column's member; reads the file once more."""

@@ -11,9 +11,7 @@ from app.importing.display_ids import (
     DISPLAY_ID,
     REQUEST_ID,
     SEVERAL,
-    TAKEN_AS_ID,
     TICKET_ID,
-    UNKNOWN,
     KnownIds,
     meant_by,
 )
@@ -115,10 +113,10 @@ class RowReader:
         found = self._known.by_display_id.get(display_id, ())
         if len(found) > 1:
             raise _BadLineError(SEVERAL.format(display_id))
-        if not found and self._known.differ:
-            raise _BadLineError(UNKNOWN.format(display_id))
+        if not found and self._known.unknown:
+            raise _BadLineError(self._known.unknown(display_id))
         if not found:
-            self._remark(TAKEN_AS_ID)
+            self._remark(self._known.remark)
         return found[0] if found else display_id
 
     def _resolved_date(self, row: Row) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from app.importing import ticket_file, workbook
 from app.importing.csv_table import CsvTable, in_utf_8
+from app.importing.display_ids import Ask
 from app.importing.ids import ZeroedIds
 from app.importing.report import Report
 from app.importing.spreadsheet import Spreadsheet
@@ -35,8 +36,8 @@ class Source(Protocol):
     def mapping(self) -> list[str]:
         """What becomes of each column, in lines of words; none where the file's form says it."""
 
-    async def look_up(self, connection: "AsyncConnection") -> None:
-        """Ask the database what it knows of the file's ids."""
+    async def look_up(self, connection: "AsyncConnection", ask: Ask) -> None:
+        """Ask the database what it knows of the file's ids, and ServiceDesk Plus for those that it does not know."""
 
     def lines(self) -> Iterator[Line]:
         """Yield each line that holds a ticket. Raises FileError."""
@@ -59,7 +60,7 @@ class TicketFile:
     def bytes_read(self) -> int:
         return self._lines.bytes_read
 
-    async def look_up(self, connection: "AsyncConnection") -> None:
+    async def look_up(self, connection: "AsyncConnection", ask: Ask) -> None:
         """Do nothing: the file has the tickets' ids."""
 
     def lines(self) -> Iterator[Line]:

@@ -1,7 +1,7 @@
 """Which tickets does ServiceDesk Plus know by these numbers? A hundred display ids in a question, never one."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.sdp.errors import AccessError, GoneError, RefusedError, SdpError
@@ -13,17 +13,15 @@ if TYPE_CHECKING:
 OTHERS = "ServiceDesk Plus was asked for tickets by their display ids, and gave others"
 
 
-async def tickets(client: "Client", display_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    """Return the ids of tickets by display id, for those of `display_ids` that ServiceDesk Plus knows, archived too.
+async def find(client: "Client", display_ids: Sequence[str], found: dict[str, list[str]]) -> None:
+    """Add to `found`, by display id, the ids of the tickets that ServiceDesk Plus knows by `display_ids`, archived too.
 
     Where several tickets have the same one, all of their ids. Raises SdpError, or a database error.
     """
-    found: dict[str, list[str]] = {}
     await _ask(client, list(dict.fromkeys(display_ids)), REQUESTS, found)
     missing = [one for one in dict.fromkeys(display_ids) if one not in found]
     with contextlib.suppress(AccessError, GoneError, RefusedError):  # no archive, or none that we may read
         await _ask(client, missing, ARCHIVE, found)
-    return found
 
 
 async def _ask(client: "Client", wanted: Sequence[str], where: str, found: dict[str, list[str]]) -> None:

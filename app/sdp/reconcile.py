@@ -5,7 +5,7 @@ deleted; and past those that could not be fetched while others could: they are s
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -123,21 +123,23 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
     return summary
 
 
-async def tickets_named(
+async def find_named(
     connection: AsyncConnection,
     settings: Settings,
     tenant_id: str,
     display_ids: Sequence[str],
+    found: dict[str, list[str]],
     on_pause: OnPause | None = None,
-) -> Mapping[str, Sequence[str]]:
-    """Return the ids of a tenant's tickets by display id, for those of `display_ids` that its ServiceDesk Plus knows.
+) -> None:
+    """Add to `found`, by display id, the ids of a tenant's tickets that its ServiceDesk Plus knows by `display_ids`.
 
     Asks for a hundred at a time. Where several tickets have the same one, all of their ids. With `on_pause` it waits
-    where ServiceDesk Plus asks for a pause. Raises NotReconciledError, SdpError or a database error.
+    where ServiceDesk Plus asks for a pause. Raises NotReconciledError, SdpError or a database error; what was found
+    before is in `found`.
     """
     config = await _config(connection, tenant_id)
     async with _client(connection, config, settings, on_pause) as client:
-        return await by_display_id.tickets(client, display_ids)
+        await by_display_id.find(client, display_ids, found)
 
 
 async def _run(settings: Settings, tenant_id: str, plan: Plan, reports: Reports, hold: Hold | None) -> Summary:

@@ -1,7 +1,6 @@
 """The number that people know a ticket by: a list brings it to tickets that have none, and finds tickets by it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -15,16 +14,19 @@ from tests.support.reconciled import Place
 pytestmark = pytest.mark.one_postgres
 
 
-def named(place: Place, *display_ids: str) -> Mapping[str, Sequence[str]]:
-    async def ask() -> Mapping[str, Sequence[str]]:
+def named(place: Place, *display_ids: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+
+    async def ask() -> None:
         engine = engines.create_engine(place.database.url, "test", 1, 30.0)
         try:
             async with engines.connection(engine) as connection:
-                return await runs.tickets_named(connection, place.settings, place.tenant.id, display_ids)
+                await runs.find_named(connection, place.settings, place.tenant.id, display_ids, found)
         finally:
             await engine.dispose()
 
-    return asyncio.run(ask())
+    asyncio.run(ask())
+    return found
 
 
 def test_what_is_appended_has_it_from_the_list_or_the_ticket(place: Place, sdp: FakeSdp) -> None:
