@@ -116,7 +116,7 @@ class Guess:
         if self._alive is None or self.formats:
             return None
         if not self._alive:
-            forms = [self._formats_for(text)[0] for text in (self._first, self._disputed["", ""])]
+            forms = [self._reading(text) for text in (self._first, self._disputed["", ""])]
             return (
                 f"the dates have more than one form, such as {self._first} and {self._disputed['', '']}: "
                 f"give --date-format for each, such as '{forms[0]}' and '{forms[1]}'"
@@ -125,6 +125,10 @@ class Guess:
         text = self._disputed[one, other]
         days = [f"{_day(text, form)} by '{form}'" for form in (one, other)]
         return f"{text} is {days[0]} or {days[1]}: give the one that is right as --date-format"
+
+    def _reading(self, text: str) -> str:
+        """Return the first format that reads a text."""
+        return next(form for form in self._formats_for(text) if _strptime(text, form) is not None)
 
     def _formats_for(self, text: str) -> list[str]:
         """Return the formats whose shape the text has: digits, letters and signs where they belong."""

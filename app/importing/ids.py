@@ -17,6 +17,7 @@ EXPONENT = f"Excel made the id a number such as 1.55E+17, and its other digits a
 TOO_LONG = f"the id is a number of more than {SAFE_DIGITS} digits, of which Excel keeps {SAFE_DIGITS}: {CURE}"
 ZEROED = f"the digits of the id past the {SAFE_DIGITS}th are zeros, as Excel leaves them: {CURE}"
 ERROR_VALUE = f"Excel made an error such as #NAME? of the {{}}: {CURE.replace('ids come', 'texts come')}"
+GROUPED = f"the id is a number in groups of three digits, as Excel writes thousands: {CURE}"
 DATE = f"Excel made a date of the id: {CURE}"
 FRACTION = "the id is a number with a fraction"
 MENDED = "ids had blanks, quotes or .0 around them, and were taken without"
@@ -26,6 +27,7 @@ _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?[eE]\+\d+|[+-]?\d[.,]\d+[eE]\d+")
 _ERROR = re.compile(r"#(?:[A-ZÄÖÜ]+[!?]|DIV/0!|N/A|NV|#+)")
 _ZEROED = re.compile(rf"\d{{{SAFE_DIGITS}}}0{{3,}}")
 _FORMULA = re.compile(r'="([^"]*)"')
+_GROUPED = re.compile(r"[1-9]\d{0,2}(?:([.,'\u2019 \u00a0\u202f])\d{3})(?:\1\d{3})*")
 _WHOLE = re.compile(r"(\d+)[.,]0{1,2}")  # three zeros would be thousands
 
 
@@ -99,6 +101,8 @@ def plain(cell: Cell) -> str:
     text = text.removeprefix("'").strip()
     if (reason := damage(text)) is not None:
         raise BadIdError(reason)
+    if _GROUPED.fullmatch(text):
+        raise BadIdError(GROUPED)
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
 

@@ -23,6 +23,7 @@ from app.importing.ticket_file import TAGS, Line, split_tags
 
 MAX_SUBJECT_CHARS = 1000
 NO_TICKET = "lines hold no ticket (titles, headings, totals), and were passed over"
+REPEATED = "lines have the id of an earlier line: of a ticket's lines the one that was resolved later stands"
 CUT = "subjects or descriptions were longer than a ticket's may be, and were cut with a mark"
 MOST_CELLS = 2  # of a line with a total: its word, and its number
 _TOTALS = re.compile(r"((grand|sub)[ -]?)?(total|totals|count|records|sum|summe|gesamt|anzahl)\b.{0,40}", re.IGNORECASE)
@@ -51,6 +52,7 @@ class RowReader:
         self._columns, self._known = columns, known
         self._dates, self._zeroed = survey.dates, survey.zeroed
         self._tenant_id, self._rules, self._remark = terms.tenant_id, terms.rules, terms.remark
+        self._seen: set[int] = set()  # hashes of ids; a million of them take 70 MB
 
     def line(self, row: Row) -> Line | None:
         """Return the row's line, with its payload or why it is bad; None where the row holds no ticket."""
@@ -103,7 +105,14 @@ class RowReader:
             if DISPLAY_ID not in found:
                 raise _BadLineError("it has no ticket's id")
             found[TICKET_ID] = self._ticket_of(found[DISPLAY_ID])
+        self._see(found[TICKET_ID])
         return found
+
+    def _see(self, ticket_id: str) -> None:
+        """Remark an id that another line has: these may be two tickets whose ids were damaged alike."""
+        if (seen := hash(ticket_id)) in self._seen:
+            self._remark(REPEATED)
+        self._seen.add(seen)
 
     def _ticket_of(self, display_id: str) -> str:
         """Return the id of the ticket that people know by `display_id`; where that is not known, `display_id`.

@@ -50,6 +50,24 @@ def test_an_id_is_read_without_what_stands_around_it_and_said(written: str, tmp_
     assert (done.stdout, done.stderr) == ("1 lines read: 1 good, 0 skipped\n", error)
 
 
+@pytest.mark.parametrize("written", ["1,550,001", "1.550.001", "4,711", "1\u202f550\u202f001", "'1\u2019550\u2019001"])
+def test_an_id_in_groups_of_thousands_is_a_bad_line(written: str, tmp_path: Path) -> None:
+    """It was taken as it stood, as a ticket of its own beside 1550001."""
+    ids, error = stored_ids(tmp_path / "r.csv", as_csv([ticket(written), ticket("4711")]), *ZONE)
+    assert ids == ["4711"]
+    assert error.startswith("line 2: the id is a number in groups of three digits, as Excel writes thousands: set the")
+
+
+def test_lines_of_the_same_id_are_counted(tmp_path: Path) -> None:
+    """Excel rounded the last digit of a library's 16-digit ids, and nothing said so."""
+    content = as_csv([ticket("9912140633506420"), ticket("9912140633506420"), ticket("9912140633506410")])
+    ids, error = stored_ids(tmp_path / "r.csv", content, *ZONE)
+    assert len(ids) == 3
+    assert error.startswith(
+        "1 lines have the id of an earlier line: of a ticket's lines the one that was resolved later"
+    )
+
+
 def test_numbers_in_cells_are_ids_up_to_fifteen_digits(tmp_path: Path) -> None:
     rows = [
         ticket(4711), ticket(4711.0), ticket(999_999_999_999_999), ticket(155000000123456789), ticket(1.55e17), ticket(1.5),

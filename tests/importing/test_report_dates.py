@@ -58,6 +58,12 @@ def test_dates_of_two_forms_are_asked_for_and_both_are_taken(tmp_path: Path) -> 
     assert (found, error) == (["2023-07-15T12:30:00+00:00", "2023-07-15T12:30:10+00:00"], "")
 
 
+def test_two_forms_are_asked_for_by_those_that_read_the_examples(tmp_path: Path) -> None:
+    """The same one was named twice, which reads neither's other."""
+    _, error = resolved(tmp_path / "f.csv", ["13/06/2026 10:00", "06/13/2026 10:00"], *ZONE)
+    assert "give --date-format for each, such as '%d/%m/%Y %H:%M' and '%m/%d/%Y %H:%M'\n" in error
+
+
 def test_a_format_with_a_zone_needs_no_other(tmp_path: Path) -> None:
     found, error = resolved(tmp_path / "f.csv", ["15-07-2023 14:30 +0300"], "--date-format", "%d-%m-%Y %H:%M %z")
     assert (found, error) == (["2023-07-15T11:30:00+00:00"], "")
