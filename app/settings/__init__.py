@@ -42,6 +42,7 @@ NO_SETTINGS = {
     f"{PREFIX}{name}"
     for name in (
         "CA_FILE",
+        "CODE_PAGE",
         "SDP_CREDENTIALS",
         "SECRET",
         "SECRET_FILE",

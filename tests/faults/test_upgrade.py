@@ -22,7 +22,10 @@ def alembic(made: World, *arguments: str) -> None:
 
 @pytest.mark.begins_early
 def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
-    """Today's processes work on the schema before the last migration, and go on during it."""
+    """Processes of this version that begin before it refuse webhooks or take them, and take them once it is done.
+
+    Which of the two depends on what the migration adds: 0014 adds a column that each webhook writes.
+    """
     with world(binaries, servers=1, workers=1) as made:
         for part in made.parts:
             part.signal(signal.SIGTERM)
@@ -38,6 +41,7 @@ def test_the_schema_is_migrated_while_webhooks_come(binaries: Path) -> None:
         alembic(made, "upgrade", "head")
         time.sleep(2)
         senders.stop()
-        assert before > 20
+        assert {one.status for one in senders.sent} <= {202, 401, 422, 503}
+        assert len(senders.sent) > 40
         assert sum(one.status == 202 for one in senders.sent) > before + 20
         assert not [*checker.wait_until_drained(made), *checker.broken_promises(senders.sent, made.database)]

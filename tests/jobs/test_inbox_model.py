@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+from app.event.characters import tidy
 from db import engine as engines
 from db import failures
 from db.selection import Selection
@@ -182,7 +183,9 @@ class Inbox(RuleBasedStateMachine):
             inbox_id = row["inbox_id"]
             assert row["source"] == ("webhook_resolved" if inbox_id else "bulk_import")
             assert has_text(row["resolution"]) == self.model.standing[row["ticket_id"]][1]
-            assert not inbox_id or row["resolution"] == _resolution(self.sends[inbox_id][2], self._number(inbox_id))
+            assert not inbox_id or row["resolution"] == tidy(
+                _resolution(self.sends[inbox_id][2], self._number(inbox_id))
+            )
             assert row["description"].split("\n")[0] in self.model.described[row["ticket_id"]]
 
     def _number(self, inbox_id: int) -> int:
