@@ -29,7 +29,7 @@ _PLAUSIBLE = re.compile(
       [ \t\n\r\f/]++
     | [a-zA-Z_][\w:.-]*+ {_S}*+ = {_S}*+ (?:"[^"]*+"|'[^']*+'|[^ \t\n\r\f<>"']++)
     | (?:
-        allowfullscreen|async|autofocus|autoplay|checked|compact|contenteditable|controls|default|defer|disabled
+        x:[a-z]++|allowfullscreen|async|autofocus|autoplay|border|checked|compact|contenteditable|controls|default|defer|disabled
       | download|hidden|inert|ismap|itemscope|loop|multiple|muted|nohref|noshade|novalidate|nowrap|open|readonly
       | required|reversed|selected|(?:data|aria)-[\w-]++
       )(?![^ \t\n\r\f/])
@@ -86,7 +86,7 @@ class Tags:
     def has(self, slash: str, name: str, given: str) -> bool:
         """Return whether what is like a tag, in a text that is HTML, is one; `given` are its attributes."""
         if name in _SURE:
-            return name != "p" or not given or _is_plausible(given)
+            return not given or _is_plausible(given) or (name != "p" and "=" in given)
         if name in _LETTERS:
             return not given or _is_plausible(given)
         return self._is_word_meant(slash, name, given) if name in _WORDS else bool(_WORD.fullmatch(name))
