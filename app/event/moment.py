@@ -7,7 +7,7 @@ from msgspec import Meta
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A time: milliseconds since 1970, as a string or a number; where there is none, an empty string or null.
+    """A time: milliseconds since 1970, as a string or a number; where there is none, an empty string, null or zero.
 
     What is displayed has no zone and the user's format, and is never read.
     """
@@ -29,4 +29,4 @@ def _milliseconds(moment: Moment | None) -> int | None:
     value = moment.value if moment else None
     if isinstance(value, str):
         value = value.strip() or None
-    return None if value is None else int(value)
+    return int(value) or None if value is not None else None

@@ -188,7 +188,8 @@ def _resolution(request: Request) -> str:
     """Return how it was resolved, as text; where that is empty, what was said when it was closed."""
     found = request.resolution.content if isinstance(request.resolution, Resolution) else request.resolution
     said = request.closure_info.closure_comments if request.closure_info else None
-    return text_of(_clean(found)) or text_of_flat(_clean(said))
+    text = text_of(_clean(found))
+    return text if text.strip() else text_of_flat(_clean(said)) or text
 
 
 def _resolved(request: Request) -> datetime | None:

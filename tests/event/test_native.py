@@ -91,6 +91,9 @@ def test_it_becomes_the_same_ticket_as_the_members_alone() -> None:
                 "-",
                 {"value": "soon"},
                 {"value": "9" * 15},
+                {"value": "0"},
+                {"value": 0},
+                {"value": "-1"},
             )
         ],
         ({"completed_time": "soon"}, "resolved_date", RESOLVED),
@@ -111,7 +114,14 @@ def test_it_becomes_the_same_ticket_as_the_members_alone() -> None:
         ({"priority": 7}, "priority", ""),
         *[
             ({"resolution": empty, "closure_info": {"closure_comments": "Said <b>then</b>"}}, "resolution", "Said then")
-            for empty in (None, {"content": None}, {"content": ""}, {"content": "<div>&nbsp;<br></div>"}, 7)
+            for empty in (
+                None,
+                {"content": None},
+                {"content": ""},
+                {"content": " "},
+                {"content": "<div>&nbsp;<br></div>"},
+                7,
+            )
         ],
         ({"closure_info": {"closure_comments": "Said then"}}, "resolution", "Mended"),
         ({"resolution": None, "closure_info": {"closure_code": {"name": "success"}}}, "resolution", ""),

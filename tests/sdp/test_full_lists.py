@@ -133,3 +133,15 @@ def test_a_list_that_cannot_be_had_is_asked_for_with_fewer_fields(
 
 def test_the_default_is_below_what_others_advise() -> None:
     assert environments.load({}).sdp_requests_per_minute == 25
+
+
+@pytest.mark.parametrize("nothing", [" ", "<div><br></div>", "&nbsp;", "\u200b"])
+def test_a_resolution_without_words_may_be_said_elsewhere_in_the_ticket(place: Place, nothing: str) -> None:
+    """What an editor leaves of an empty resolution is no text: the list has no `closure_info`."""
+    place.sdp.ways.list_lacks = ()
+    [ticket_id] = place.sdp.add_resolved()
+    place.sdp.edit(
+        ticket_id, resolution={"content": nothing}, closure_info={"closure_comments": "Told her to restart."}
+    )
+    assert place.counts() == {"seen": 1, "appended": 1}
+    assert place.sdp.fetched() == [ticket_id]
