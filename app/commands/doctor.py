@@ -196,11 +196,12 @@ async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: s
     from app.sdp.errors import PausedError, SdpError  # noqa: PLC0415
     from db import failures, inbox, sdp  # noqa: PLC0415
 
-    asked, passed = "ServiceDesk Plus can be asked", list[Finding]()
+    asked, missed, passed = "ServiceDesk Plus can be asked", list[str](), list[Finding]()
     try:
         if await sdp.read(connection, tenant_id) is None:
             return [note(NO_API)]
-        passed = of_statuses(await reconcile.check(connection, settings, tenant_id))
+        newest = await reconcile.check(connection, settings, tenant_id)
+        missed, passed = newest.remarks, of_statuses(newest)
     except PausedError as paused:
         return [note(f"ServiceDesk Plus was not asked: {paused}")]
     except (SdpError, reconcile.NotReconciledError) as error:
@@ -215,7 +216,8 @@ async def of_api(connection: "AsyncConnection", settings: Settings, tenant_id: s
         return [note(f"{asked}, but the last run ended early: {cursor.error}"), *passed]
     reached = f"{cursor.position.astimezone(UTC):%Y-%m-%d %H:%M}"
     counted = f"of the statuses that count as resolved ({settings.resolved_statuses})"
-    return [ok(f"{asked}; by its clock (UTC) nothing is missing up to {reached}, {counted}"), *passed]
+    complete = f"{asked}; by its clock (UTC) nothing is missing up to {reached}, {counted}"
+    return [note(f"{complete}, but {'; '.join(missed)}") if missed else ok(complete), *passed]
 
 
 def of_statuses(newest: "Summary") -> list[Finding]:

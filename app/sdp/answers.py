@@ -1,5 +1,6 @@
 """What does ServiceDesk Plus answer? Its API V3, as far as we read it; the rest of a ticket is passed on as it came."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from otel import redaction
 Read = TypeVar("Read")
 TicketId = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\A[^\0]*[^\s\0][^\0]*\Z")]
 NULL, FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"false")
+_NUMBER = re.compile(rb"[0-9]{1,15}")  # of more digits it may be another ticket's: JSON's usual readers round it
 LABEL_CHARS = 50  # of a status' name in a line
 
 
@@ -50,6 +52,11 @@ class Status(native.Status, frozen=True):
         return redaction.one_line(self.name or self.internal_name or "(none)")[:LABEL_CHARS]
 
     @property
+    def is_named(self) -> bool:
+        """Whether it says anything: a list may bring no status, or its id alone."""
+        return bool((self.name or "").strip() or (self.internal_name or "").strip())
+
+    @property
     def is_done(self) -> bool:
         """Whether ServiceDesk Plus says that it is no more in progress."""
         return self.in_progress == FALSE
@@ -67,6 +74,11 @@ class Times(msgspec.Struct, frozen=True):
     def resolved(self) -> int | None:
         """When it was resolved, in milliseconds since 1970; None if no member says so."""
         return milliseconds(*(lenient(Moment, one) for one in (self.resolved_time, self.completed_time)))
+
+
+def read_id(raw: msgspec.Raw) -> str | None:
+    """Return a ticket's id, which may be a number of up to 15 digits; None where it cannot be read."""
+    return bytes(raw).decode() if _NUMBER.fullmatch(raw) else lenient(TicketId, raw)
 
 
 def read_status(raw: msgspec.Raw) -> Status | None:
@@ -115,7 +127,7 @@ def judge(answer: Answer, say: Say = redaction.one_line) -> bytes:
 def _refuse_for_now(answer: Answer, reason: Reason, say: Say, *, is_json: bool) -> None:
     """Raise TransientError if a later try may succeed."""
     message = f"ServiceDesk Plus answered {answer.status}{reason.words}"
-    if reason.is_throttle:
+    if status.is_throttle(answer.status, reason, answer.body):
         raise AwayError(message, retry_after(answer.headers, PAUSE))
     if answer.status == 429:  # noqa: PLR2004
         raise AwayError(message, retry_after(answer.headers))

@@ -27,7 +27,7 @@ from app.sdp.errors import (
     TooLongError,
     TransientError,
 )
-from app.sdp.listed import REQUESTS, ROWS, UPDATED, Page
+from app.sdp.listed import CREATED, REQUESTS, ROWS, UPDATED, Page
 from app.sdp.transport import Transport
 from otel import redaction
 
@@ -145,6 +145,11 @@ class Client:
         await self.reach()
         later = self.latest
         order.checked(await self.page(later, rows=1), later)
+
+    async def check_created(self) -> None:
+        """Ask for the tickets that were created at a time to come, of which there are none. Raises SdpError."""
+        later = self.latest
+        order.checked(await self.page(later, rows=1, by=CREATED), later, CREATED)
 
     async def newest(self) -> Page:
         """Return the hundred tickets that were updated last, the latest first. Raises SdpError."""

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from app.event import display_id
+from app.event.html_text import text_of
 from app.event.moment import Moment, milliseconds
 from app.sdp import answers
-from app.sdp.answers import NULL, Status, TicketId, Times
+from app.sdp.answers import NULL, Status, Times
 from app.sdp.errors import SdpError
 from app.sdp.status import Envelope, lenient
 
@@ -36,8 +37,8 @@ _FirstRows = msgspec.defstruct(
 class Row(msgspec.Struct, frozen=True):
     """A ticket in a list, last updated at `updated` (milliseconds since 1970), with what the list brought of it.
 
-    In a list by the time of creation `updated` is that time, and `is_edited` says whether it was edited since. The list
-    was asked for at `began` (nanoseconds since 1970), and came at `ended`.
+    In a list by the time of creation `updated` is that time, and `is_edited` says whether a list by the last update may
+    have it: it has a time of that. The list was asked for at `began` (nanoseconds since 1970), and came at `ended`.
     """
 
     id: str
@@ -65,7 +66,7 @@ class Row(msgspec.Struct, frozen=True):
         lacking = {name for name, one in found.items() if one in MISSING}
         lacking |= {name for name in ("priority", "tags") if not getattr(brought, name)}
         resolution = lenient(_Content, brought.resolution or NULL)
-        if resolution is None or not (resolution.content or "").strip():
+        if resolution is None or not text_of(resolution.content or "").strip():
             lacking.add("resolution")
         return lacking if self.times.resolved is not None else lacking | {"resolved_time"}
 
@@ -153,7 +154,7 @@ def read_page(body: bytes, asked: int, began: int = 0, by: str = UPDATED) -> Pag
 def read_named(body: bytes, asked: int) -> Sequence[tuple[str | None, str]]:
     """Return display id and id of each ticket in a list, without those whose id cannot be read. Raises SdpError."""
     rows = [lenient(_Named, row) or _Named() for row in _rows(answers.read(_Page, body), body, asked)]
-    found = [(display_id.read(row.display_id), lenient(TicketId, row.id)) for row in rows]
+    found = [(display_id.read(row.display_id), answers.read_id(row.id)) for row in rows]
     return [(known_as, ticket_id) for known_as, ticket_id in found if ticket_id]
 
 
@@ -178,8 +179,8 @@ def _rows(found: _Page, body: bytes, asked: int) -> Sequence[msgspec.Raw]:
 
 def _row(raw: msgspec.Raw, by: str, began: int, ended: int) -> Row | OddRow:
     listed = lenient(_Listed, raw) or _Listed()
-    ticket_id, status = lenient(TicketId, listed.id), answers.read_status(listed.status)
-    when, is_edited = _when(getattr(listed, by)), _when(listed.last_updated_time) != NEVER
+    ticket_id, status = answers.read_id(listed.id), answers.read_status(listed.status)
+    when, is_edited = _when(getattr(listed, by)), _when(listed.last_updated_time) not in {NEVER, None}
     if ticket_id and when is not None and when != NEVER:
         return Row(ticket_id, when, status, is_edited, raw, began, ended)
     when = None if by == CREATED and when == NEVER else when

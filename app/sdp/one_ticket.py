@@ -70,6 +70,10 @@ class Tickets:
         """Return True if a status counts as resolved; one that cannot be read does not."""
         return status is not None and status.is_one_of(self._resolved)
 
+    def may_be_resolved(self, status: Status | None) -> bool:
+        """Return True if a list's status counts as resolved, or has no name: then the whole ticket may say more."""
+        return status is not None and (not status.is_named or self.is_resolved(status))
+
     async def known(self, ticket_ids: Sequence[str]) -> dict[str, Known]:
         """Return those of the tickets that ticket_history has, by their id."""
         found = await ticket_history.standing(self._connection, [(self._tenant_id, one) for one in ticket_ids])

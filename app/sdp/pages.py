@@ -12,7 +12,7 @@ import msgspec
 
 from app.sdp import order
 from app.sdp.errors import SdpError
-from app.sdp.listed import REQUESTS, UPDATED, OddRow, Page, Row
+from app.sdp.listed import REQUESTS, ROWS, UPDATED, OddRow, Page, Row
 
 if TYPE_CHECKING:
     from app.sdp.client import Client
@@ -40,8 +40,11 @@ class _Listing(msgspec.Struct):
 
     async def page(self, client: "Client", moment: int, start: int = 1) -> Page:
         """Return the next page. Raises SdpError, also if the list has no end."""
-        found = order.checked(await self._ask(client, moment, start), moment, self.by)
+        found = await self._ask(client, moment, start)
         self.total = found.total or self.total or 0
+        if found.count == ROWS < self.total:  # such a page is not the end only because `has_more_rows` says so
+            found = msgspec.structs.replace(found, has_more_rows=True)
+        found = order.checked(found, moment, self.by)
         self.listed += found.count
         if self.total and self.listed > 4 * self.total + 10 * SLACK:  # each may be read some times, and new ones come
             raise SdpError(ENDLESS)

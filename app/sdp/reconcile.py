@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.event.rules import Rules, statuses_of
 from app.sdp import account as accounts
-from app.sdp import by_display_id, epoch
+from app.sdp import by_display_id, epoch, unedited
 from app.sdp.access import Access, OnPause
 from app.sdp.errors import SdpError, TenantGoneError
 from app.sdp.plan import Begin, Plan
@@ -109,16 +109,18 @@ async def import_since(
 async def check(connection: AsyncConnection, settings: Settings, tenant_id: str) -> Summary:
     """Ask a tenant's ServiceDesk Plus for tickets, and whether its lists are those that are asked for.
 
-    Returns the hundred tickets that were updated last as a run would count them, of which it would pass over some.
+    Returns the hundred tickets that were updated last as a run would count them, of which it would pass over some; its
+    remarks say which tickets no run could list.
     Raises PausedError while it may not be asked, NotReconciledError, another SdpError or a database error.
     """
     config = await _config(connection, tenant_id)
     async with _client(connection, config, settings) as client:
         await client.check()
         newest = await client.newest()
-    summary, resolved = Summary(listed=len(newest.rows)), statuses_of(settings)
+        trouble = await unedited.trouble(client)
+    summary, resolved = Summary(listed=len(newest.rows), remarks=trouble), statuses_of(settings)
     for row in newest.rows:
-        if row.status and not row.status.is_one_of(resolved):
+        if row.status and row.status.is_named and not row.status.is_one_of(resolved):
             summary.pass_over(row.status)
     return summary
 

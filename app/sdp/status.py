@@ -1,5 +1,6 @@
 """How did a request go, as ServiceDesk Plus itself says? It says so around each answer, in one of many shapes."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ CODE_DIGITS = 6
 STATUS_BYTES = 64 * 1024  # of the status around an answer; a longer one is not read, since each of its members costs
 NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _EMPTY = msgspec.Raw(b"[]")
+_THROTTLE = re.compile(rf"(?<![0-9.]){TOO_MANY}(?![0-9.])".encode())
+_SHORT_BYTES = 4096  # of a refusal
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -75,6 +78,12 @@ def reason(envelope: Envelope | None, say: Say) -> Reason:
     first = next((code for one in messages if (code := code_of(one.status_code)) >= FAILED), 0)
     code = first or max((code_of(one.status_code) for one in statuses), default=worst)
     return Reason(code, _words(code, messages, say))
+
+
+def is_throttle(http_status: int, found: Reason, body: bytes) -> bool:
+    """Return whether it was asked too often: the code may also stand where no other answer has its code."""
+    is_refusal = http_status in (400, 429) and found.code in (0, FAILED) and len(body) <= _SHORT_BYTES
+    return found.is_throttle or (is_refusal and _THROTTLE.search(body) is not None)
 
 
 def lenient(kind: type[Read], body: bytes | msgspec.Raw) -> Read | None:

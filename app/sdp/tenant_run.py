@@ -15,7 +15,7 @@ from app.sdp.one_ticket import Tickets
 from app.sdp.pages import Fresh
 from app.sdp.plan import OVERLAP, Begin, Plan
 from app.sdp.summary import Summary
-from app.sdp.unedited import Unedited
+from app.sdp.unedited import NOT_LISTED, Unedited
 from app.sdp.unsettled import Unsettled
 from db import inbox
 from db.leases import Lease
@@ -34,8 +34,7 @@ TOO_MANY = (
 )
 MOST_PUT_OFF = 50  # tickets that are fetched after all others; those beyond are fetched at once
 UNEDITED = "it was never edited, and its list says no time"
-NOT_BY_CREATION = "tickets that were never edited after their creation were not listed: {}"
-NO_ARCHIVE = "archived tickets were not read: {}"
+NO_ARCHIVE, PART_OF_ARCHIVE = "archived tickets were not read: {}", "not all archived tickets were read: {}"
 
 
 class TenantRun:
@@ -84,7 +83,7 @@ class TenantRun:
         if not await self._meet_unedited(float("inf")):
             return
         if self._unedited.trouble:
-            self.summary.remarks.append(NOT_BY_CREATION.format(self._unedited.trouble))
+            self.summary.remarks.append(NOT_LISTED.format(self._unedited.trouble))
         self._has_listed_all = True
         if self._plan.reads_archive:
             async for summary in self._read_archive():
@@ -145,7 +144,7 @@ class TenantRun:
         Those that ticket_history has without a display id get it.
         """
         await self._tickets.give_display_ids(page.rows)
-        known = await self._tickets.known([row.id for row in page.rows if self._tickets.is_resolved(row.status)])
+        known = await self._tickets.known([row.id for row in page.rows if self._tickets.may_be_resolved(row.status)])
         met = [row.id for row in page.rows if row.id not in known and self._looked_at.get(row.id) == row.updated]
         return known, {*known, *(await inbox.open_tickets(self._connection, self.tenant_id, met) if met else ())}
 
@@ -187,7 +186,7 @@ class TenantRun:
             await self._meet_odd(OddRow(row.id, NO_STATUS))
             return
         self.summary.listed += 1
-        if not self._tickets.is_resolved(row.status):
+        if not self._tickets.may_be_resolved(row.status):
             self.summary.pass_over(row.status)
         elif row.id in self.unsettled.failing and row.id not in self._tickets.tried:
             self.summary.put_off += 1  # earlier runs could not fetch it, so it is fetched last
@@ -218,6 +217,7 @@ class TenantRun:
 
         Where there is none, or none that we may read, a remark says so.
         """
+        before = self.summary.listed
         begin = epoch.milliseconds(self._begin.archive_position or self._begin.since or self._begin.at)
         try:
             async for page in pages.updated_from(self._client, max(begin, 0), ARCHIVE):
@@ -230,7 +230,8 @@ class TenantRun:
                     return
                 yield self.summary
         except (RefusedError, AccessError, GoneError) as error:
-            self.summary.remarks.append(NO_ARCHIVE.format(error))
+            words = PART_OF_ARCHIVE if self.summary.listed > before else NO_ARCHIVE
+            self.summary.remarks.append(words.format(error))
 
     async def _meet_others(self, page: Fresh, where: str = REQUESTS) -> bool:
         """Deal with the tickets of a page of another list; return False when the run must end."""

@@ -19,10 +19,22 @@ if TYPE_CHECKING:
 # Seconds after which the end of the list is asked for again. The next run begins ten minutes before the last ticket
 # that this one met, so what was created after the list had ended is listed then.
 SOON = 60.0
+NOT_LISTED = "tickets that were never edited after their creation were not listed: {}"
 OF_THIS_LIST = (
     SdpError,
     RefusedError,
 )  # it is refused, or is none that can be gone through; other lists may be in order
+
+
+async def trouble(client: "Client") -> list[str]:
+    """Return in words why such tickets cannot be listed, or nothing. Raises SdpError if nothing can be asked now."""
+    try:
+        await client.check_created()
+    except SdpError as error:
+        if type(error) not in OF_THIS_LIST:
+            raise
+        return [NOT_LISTED.format(error)]
+    return []
 
 
 class Unedited:

@@ -125,3 +125,16 @@ def test_an_archive_that_ignores_the_criterion_ends_the_run(place: Place) -> Non
     summary = place.import_since(SINCE)
     assert "begins before the last_updated_time" in (summary.error or "")
     assert place.appended() == []
+
+
+def test_an_archive_that_is_closed_in_mid_list_was_read_in_part(place: Place) -> None:
+    place.store_all(archived(place, 120))
+
+    def close(_asked: Asked) -> None:
+        if place.sdp.lists("archive_requests"):
+            place.sdp.ways.archive = "forbidden"
+
+    place.sdp.before_sending = close
+    summary = place.import_since(SINCE)
+    assert (summary.already_there, summary.adds_up) == (100, True)
+    assert summary.remarks[0].startswith("not all archived tickets were read: ")

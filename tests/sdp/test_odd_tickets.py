@@ -100,7 +100,7 @@ def whole(body: bytes) -> int | None:
         ({"last_updated_time": b'{"value": "4102444800000"}'}, "(2100-01-01 00:00) lies more than a day ahead"),
         ({"last_updated_time": b'{"value": "soon"}'}, "in the list its `last_updated_time` is no object"),
         ({"status": b'"Resolved"', "subject": b"NaN"}, "in the list its `status` is neither null nor an object"),
-        ({"id": b"7"}, "in the list its `id` is no string of 1 to 100 characters"),
+        ({"id": b"155000000000000007"}, "in the list its `id` is no string of 1 to 100 characters"),
     ],
 )
 def test_it_is_listed_with_its_reason(module_place: Place, members: dict[str, bytes], words: str) -> None:
@@ -198,3 +198,16 @@ def test_more_odd_tickets_than_can_be_their_own_fault_end_the_run(module_place: 
     assert "and 100 before it are odd too" in (summary.error or "")
     assert place.appended() == [good]
     assert datetime.fromtimestamp(place.position() / 1000, UTC) < datetime.now(UTC)
+
+
+def test_an_id_that_is_a_number_is_rejected_and_not_lost(module_place: Place) -> None:
+    """Of so few digits nothing is lost in a number: its ticket can be fetched, and kept with what is wrong with it."""
+    place = module_place
+    place.clear()
+    ticket_id = place.sdp.add(id="4711")
+    place.sdp.resolve(ticket_id)
+    place.sdp.disguise(ticket_id, id=b"4711")
+    assert place.counts() == {"seen": 1, "rejected": 1}
+    [row] = place.database.query("SELECT ticket_id, error FROM inbox")
+    assert (row["ticket_id"], "request.id must be a string" in row["error"]) == (ticket_id, True)
+    assert place.counts() == {"seen": 1, "already_there": 1}

@@ -155,3 +155,12 @@ def doctor(place: Place) -> str:
     """Return what doctor says of the API."""
     done = invoke(place.quick, "doctor", "--tenant", place.tenant.id, "--url", "http://127.0.0.1:1")
     return str(done.stdout.splitlines()[-1])
+
+
+def test_a_full_page_is_not_the_end_of_a_list_that_counts_more(module_place: Place) -> None:
+    """It says `has_more_rows: false` after 100 of 230: the others were missed, and nothing said so."""
+    place = module_place
+    place.clear()
+    place.sdp.ways.has_more_rows = False
+    place.store_all(place.sdp.add_resolved(230, apart=10))
+    assert place.counts() == {"seen": 230, "already_there": 230}

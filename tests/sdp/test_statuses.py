@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.commands_in_process import invoke
+from tests.support.fake_sdp import Asked
 from tests.support.fake_sdp_ways import VENDORS_LIST
 from tests.support.reconciled import Place
 
@@ -62,3 +63,28 @@ def test_what_is_passed_over_is_counted_and_what_is_done_is_noted(module_place: 
     assert again.stdout.splitlines()[0] == "      16  listed: 13 resolved, Abierto 3"
     assert "\n      12  appended to the inbox" in again.stdout
     assert "Note: passed over" not in again.stderr
+
+
+@pytest.mark.parametrize("lacks", [frozenset({"status"}), VENDORS_LIST], ids=["no status", "no name of it"])
+def test_where_a_list_does_not_say_the_status_the_ticket_does(module_place: Place, lacks: frozenset[str]) -> None:
+    """It was passed over as of a status without a name, and nothing said so."""
+    place = module_place
+    place.clear()
+    place.sdp.ways.list_lacks = lacks
+    [resolved], opened = place.sdp.add_resolved(), place.sdp.add()
+    if "status" not in lacks:
+        bring_ids_alone(place, [resolved, opened])
+    found = invoke(place.quick, "doctor", "--tenant", place.tenant.id, "--url", "http://127.0.0.1:1")
+    assert "passed over" not in found.output
+    assert place.counts() == {"seen": 2, "appended": 1, "gone": 1}
+    assert place.appended() == [resolved]
+
+
+def bring_ids_alone(place: Place, ids: list[str]) -> None:
+    """Let lists have a status as its id alone, and whole tickets all of it."""
+
+    def disguise(asked: Asked) -> None:
+        for ticket_id in ids:
+            place.sdp.disguise(ticket_id, **({"status": b'{"id": "4"}'} if asked.list_info is not None else {}))
+
+    place.sdp.before_answer = disguise

@@ -29,6 +29,35 @@ def test_every_shape_of_a_throttle_asks_for_a_pause(shape: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        b'{"response_status": {"code": "4015"}}',
+        b'{"error_code": 4015}',
+        b'{"response_status": "4015"}',
+        b'{"response_status": [{"status_code": 4000, "messages": ["4015: API rate limit reached"]}]}',
+        b"<p>Error 4015</p>",
+    ],
+)
+def test_so_does_a_shape_that_nobody_has_seen(body: bytes) -> None:
+    with pytest.raises(TransientError) as raised:
+        judge(Answer(400, {}, body))
+    assert raised.value.retry_after == PAUSE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"response_status": {"status_code": 4000, "messages": [{"status_code": 4001, "message": "No ticket 4015"}]}}',
+        b'{"response_status": {"status_code": 4000, "messages": [{"message": "No ticket 14015"}]}}',
+        b'{"error_code": 4001}' + b" " * 4096 + b"4015",
+    ],
+)
+def test_a_ticket_of_that_number_does_not(body: bytes) -> None:
+    with pytest.raises(RefusedError):
+        judge(Answer(400, {}, body))
+
+
+@pytest.mark.parametrize(
     "messages",
     [
         {"status_code": "4001", "message": "Not so"},

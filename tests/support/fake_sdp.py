@@ -137,7 +137,8 @@ class FakeSdp:
     def add(self, subject: str = "VPN drops every hour", at: int | None = None, **members: object) -> str:
         """Add an open ticket, and return its id."""
         with self._lock:
-            ticket_id = str(155_000_000_000_000_000 + len(self._tickets) + len(self._archived))
+            number = 155_000_000_000_000_000 + len(self._tickets) + len(self._archived)
+            ticket_id = str(members.get("id", number))
             moment = {"value": str(at or self.now()), "display_value": "Nov 6, 2020 01:39 AM"}
             self._tickets[ticket_id] = {
                 "id": ticket_id, "display_id": ticket_id[-6:].lstrip("0") or "0", "subject": subject, "description": f"<div>{subject}</div>", "resolution": None,
