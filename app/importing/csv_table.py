@@ -1,6 +1,7 @@
 """Which rows does a CSV file hold, in whatever encoding its mark names, and with whichever delimiter?"""
 
 import codecs
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Mapping
@@ -79,7 +80,8 @@ class CsvTable:
 
     def _rows(self, delimiter: str) -> Iterator[Row]:
         lines = self._lines = Lines(in_utf_8(self._file), self._limit)
-        rows = csv.reader((line.decode(errors="surrogateescape") for line in lines), delimiter=delimiter, strict=True)
+        # Not a generator: that would end at the first line that is too long, and all lines after it were lost.
+        rows = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
         while True:
             number = lines.number + 1
             try:
@@ -96,6 +98,11 @@ class CsvTable:
                     yield row
 
 
+def _text(line: bytes) -> str:
+    """Decode a line; what is not UTF-8 becomes an error of its row."""
+    return line.decode(errors="surrogateescape")
+
+
 def _row(number: int, last: int, values: list[str]) -> Row | None:
     """Return the row of these values; None where all are empty, or for the line that names the delimiter."""
     if number == 1 and "".join(values).lower() in ("sep=", *(f"sep={one}" for one in DELIMITERS)):
@@ -109,8 +116,12 @@ def _row(number: int, last: int, values: list[str]) -> Row | None:
 
 
 def _skip_rest(lines: Lines) -> int:
-    """Pass over the rest of a cell that is too long, to the line that closes its quotes; return that line's number."""
-    for line in lines:
-        if line.count(b'"') % 2:
-            break
+    """Pass over the rest of a cell that is too long, to the line that closes its quotes; return that line's number.
+
+    A line that is too long itself ends it too: whether it closes the quotes is unknown, and no row may be lost.
+    """
+    with contextlib.suppress(LongLineError):
+        for line in lines:
+            if line.count(b'"') % 2:
+                break
     return lines.number

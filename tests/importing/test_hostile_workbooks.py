@@ -72,6 +72,20 @@ def test_a_cell_of_csv_that_is_too_long_is_one_bad_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("line 3 to 150004: it is no row of CSV: field larger than field limit")
 
 
+def test_a_line_of_csv_that_is_too_long_costs_no_other_line(tmp_path: Path) -> None:
+    """Neither a line of its own, nor one within a cell that is too long before it comes."""
+    words = "it is longer than 1,048,576 bytes (MAX_BODY_BYTES)\n"
+    done = dry_run(
+        tmp_path / "f.csv", as_csv([ticket("1"), ticket("2", Description="x" * 1_100_000), ticket("3")]), *ZONE
+    )
+    assert f"line 3: {words}" in done.stderr
+    assert done.stdout.endswith("3 lines read: 2 good, 1 skipped\n")
+    long = ticket("2", Description="a line\n" * 150_000 + "x" * 1_100_000)
+    done = dry_run(tmp_path / "f.csv", as_csv([ticket("1"), long, ticket("3")]), *ZONE)
+    assert "line 3 to 150003: it is no row of CSV: field larger than field limit" in done.stderr
+    assert done.stdout.endswith("3 lines read: 2 good, 1 skipped\n")
+
+
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     pieces = [sheet_of(GOOD).removesuffix(END), *[b"<row/>" * 200_000] * 230, END]
     error = in_one_line(with_parts(tmp_path / "f.xlsx", {SHEET: pieces}))
