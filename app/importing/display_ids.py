@@ -20,11 +20,18 @@ TICKET_ID, DISPLAY_ID = "ticket_id", "display_id"
 REQUEST_ID = "request_id"  # what a column named RequestID holds: one of the two
 ID_DIGITS = 16  # the fewest that an id of the cloud has
 BATCH = 500  # display ids in a question to the database
-UNKNOWN = "no ticket is known by the number {}, and this tenant's numbers are not its tickets' ids"
+UNKNOWN = (
+    "no ticket is known by the number {}, and this tenant's numbers are not its tickets' ids: "
+    "run `ticket-inbox tenant sdp set`, so that ServiceDesk Plus can be asked, or give a column of ticket_id"
+)
 UNKNOWN_THERE = "no ticket is known by the number {}, neither here nor in ServiceDesk Plus"
 UNASKED = "no ticket is known here by the number {}, and ServiceDesk Plus did not say which it is: {}"
 SEVERAL = "several tickets are known by the number {}: give a column of ticket_id"
 TAKEN_AS_ID = "display ids are of no ticket that is known, and were taken as the tickets' ids"
+GUESSED = (
+    "numbers were taken as the tickets' ids, which they are on premises; for the cloud run "
+    "`ticket-inbox tenant sdp set` before such an import"
+)
 NOT_LOOKED_UP = "display ids: the import looks up which tickets have them"
 
 # Asks a tenant's ServiceDesk Plus for the tickets that have display ids, and adds their ids by display id to a dict;
@@ -33,16 +40,17 @@ Ask = Callable[[Sequence[str], dict[str, list[str]]], Awaitable[str | None]]
 
 
 class KnownIds(msgspec.Struct):
-    """What is known of a tenant's tickets: its edition, None without ServiceDesk Plus' API, and ids by display id.
+    """What is known of a tenant's tickets: its edition, None where nothing says it, and ids by display id.
 
     `unknown` says why a display id that is not among them is of no ticket; None where it is taken as the ticket's id,
-    and `remark` says so.
+    and `remark` says so. `is_sure` is False where nothing says whether a `RequestID` is the id.
     """
 
     edition: str | None = None
     by_display_id: Mapping[str, Sequence[str]] = {}
     unknown: Callable[[str], str] | None = None
     remark: str = NOT_LOOKED_UP
+    is_sure: bool = True
 
 
 def meant_by(value: str, member: str, edition: str | None) -> str:
@@ -59,18 +67,19 @@ async def look_up(
     """Return what is known of a tenant: its edition, and the ids of those of its tickets that display ids name.
 
     `given` yields each id of the file after its column's member, and reads the file when it is iterated over. What is
-    not known here, `ask` asks ServiceDesk Plus for, where the tenant has its API.
+    not known here, `ask` asks ServiceDesk Plus for, where the tenant has its API. Without one the tickets that webhooks
+    brought say which edition it is: a number taken as an id would be a second row for a ticket in the cloud.
     """
     config = await sdp.read(connection, tenant_id)
-    edition = config.edition if config else None
+    differ = await known_display_ids.differ_from_ids(connection, tenant_id)
+    edition = config.edition if config else sdp.CLOUD if differ else None
     display_ids = (value for member, value in given if meant_by(value, member, edition) == DISPLAY_ID)
     found, missing = await _among_known(connection, tenant_id, display_ids)
     if config and missing:
         error = await ask(missing, found)
         words = UNASKED if error else UNKNOWN_THERE
         return KnownIds(edition, found, lambda display_id: words.format(display_id, error))
-    differ = await known_display_ids.differ_from_ids(connection, tenant_id)
-    return KnownIds(edition, found, UNKNOWN.format if differ else None, TAKEN_AS_ID)
+    return KnownIds(edition, found, UNKNOWN.format if differ else None, TAKEN_AS_ID, is_sure=edition is not None)
 
 
 async def _among_known(

@@ -49,9 +49,8 @@ class Report:
 
     def survey(self, *, may_guess: bool) -> None:
         """Read the whole file for what its lines need. Raises OptionNeededError for what only an option can say."""
-        for row in self._rows():
-            if row.error is None and not is_no_ticket(row, self._columns):
-                self._survey.see(row)
+        for row in self._tickets():
+            self._survey.see(row)
         self._survey.conclude(may_guess=may_guess)
 
     async def look_up(self, connection: "AsyncConnection", ask: Ask) -> None:
@@ -60,7 +59,7 @@ class Report:
 
     def given_ids(self) -> Iterator[tuple[str, str]]:
         """Yield each id of the file, after its column's member; reads the file once more."""
-        for row in self._rows():
+        for row in self._tickets():
             for member in IDS:
                 if cell := row.cells.get(self._columns.at.get(member, -1)):
                     try:
@@ -74,6 +73,10 @@ class Report:
         for row in self._rows():
             if (line := reader.line(row)) is not None:
                 yield line
+
+    def _tickets(self) -> Iterator[Row]:
+        """Yield the rows that hold a ticket, as far as they can be read."""
+        return (row for row in self._rows() if row.error is None and not is_no_ticket(row, self._columns))
 
     def _rows(self) -> Iterator[Row]:
         """Yield the rows below the header."""

@@ -9,6 +9,7 @@ from app.importing import ids
 from app.importing.columns import DATES, TENANT_ID, Columns
 from app.importing.display_ids import (
     DISPLAY_ID,
+    GUESSED,
     REQUEST_ID,
     SEVERAL,
     TICKET_ID,
@@ -20,6 +21,7 @@ from app.importing.survey import Survey
 from app.importing.table import ERROR, NUMBER, Cell, Row, is_empty, without_placeholder
 from app.importing.terms import Terms
 from app.importing.ticket_file import TAGS, Line, split_tags
+from db import sdp
 
 MAX_SUBJECT_CHARS = 1000
 NO_TICKET = "lines hold no ticket (titles, headings, totals), and were passed over"
@@ -100,13 +102,19 @@ class RowReader:
             cell = self._cell(row, member)
             value = "" if is_empty(cell.text) else ids.read(cell, self._zeroed, self._remark)
             if value:
-                found.setdefault(meant_by(value, member, self._known.edition), value)
+                found.setdefault(self._meaning(value, member), value)
         if TICKET_ID not in found:
             if DISPLAY_ID not in found:
                 raise _BadLineError("it has no ticket's id")
             found[TICKET_ID] = self._ticket_of(found[DISPLAY_ID])
         self._see(found[TICKET_ID])
         return found
+
+    def _meaning(self, value: str, member: str) -> str:
+        meaning = meant_by(value, member, self._known.edition)
+        if not self._known.is_sure and meaning != meant_by(value, member, sdp.CLOUD):
+            self._remark(GUESSED)
+        return meaning
 
     def _see(self, ticket_id: str) -> None:
         """Remark an id that another line has: these may be two tickets whose ids were damaged alike."""

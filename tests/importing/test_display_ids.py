@@ -60,3 +60,26 @@ def test_a_report_names_known_tickets_by_their_numbers(
     assert (done.returncode, done.stdout) == (1, "3 lines read: 1 appended, 2 skipped\n")
     [row] = database.query("SELECT ticket_id, payload FROM inbox")
     assert (row["ticket_id"], json.loads(row["payload"])["display_id"]) == ("155000000123456789", "4711")
+
+
+def test_without_an_api_the_tickets_of_webhooks_say_that_a_request_id_is_a_number(
+    database: Database, secrets_key: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Else the report would make a second row of a ticket that a webhook brought, in silence."""
+    database.add_tenant(secrets_key, "acme")
+    (tmp_path / "f.csv").write_bytes(as_csv([ticket("4711"), ticket("4712"), ticket("155000000123456790")]))
+    command = ["import", "--tenant", "acme", "--file", "f.csv", "--again", *ZONE]
+    done = run_here(command, environment, tmp_path)
+    assert "\n2 numbers were taken as the tickets' ids, which they are on premises; " in done.stderr
+    assert (done.returncode, done.stdout) == (0, "3 lines read: 3 appended, 0 skipped\n")
+    database.query(
+        "INSERT INTO ticket_history (tenant_id, ticket_id, display_id, description, resolution, resolved_date, priority)"
+        " VALUES ('acme', '155000000123456789', '4711', '', '', now(), '')"
+    )
+    done = run_here(command, environment, tmp_path)
+    assert "line 3: no ticket is known by the number 4712, and this tenant's numbers are not its" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "3 lines read: 2 appended, 1 skipped\n")
+    rows = database.query("SELECT ticket_id, display_id FROM inbox ORDER BY id")
+    assert [tuple(row.values()) for row in rows[3:]] == [
+        ("155000000123456789", "4711"), ("155000000123456790", None)
+    ]  # fmt: skip

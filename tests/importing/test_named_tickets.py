@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.importing.reports import ZONE, as_csv, ticket
+from tests.importing.reports import TOTAL, ZONE, as_csv, ticket
 from tests.support.commands_in_process import run_here
 from tests.support.fake_sdp import running_sdp
 from tests.support.reconciled import Place, settled
@@ -25,7 +25,7 @@ def place(database: Database, environment: dict[str, str], secrets_key: str) -> 
 
 
 def imported(place: Place, folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
-    (folder / "f.csv").write_bytes(as_csv([ticket(one) for one in given]))
+    (folder / "f.csv").write_bytes(as_csv([*[ticket(one) for one in given], TOTAL]))
     return run_here(["import", "--tenant", place.tenant.id, "--file", "f.csv", *ZONE], place.quick, folder)
 
 
