@@ -73,6 +73,8 @@ def find(head: Sequence[Row], mapped: Mapping[str, str]) -> Columns:
 
     Raises FileError, which names what is missing in the row that names most.
     """
+    if not head:
+        raise FileError("the first line must name the columns, but the file is empty")
     best: Columns | None = None
     for row in head:
         columns = of(row, mapped)
@@ -83,6 +85,8 @@ def find(head: Sequence[Row], mapped: Mapping[str, str]) -> Columns:
         if best is None or len(columns.at) > len(best.at):
             best = columns
     if best is None or len(best.at) < 2:  # noqa: PLR2004  (a title may be “Resolution”, a header has more)
+        if bad := next((row for row in head if row.error), None):
+            raise FileError(f"no line names the columns, and line {bad.number} cannot be read: {bad.error}")
         raise FileError(
             f"the first line must name the columns, or one of the first {HEAD}: {', '.join(NEEDED)}; for other names "
             "give --map COLUMN=MEMBER"

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from app.importing import columns
 from app.importing.table import Cell, Row
-from app.importing.ticket_file import DELIMITERS, NOT_UTF_8, Lines, LongLineError
+from app.importing.ticket_file import BOM, DELIMITERS, Lines, LongLineError
 
 # UTF-32's mark begins with that of UTF-16.
 MARKS = [
@@ -19,6 +19,7 @@ MARKS = [
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
+NOT_UTF_8 = "it is not UTF-8: export the report as XLSX, or convert the file to UTF-8"
 CHUNK = 65_536
 
 
@@ -50,10 +51,15 @@ def in_utf_8(file: BinaryIO) -> BinaryIO:
     return io.BufferedReader(_Recoded(file, encoding)) if encoding else file
 
 
+def begins_as_markup(file: BinaryIO) -> bool:
+    """Return whether the first text of a file is a tag, whatever mark stands before it."""
+    return in_utf_8(file).read(512).removeprefix(BOM).lstrip().startswith(b"<")
+
+
 class CsvTable:
     """A CSV file's rows, with the delimiter by which most columns are found; no line may be longer than `limit`."""
 
-    name = ""
+    name = beside = ""
 
     def __init__(self, file: BinaryIO, limit: int, mapped: Mapping[str, str]) -> None:
         self._file, self._limit = file, limit
@@ -70,7 +76,7 @@ class CsvTable:
 
     def _named_delimiter(self) -> str | None:
         """Return what the line `sep=;` at the top of the file names, which Excel wants."""
-        line = in_utf_8(self._file).readline(16).removeprefix(codecs.BOM_UTF8).strip()
+        line = in_utf_8(self._file).readline(16).removeprefix(BOM).strip()
         return chr(line[4]) if line[:4].lower() == b"sep=" and len(line) == 5 else None  # noqa: PLR2004
 
     def _columns(self, delimiter: str, mapped: Mapping[str, str]) -> int:

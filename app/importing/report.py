@@ -45,7 +45,9 @@ class Report:
         meanings = {member: CLOUD_RULE if member == REQUEST_ID else member for member in columns.at}
         lines = [f"  {columns.name_of(member)} → {meaning}" for member, meaning in meanings.items()]
         ignored = [f"  not read: {', '.join(columns.ignored)}"] if columns.ignored else []
-        return [f"line {columns.number}{sheet} names the columns:", *lines, *ignored]
+        others = self._table.beside
+        beside = [f"  sheets not read: {others} (if the report goes on there, export it as CSV)"] if others else []
+        return [f"line {columns.number}{sheet} names the columns:", *lines, *ignored, *beside]
 
     def survey(self, *, may_guess: bool) -> None:
         """Read the whole file for what its lines need. Raises OptionNeededError for what only an option can say."""

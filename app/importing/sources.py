@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from app.importing import ticket_file, workbook
-from app.importing.csv_table import CsvTable, in_utf_8
+from app.importing.csv_table import CsvTable, begins_as_markup, in_utf_8
 from app.importing.display_ids import Ask
 from app.importing.ids import ZeroedIds
 from app.importing.report import Report
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 ZIP = b"PK\x03\x04"
+MOST_NAMED = 5  # sheets
+NO_MARK = "the file is no text, or UTF-16 without a mark: export the report as XLSX, or as CSV in UTF-8"
 MARKUP = "the file is a web page or XML, neither XLSX nor CSV: export the report as XLSX or CSV"
 
 
@@ -73,6 +75,9 @@ class SheetTable:
 
     def __init__(self, book: Spreadsheet, sheet: Sheet, size: int) -> None:
         self.name = sheet.name
+        others = [f"“{one.name}”" for one in book.sheets if one is not sheet]
+        more = [f"and {len(others) - MOST_NAMED:,} more"] if len(others) > MOST_NAMED else []
+        self.beside = ", ".join([*others[:MOST_NAMED], *more])
         self._book, self._sheet, self._size = book, sheet, size
 
     @property
@@ -93,12 +98,14 @@ def open_(stack: ExitStack, file: BinaryIO, form: str, terms: Terms) -> Source:
     is_pipe = not file.seekable()
     if is_pipe:
         file = _spooled(stack, file)
-    head = file.read(512)
+    head = file.read(len(workbook.OLE))
     file.seek(0)
     if head.startswith((ZIP, workbook.OLE)):
         report = _in_workbook(stack, file, terms)
-    elif head.lstrip().startswith(b"<"):
+    elif begins_as_markup(file):
         raise FileError(MARKUP)
+    elif b"\0" in in_utf_8(file).read(2):
+        raise FileError(NO_MARK)
     elif not terms.wanted.is_any and ticket_file.has_own_columns(in_utf_8(file).readline(terms.limit)):
         return TicketFile(file, ticket_file.CSV, terms)
     else:

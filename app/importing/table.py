@@ -49,6 +49,7 @@ class Table(Protocol):
     """A table in a file."""
 
     name: str  # of the sheet; "" for CSV
+    beside: str  # the names of the file's other sheets, which are not read
 
     @property
     def bytes_read(self) -> int:

@@ -77,7 +77,7 @@ def read(archive: ZipFile) -> Workbook:
     relations = _relations(archive, f"{folder}/_rels/{name}.rels", folder)
     listed, styles = _Sheets(), _Styles()
     if not xml_part.parse(archive, main, listed):
-        raise FileError("the file is no XLSX file: it has no workbook")
+        raise FileError("the file is no XLSX file: it has no workbook; export the report as XLSX or CSV")
     parts = dict(relations.values())
     xml_part.parse(archive, parts.get("styles", "xl/styles.xml"), styles)
     sheets = [Sheet(name, relations[key][1]) for name, key in listed.found if _is_worksheet(relations, key)]

@@ -17,7 +17,7 @@ CHUNK = 65_536  # bytes
 LONGEST_TAG = 1024 * 1024  # bytes that are kept until a tag ends
 MOST_BYTES = 4 * 1024**3  # of one part: a million rows of 4 KB
 BOMB_BYTES, BOMB_RATIO = 256 * 1024**2, 200  # a sheet of real tickets shrinks to a tenth; POI refuses at 100
-DAMAGED = "the file is damaged, or no XLSX file: {}"
+DAMAGED = "the file is damaged, or no XLSX file: {}; export it again"
 
 
 class Handler:

@@ -134,7 +134,11 @@ def test_what_is_no_xlsx_file_is_named(tmp_path: Path) -> None:
         whole[:4] + b"x" * 100: damaged,
         archive.getvalue(): "it has no workbook",
         b"\n<html><table>": "the file is a web page or XML",
-        b"": "the first line must name the columns",
+        b"\xef\xbb\xbf\r\n<html><table>": "the file is a web page or XML",
+        "<html><table>".encode("utf-16"): "the file is a web page or XML",
+        "RequestID".encode("utf-16-le"): "UTF-16 without a mark: export the report as XLSX, or as CSV in UTF-8",
+        b"RequestID;L\xf6sung\n": "no line names the columns, and line 1 cannot be read: it is not UTF-8: export",
+        b"": "the first line must name the columns, but the file is empty",
     }
     for content, words in files.items():
         (tmp_path / "f.xlsx").write_bytes(content)

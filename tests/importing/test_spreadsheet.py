@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.importing.spreadsheet import Spreadsheet, column_of
+from tests.importing.reports import HEADER, ZONE, dry_run, ticket
 from tests.support import xlsx
 
 pytestmark = pytest.mark.one_postgres
@@ -75,3 +76,14 @@ def test_columns_are_counted_by_their_letters() -> None:
     assert [column_of(at) for at in ("A1", "Z9", "AA10", "XFD1")] == [0, 25, 26, 16_383]
     assert column_of("7") == column_of("é1") == 16_384
     assert column_of("ZZZZ1") > 16_384
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path: Path) -> None:
+    """A report of many rows may go on in another sheet; a hidden one is none of it."""
+    names = ["Report", "Report_2", "Cover", "hidden"]
+    state = {"hidden": ' state="hidden"'}
+    listed = "".join(f'<sheet name="{name}"{state.get(name, "")} r:id="r1"/>' for name in names)
+    book = f'<workbook xmlns:r="{xlsx.KINDS}"><sheets>{listed}</sheets></workbook>'
+    file = xlsx.write(tmp_path / "f.xlsx", [HEADER, ticket("1")], parts={"xl/workbook.xml": book.encode()})
+    done = dry_run(file, None, *ZONE)
+    assert "\n  sheets not read: “Report_2”, “Cover” (if the report goes on there, export it as CSV)\n" in done.stdout
