@@ -224,3 +224,19 @@ def test_half_a_character_is_warned_of(tmp_path: Path, answerer: Answerer) -> No
     printed = sender.run(sender.file(resolved(subject="cut \ud83d", status=RESOLVED)))
     assert "WARNING: half of a character became a question mark" in printed.message
     assert sender.run(sender.file(resolved(status=OPEN))).message.startswith("nothing to send")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\r\n", "nothing is sent: the file is empty; "),
+        (b'{"request": ', "nothing is sent: it is no JSON: Expecting value"),
+        (encoded("windows-1252"), "invalid start byte; set CODE_PAGE to the file's encoding; "),
+    ],
+)
+def test_why_a_file_cannot_be_read(tmp_path: Path, content: bytes, words: str) -> None:
+    """The other script has the words of .NET."""
+    sender = Sender(tmp_path / "scripts", "send_resolved.py", Tenant("acme", "a-secret"))
+    printed = sender.run(document(sender, content), **UTF8_SYSTEM)
+    assert words in printed.message
+    assert_kept(sender, printed, content)

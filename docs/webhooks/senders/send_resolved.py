@@ -30,6 +30,7 @@ ASIDE = (400, 413, 415, 422)  # the same bytes would be refused again
 MEND = {202: "", 401: "; mend TENANT_ID or the secret", 404: "; mend URL", 413: "; have MAX_BODY_BYTES raised"}
 SHOWN = ("status", "resolution", "closure_info", "closure_comments", "resolved_time", "completed_time")
 PICTURES = re.compile(rb"data:image/[\w.+-]+;base64,(?:[A-Za-z0-9+/=]+|\\[rn])*", re.IGNORECASE)
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the marks that such a file begins with
 PICTURELESS = "sent without its inline pictures"
 Event = collections.namedtuple("Event", "path id body held")  # not held where the spool could not take it
 Answer = collections.namedtuple("Answer", "status text wait")  # `wait`, then send it again; None: not in this run
@@ -37,13 +38,22 @@ Answer = collections.namedtuple("Answer", "status text wait")  # `wait`, then se
 
 def read_document(content):
     """Return a file's document, and a warning if its encoding was guessed. Raises ValueError if it cannot be read."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if content[:2] in UTF16:
         return json.loads(content.decode("utf-16", "surrogatepass")), ""
     with contextlib.suppress(UnicodeDecodeError):
         return json.loads(content.decode("utf-8-sig")), ""
     page = CODE_PAGE or ("mbcs" if os.name == "nt" else getattr(locale, "getencoding", locale.getpreferredencoding)())
     warning = f"; WARNING: the file is not UTF-8 and was read as {page}: look whether its letters are right"
     return json.loads(content.decode(page)), warning
+
+
+def unread(content, error):
+    """Return why a file cannot be read, and what to do about it."""
+    if not content.strip():
+        return "the file is empty"
+    if isinstance(error, (UnicodeError, LookupError)) and content[:2] not in UTF16:
+        return f"{error}; set CODE_PAGE to the file's encoding"
+    return f"it is no JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def objection(document):
@@ -135,6 +145,15 @@ def claim(path):
         if path.exists() and body.startswith(payload({})[0][:-3]):
             return Event(path, path.name.split(".")[1], body, held)
     return None
+
+
+def strangers():
+    """Return a note on what waits in the spool under another tenant_id: no run for this tenant sends it."""
+    ours, count = payload({})[0][:-3], 0
+    for path in SPOOL.glob("*.json"):
+        with contextlib.suppress(OSError), path.open("rb") as file:  # gone, or locked by another run on Windows
+            count += file.read(len(ours)) != ours
+    return f"; {count} in the spool with another tenant_id: correct it in them, or run with theirs" if count else ""
 
 
 def leave(event, answer):
@@ -230,7 +249,8 @@ def main(arguments):
             document, guessed = read_document(content)
             nothing = objection(document)
         except (ValueError, LookupError, RecursionError) as error:
-            return False, f"nothing is sent: {error}; {set_aside(content, error)}"
+            reason = unread(content, error)
+            return False, f"nothing is sent: {reason}; {set_aside(content, reason)}"
         if nothing:
             return True, f"nothing to send: {nothing}"
         body, halves = payload(document["request"])
@@ -244,7 +264,7 @@ def main(arguments):
     mine, left = new.id if new else None, len(list(SPOOL.glob("*.json")))
     refused = [f"; {one} is in refused/: {done[one].text}" for one in done if one not in (*delivered, mine)]
     slim = [f"; {one} was {PICTURELESS}" for one in delivered if PICTURELESS in done[one].text]
-    notes = "".join([*refused, *slim, note, warning, guessed, halves])
+    notes = "".join([*refused, *slim, note, strangers(), warning, guessed, halves])
     count = f"{len(delivered)} delivered, {left} in the spool{notes}"
     if not new:
         return not (refused or left), f"{count}; {last.text}"
