@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ steady = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.He
 hypothesis.settings.register_profile("steady", steady)
 hypothesis.settings.register_profile("nightly", steady, max_examples=1000, stateful_step_count=50)
 hypothesis.settings.load_profile("steady")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and processes under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "ticket_inbox_template"
 
