@@ -27,23 +27,19 @@ SECOND = {
 }  # fmt: skip
 FILL = """
 INSERT INTO ticket_history (id, tenant_id, ticket_id, description, resolution, priority, tags, source, inbox_id,
-                            resolved_date, ingested_at, created_at, updated_at)
+                            resolved_date, ingested_at, created_at, updated_at{name})
 OVERRIDING SYSTEM VALUE
 SELECT CAST(%(id)s AS bigint) + n, %(tenant_id)s, %(ticket_id)s || n, %(description)s || ' ' || n, %(resolution)s, %(priority)s || n %% CAST(%(kinds)s AS integer),
-       CAST(%(tags)s AS text[]), %(source)s, CAST(%(inbox_id)s AS bigint) + n, moment, moment, moment, moment
+       CAST(%(tags)s AS text[]), %(source)s, CAST(%(inbox_id)s AS bigint) + n, moment, moment, moment, moment{named}
 FROM generate_series(100, 99 + %(rows)s) AS n,
      LATERAL (SELECT CAST(%(day)s AS timestamptz) + n * interval '1 minute' AS moment) AS at
 """
-# A display id, where the schema has one: of as many rows of either tenant, and another half of them.
-NAME = """
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = CAST('ticket_history' AS regclass) AND attname = 'display_id') THEN
-        UPDATE ticket_history SET display_id = ticket_id WHERE id %% 2 = CASE tenant_id WHEN 'globex' THEN 1 ELSE 0 END;
-    END IF;
-END
-$$
-"""
+# A display id, where the schema has one: of as many rows of either tenant, and another half of them. None is updated for
+# it: dead rows, and how many autovacuum has cleared, would change the size of the index.
+NAMED = "CASE WHEN n %% 2 = CASE %(tenant_id)s WHEN 'globex' THEN 1 ELSE 0 END THEN %(ticket_id)s || n END"
+HAS_NAMES = (
+    "SELECT count(*) FROM pg_attribute WHERE attrelid = CAST('ticket_history' AS regclass) AND attname = 'display_id'"
+)
 ACME = {**FIRST, "tenant_id": "acme", "ticket_id": "t", "description": "d", "resolution": "r", "priority": "p",
         "tags": "{}", "source": "webhook_resolved", "id": "1", "inbox_id": "1", "day": "2022-01-01"}  # fmt: skip
 LEAKPROOF = """
@@ -90,10 +86,10 @@ def place(postgres_url: str) -> Iterator[Installation]:
 def fill(owner: Database, others: dict[str, str]) -> None:
     """Replace all rows by those of acme and of another tenant, and collect statistics."""
     owner.query("TRUNCATE ticket_history")
+    name, named = (", display_id", f", {NAMED}") if owner.value(HAS_NAMES) else ("", "")
     for row in (ACME, others):
         with psycopg.connect(owner.url) as connection:
-            connection.execute(FILL, {**row, "rows": ROWS})
-    owner.query(NAME)
+            connection.execute(FILL.format(name=name, named=named), {**row, "rows": ROWS})
     owner.query("ANALYZE ticket_history")
 
 
