@@ -21,6 +21,7 @@ StartServer = Callable[..., Server]
 ACME = Tenant("acme", "secret")
 BACK_WITHIN = 30.0  # seconds after new connections work
 FREE_WITHIN = 75.0  # seconds until rows that a dumb session locks are stored
+ENDS_WITHIN = 10.0  # seconds: an idle worker allows itself 2 to unregister and 5 to let its sessions go
 IN_HAND = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing'"
 STORED = "SELECT count(*) FROM ticket_history WHERE inbox_id = {}"
 
@@ -99,7 +100,7 @@ def test_an_idle_worker_ends_on_sigterm(network: Network, start_worker: StartWor
     with network.proxy.swallow():
         time.sleep(0.5)
         worker.process.terminate()
-        assert worker.process.wait(5) == 0
+        assert worker.process.wait(ENDS_WITHIN) == 0
     assert not worker.lines("worker_ended_late")
 
 
