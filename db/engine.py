@@ -15,16 +15,17 @@ from db.sessions import Connector
 TAKES_WRITES = sa.text("SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'")
 
 
-def create_engine(url: str, name: str, connections: int, timeout: float) -> AsyncEngine:
+def create_engine(url: str, name: str, connections: int, timeout: float, patience: float = 0) -> AsyncEngine:
     """Return a pool of at most `connections` to the database at `url`, which it opens when they are needed.
 
     pg_stat_activity shows `name`. `timeout` (seconds) bounds the wait for a free connection, and each
-    statement. Each statement commits by itself, except in `transaction`.
+    statement. Each statement commits by itself, except in `transaction`. With `patience` (seconds) Postgres has so much
+    longer to say that it cut a statement: without that word the session is closed.
     """
     renewal = Renewal()
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=Connector(url, name, timeout).connect,
+        async_creator=Connector(url, name, timeout, patience).connect,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=timeout,

@@ -61,7 +61,8 @@ DISK_FULL = Kind("disk-full", "Postgres has no disk left", "Give it more, or del
 TOO_MANY = Kind(
     "too-many",
     "Postgres has no connection left",
-    "Raise its max_connections or the role's limit, or lower SERVER_CONNECTIONS, WORKER_CONCURRENCY or the processes",
+    "Raise its max_connections or the role's limit, or lower SERVER_CONNECTIONS, SEARCH_POOL_SIZE, WORKER_CONCURRENCY "
+    "or the processes",
 )
 POOL_USED_UP = Kind(
     "pool-used-up",

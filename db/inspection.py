@@ -5,8 +5,9 @@ from datetime import datetime
 
 import msgspec
 
-from db import heartbeats
+from db import heartbeats, search_state
 from db.blocking import BlockingSession, read_blocking
+from db.search_state import SearchState
 from db.statement import Session, Statement
 
 
@@ -22,7 +23,7 @@ class Trouble(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of the inbox, its jobs (by task and status) and its workers, and the sessions that hold up others.
 
-    Without a pending row the age is None.
+    Without a pending row the age is None; so is `search` where this role may not read it.
     """
 
     pending: int
@@ -34,6 +35,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     jobs: dict[str, dict[str, int]]
     trouble: list[Trouble]
     blocking: list[BlockingSession]
+    search: SearchState | None
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +213,7 @@ async def read_status(session: Session) -> Status:
         jobs=jobs,
         trouble=[Trouble(*row) for row in await TROUBLE.rows(session)],
         blocking=await read_blocking(session),
+        search=await search_state.read(session),
     )
 
 

@@ -26,7 +26,7 @@ LASTS = heartbeats.DEAD_AFTER  # seconds without a renewal, after which a lease 
 SESSIONS = 16  # most that are remembered of an owner, the last ones that renewed
 RELEASED_WITHIN = 2.0  # seconds; then the process's other session does it
 FORGOTTEN_AFTER = 3600.0  # seconds; then a row that no process took over is deleted
-SWEEP = "sweep"
+SWEEP, INDEX = "sweep", "index"
 
 leases = sa.Table(
     "leases",

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 # Each task's name, which is its queue's name too.
 PROMOTE, REPROCESS, SWEEP, PRUNE, RECONCILE = "promote", "reprocess", "sweep", "prune", "reconcile"
+INDEX = "index"
 
 # A worker takes the waiting job with the highest priority next. A webhook's `promote` has 0, or -1 where its tenant
 # sends more than its fair share. A tenant that sends alone is over its share too; so a bulk import needs one below.
 SWEEP_PRIORITY, OVER_SHARE_PRIORITY, BULK_PRIORITY, REPROCESS_PRIORITY, PRUNE_PRIORITY = 10, -1, -2, -10, -20
+INDEX_PRIORITY = -5
 
 JOBS_AT_ONCE = 16  # most waiting promote jobs that a running one takes over in one statement
 JOB_BYTES = 8 * 1024 * 1024  # most payload that it takes over in one statement

@@ -84,6 +84,12 @@ DELETE_TICKETS = sa.text(
     """  # noqa: S608  (composed of constants)
 )
 
+# An index of words without a tenant is nobody's; it is deleted in batches, here or by the job `index`. While a removal
+# stands, that job makes no new one.
+LET_GO_INDEXES = sa.text(f"UPDATE search_indexes SET tenant_id = NULL WHERE tenant_id = :tenant_id AND {STANDING}")  # noqa: S608
+DELETE_WORDS = sa.text("SELECT search_delete_replaced(:rows)")
+HAS_WORDS = sa.text("SELECT EXISTS (SELECT FROM search_indexes WHERE tenant_id IS NULL)")
+
 # The inbox rows that a job names. Operators may defer jobs with any arguments, hence the path query.
 ROWS = """
     SELECT inbox.tenant_id FROM jsonb_path_query(job.args, 'lax $.inbox_ids[*] ? (@.type() == "number")') AS number

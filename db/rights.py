@@ -29,6 +29,7 @@ OPERATORS_INBOX = (
 OPERATORS_HISTORY = (
     "id, tenant_id, ticket_id, display_id, resolved_date, source, inbox_id, ingested_at, created_at, updated_at"
 )
+OPERATORS_INDEXES = "id, tenant_id, configuration, is_ready, tickets, created_at, ready_at"
 
 DEFER = (
     "INSERT (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)"  # db/policies.py: which jobs
@@ -72,7 +73,21 @@ TABLES = {
         WORKER: "SELECT (tenant_id, hour, last_verified_at), DELETE",
         OPERATOR: "SELECT",
     },
+    "read_tokens": {
+        APP: "SELECT (id, tenant_id, token_hash, last_used_at, revoked_at), UPDATE (last_used_at)",
+        OPERATOR: "SELECT (id, tenant_id, name, made_at, last_used_at, revoked_at)",
+    },
     "tenant_readers": {},
+    # What is in the index of words, the owner's functions alone read and write.
+    "search_indexes": {OPERATOR: f"SELECT ({OPERATORS_INDEXES})"},
+    "search_words": {},
+    "search_postings": {},
+    "search_tickets": {},
+    "search_due": {
+        APP: "SELECT (id, noted_at)",
+        WORKER: "SELECT (id, noted_at)",
+        OPERATOR: "SELECT (id, tickets, noted_at)",
+    },
     "tenant_removals": {WORKER: "SELECT (tenant_id)", OPERATOR: "SELECT"},
     "procrastinate_jobs": {
         APP: f"{DEFER}, SELECT (id)",
@@ -89,10 +104,11 @@ SEQUENCES = {
     "procrastinate_events_id_seq": (WORKER,),
     "procrastinate_periodic_defers_id_seq": (WORKER,),
 }
-# Every role may call any function, unless an administrator revoked that from PUBLIC.
+# Every role may call Procrastinate's functions, unless an administrator revoked that from PUBLIC; search's, none may.
 FUNCTIONS = {
-    APP: "^procrastinate_defer_jobs_v1$",
-    WORKER: "^procrastinate_",
+    APP: "^(procrastinate_defer_jobs_v1|similar_answer)$",
+    WORKER: "^(procrastinate_.*|search_index_batch)$",
+    READER: "^similar_tickets$",
     OPERATOR: "^procrastinate_(defer_jobs|cancel_job)_v1$",
 }
 

@@ -95,10 +95,10 @@ def open_sync(url: str, name: str, statement_timeout: float = STATEMENT_TIMEOUT)
 class Connector:
     """Opens the sessions of one pool. It tries the hosts of the URL in turn, first the one that last succeeded."""
 
-    def __init__(self, url: str, name: str, timeout: float) -> None:
+    def __init__(self, url: str, name: str, timeout: float, patience: float = 0) -> None:
         self._parameters = complete(url)
         self._hosts = hosts_of(self._parameters)
-        self._timeout = timeout
+        self._timeout, self._patience = timeout, patience
         options = {"options": self._parameters["options"]} if "options" in self._parameters else {}
         self._settings = {"application_name": name, **options, **session_rules.server_settings(timeout), **PLANS}
 
@@ -153,7 +153,7 @@ class Connector:
             krbsrvname="postgres",
             gsslib="gssapi",
             timeout=self._timeout,
-            command_timeout=self._timeout,
+            command_timeout=self._timeout + self._patience,
             server_settings=self._settings,
         )
         try:

@@ -167,12 +167,22 @@ async def _delete(connection: AsyncConnection, of: dict[str, object]) -> AsyncIt
     async for rows in _delete_deliveries(connection, of):
         yield "inbox", rows
     yield "procrastinate_jobs", await _execute(connection, statements.DELETE_WAITING_JOBS, of)
+    yield "search_indexes", await _execute(connection, statements.LET_GO_INDEXES, of)
     async for rows in _until_none(connection, statements.DELETE_TICKETS, of):
         yield "ticket_history", rows
+    await _delete_words(connection)
     for table in await tenant_rows.other_tables(connection):
         async for rows in _until_none(connection, statements.delete_from(table), of):
             yield table, rows
     yield "leases", await _execute(connection, statements.DELETE_LEASES, of)
+
+
+async def _delete_words(connection: AsyncConnection) -> None:
+    """Delete the words of indexes that are nobody's, or wait until the job that does so has ended."""
+    while await connection.scalar(statements.HAS_WORDS):
+        started = time.monotonic()
+        await connection.execute(statements.DELETE_WORDS, {"rows": WINDOW})
+        await asyncio.sleep(max(LOOK_EVERY, BREATH * (time.monotonic() - started)))
 
 
 async def _delete_deliveries(connection: AsyncConnection, of: dict[str, object]) -> AsyncIterator[int]:

@@ -11,7 +11,13 @@ from db import failures, rights
 
 TRIES, PAUSE = 10, 1.0  # seconds; each try waits for two, and what waits behind it goes on between two tries
 LOCK_NOT_AVAILABLE = "55P03"
-OWN = {"inbox", "ticket_history", "tenant_configs", "tenant_removals"}  # a removal has statements for each of them
+OWN = {
+    "inbox",
+    "ticket_history",
+    "tenant_configs",
+    "tenant_removals",
+    "search_indexes",
+}  # a removal has statements for each of them
 
 # The tables with a tenant in them, so that none is forgotten: rights.TABLES names all of this version.
 TABLES = sa.text(
@@ -29,6 +35,7 @@ COUNTS = sa.text(
     SELECT (SELECT count(*) FROM ticket_history WHERE tenant_id = :tenant_id) AS tickets,
            (SELECT count(*) FROM inbox WHERE tenant_id = :tenant_id) AS deliveries,
            EXISTS (SELECT FROM tenant_configs WHERE tenant_id = :tenant_id) AS has_config,
+           (SELECT count(*) FROM search_indexes WHERE tenant_id = :tenant_id) AS indexes,
            EXISTS (SELECT FROM sdp_configs WHERE tenant_id = :tenant_id) AS has_account,
            EXISTS (SELECT FROM tenant_removals WHERE tenant_id = :tenant_id) AS being_removed
     """
@@ -107,8 +114,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 async def read(connection: AsyncConnection, tenant_id: str) -> Stored:
     """Return what is stored of a tenant; costs a scan of the inbox."""
     of = {"tenant_id": tenant_id}
-    counts = (await connection.execute(COUNTS, of)).mappings().one()
-    others = 0
+    counts = dict((await connection.execute(COUNTS, of)).mappings().one())
+    others = counts.pop("indexes")
     for table in await other_tables(connection):
         counted = sa.text(f"SELECT count(*) FROM {table} WHERE tenant_id = :tenant_id")  # noqa: S608  (of the catalog)
         others += await connection.scalar(counted, of) or 0

@@ -50,7 +50,7 @@ connections = Connector(
 )
 app = App(
     connector=connections,
-    import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping", "jobs.reconcile"],
+    import_paths=["jobs.promote", "jobs.reprocess", "jobs.housekeeping", "jobs.reconcile", "jobs.index"],
     worker_defaults={
         "concurrency": slots.total,  # never reached: each queue has its own limit
         "fetch_job_polling_interval": 1.0,

@@ -104,7 +104,7 @@ class JobsInHand(JobManager):
             await self.requeue_lost()
 
     @contextlib.asynccontextmanager
-    async def held(self, connection: AsyncConnection, name: str, old: Lock) -> AsyncIterator[Lease]:
+    async def held(self, connection: AsyncConnection, name: str, old: Lock | None = None) -> AsyncIterator[Lease]:
         """Take a lease for the block, which the heartbeat renews, and log whose lock was ignored. Raises HeldError."""
         async with leases.held(connection, name, self._owners, old) as lease:
             for holder in lease.ignored:

@@ -5,11 +5,11 @@ A job that waits, such as a reconciliation of a ServiceDesk Plus that hangs, wou
 
 from collections.abc import Iterable
 
-from db.queue import PROMOTE, PRUNE, RECONCILE, REPROCESS, SWEEP
+from db.queue import INDEX, PROMOTE, PRUNE, RECONCILE, REPROCESS, SWEEP
 
 # Beside those that promote. Where there are two, a job that an operator deferred, which may last for hours, does not
 # keep the next one from beginning, such as the reconciliation that is due every five minutes.
-OTHERS = {RECONCILE: 2, REPROCESS: 2, SWEEP: 1, PRUNE: 1}
+OTHERS = {RECONCILE: 2, REPROCESS: 2, SWEEP: 1, PRUNE: 1, INDEX: 1}
 
 
 class Slots:

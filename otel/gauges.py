@@ -16,7 +16,10 @@ class InboxGauges:
         self._values: dict[str, float] = {}
 
     def set(self, values: dict[str, float]) -> None:
-        """Keep what was just read: `pending`, `failed`, `rejected`, `oldest_pending_seconds`, `workers_alive`."""
+        """Keep what was just read: `pending`, `failed`, `rejected`, `oldest_pending_seconds`, `workers_alive`.
+
+        And `search_lag_seconds`, where that may be read.
+        """
         self._values, self._read_at = values, time.monotonic()
 
     def collect(self) -> Iterable[Metric]:
@@ -32,7 +35,10 @@ class InboxGauges:
         for name, what in (
             ("oldest_pending_seconds", "Age of the oldest pending inbox row; 0 where none is."),
             ("workers_alive", "Workers whose heartbeat is fresh."),
+            ("search_lag_seconds", "Age of the oldest ticket that search does not find yet; 0 where none is."),
         ):
+            if name not in self._values:
+                continue
             yield GaugeMetricFamily(f"ticket_inbox_{name}", what, value=self._values[name])
 
 

@@ -29,13 +29,13 @@ SHARED_IN = "PROMETHEUS_MULTIPROC_DIR"  # a directory; prometheus_client counts 
 # Names and attributes of the first two are OpenTelemetry's semantic conventions.
 REQUEST_DURATION = Histogram(
     "http_server_request_duration_seconds",
-    "How long a webhook took from its receipt to its answer.",
+    "How long a webhook, or a question for similar tickets, took from its receipt to its answer.",
     ["http_request_method", "http_route", "http_response_status_code", "error_type"],
     buckets=SECONDS,
 )
 STATEMENT_DURATION = Histogram(
     "db_client_operation_duration_seconds",
-    "How long the statement took that appends to the inbox, its commit included.",
+    "How long the statement took that appends to the inbox, its commit included, or that finds similar tickets.",
     ["db_system_name", "db_operation_name", "db_collection_name", "error_type"],
     buckets=SECONDS,
 )
@@ -48,6 +48,17 @@ SIGNATURE_FAILURES = Counter(
     "ticket_inbox_signature_failures",
     "Webhooks refused because their signature did not verify, by the tenant that they name; all unknown names are one.",
     ["tenant_id"],
+)
+QUESTIONS = Counter(
+    "ticket_inbox_similar_questions",
+    "Questions for similar tickets, by outcome: answered, or the kind of the refusal; with a token, by its tenant.",
+    ["outcome", "tenant_id"],
+)
+QUESTION_DURATION = Histogram(
+    "ticket_inbox_similar_duration_seconds",
+    "How long a question for similar tickets took from its receipt to its answer, by outcome.",
+    ["outcome"],
+    buckets=SECONDS[:13],
 )
 APPENDED_ROWS = Histogram("ticket_inbox_append_rows", "Webhooks that shared one statement and commit.", buckets=ROWS)
 PROMOTION_LAG = Histogram(
@@ -107,12 +118,12 @@ def export_begins(signal: str) -> None:
     DROPPED.labels(signal)
 
 
-def begin_at_zero(route: str, failures: Mapping[int, str]) -> None:
-    """Show from the start, at 0, how often `route` answers 202, and each status of `failures` with its kind.
+def begin_at_zero(route: str, failures: Mapping[int, str], success: int = 202) -> None:
+    """Show from the start, at 0, how often `route` answers `success`, and each status of `failures` with its kind.
 
     Prometheus sees no increase in a counter that it first meets at 1: no alert would count a route's first failure.
     """
-    for status, kind in {202: "", **failures}.items():
+    for status, kind in {success: "", **failures}.items():
         REQUEST_DURATION.labels("POST", route, str(status), kind)
 
 
@@ -128,6 +139,16 @@ def webhook_answered(
     if (histogram := _answered.get(answer)) is None:
         histogram = _answered[answer] = REQUEST_DURATION.labels("POST", route, str(status), kind or "")
     histogram.observe(seconds, _exemplar(position) if position and position.is_sampled else None)
+
+
+def question_answered(
+    route: str, status: int, kind: str | None, seconds: float, tenant_id: str, position: SpanPosition
+) -> None:
+    """Count an answered question: `kind` of its refusal, or None; `tenant_id` of its token, or an empty text."""
+    outcome, exemplar = kind or "answered", _exemplar(position) if position.is_sampled else None
+    QUESTIONS.labels(outcome, _named(tenant_id)).inc()
+    QUESTION_DURATION.labels(outcome).observe(seconds, exemplar)
+    REQUEST_DURATION.labels("POST", route, str(status), kind or "").observe(seconds, exemplar)
 
 
 def statement_ended(summary: str, kind: str, seconds: float) -> None:

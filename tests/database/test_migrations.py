@@ -52,7 +52,8 @@ def test_the_tables_code_and_migrations_agree(database: Database) -> None:
         tool(database, "alembic", "check")
 
 
-OURS = [table for table in rights.TABLES if not table.startswith("procrastinate_")]
+# Our tables, and the functions and types of search.
+OURS = [*(table for table in rights.TABLES if not table.startswith("procrastinate_")), "search_", "similar_"]
 
 
 def test_procrastinates_part_is_what_procrastinate_makes(empty_database: Database, database: Database) -> None:

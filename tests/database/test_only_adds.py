@@ -18,6 +18,8 @@ RELEASED = {
     },
 }
 
+NOTE = "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL;END'"
+
 
 @pytest.mark.parametrize("revision", schema.REVISIONS[1:])
 def test_a_migration_only_adds(empty_database: Database, revision: str) -> None:
@@ -56,11 +58,13 @@ def test_a_migration_only_adds(empty_database: Database, revision: str) -> None:
             "CREATE TRIGGER next BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
             "new trigger inbox next",
         ),
+        (f"{NOTE}; CREATE TRIGGER next AFTER INSERT ON inbox EXECUTE FUNCTION note()", "new trigger inbox next"),
     ],
 )  # fmt: skip
 def test_what_is_no_addition_is_named(database: Database, statement: str, named: str) -> None:
     before = catalog.read(database)
-    database.query(statement)
+    for one in statement.split("; "):
+        database.query(one)
     assert named in catalog.no_additions(before, catalog.read(database))
 
 
@@ -73,6 +77,7 @@ def test_what_is_no_addition_is_named(database: Database, statement: str, named:
         "ALTER TABLE inbox DROP CONSTRAINT inbox_inbox_action_check_check, ADD CONSTRAINT inbox_inbox_action_check_check CHECK (action IN ('inserted', 'updated', 'stale', 'withdrawn'))",
         "ALTER TABLE ticket_history ALTER priority DROP NOT NULL",
         "CREATE FUNCTION next() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        f"{NOTE} SECURITY DEFINER; CREATE TRIGGER next AFTER INSERT ON inbox EXECUTE FUNCTION note()",
     ],
 )  # fmt: skip
 def test_what_is_added_or_allowed_besides_is_fine(database: Database, statement: str) -> None:

@@ -86,8 +86,8 @@ def test_a_schema_that_is_behind_is_not_ready_and_the_worker_says_that_a_migrati
         ),
         (
             "INSERT INTO alembic_version VALUES ('0005')",
-            "several rows (0005, 0014)",
-            "several rows (0005, 0014), and a schema is at one revision: delete the others",
+            "several rows (0005, 0016)",
+            "several rows (0005, 0016), and a schema is at one revision: delete the others",
         ),
         (
             "DROP TABLE inbox CASCADE; UPDATE alembic_version SET version_num = 'ae1027a6acf'",

@@ -13,7 +13,7 @@ from jobs.vital_signs import VitalSigns
 
 pytestmark = pytest.mark.one_postgres
 
-OTHERS = ["reconcile"] * 2 + ["reprocess"] * 2 + ["sweep", "prune"]
+OTHERS = ["reconcile"] * 2 + ["reprocess"] * 2 + ["sweep", "prune", "index"]
 
 
 def test_no_kind_of_job_takes_another_ones_place() -> None:

@@ -18,8 +18,9 @@ OBJECTS = {
         FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE contype <> 'n' AND relnamespace = current_schema()::regnamespace""",
     "unique index": """SELECT indexrelid::regclass::text AS name, indrelid::regclass::text AS on, pg_get_indexdef(indexrelid) AS text
         FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisunique AND relnamespace = current_schema()::regnamespace""",
-    "trigger": """SELECT tgrelid::regclass || ' ' || tgname AS name, tgrelid::regclass::text AS on, pg_get_triggerdef(pg_trigger.oid) AS text
-        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace""",
+    "trigger": """SELECT tgrelid::regclass || ' ' || tgname AS name, tgrelid::regclass::text AS on,
+               pg_get_triggerdef(pg_trigger.oid) || CASE WHEN prosecdef THEN ' AS OWNER' ELSE '' END AS text
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace""",
     "row-level security": "SELECT oid::regclass::text AS name, oid::regclass::text AS on, '' AS text FROM pg_class WHERE relrowsecurity AND relnamespace = current_schema()::regnamespace",
     "function": """SELECT oid::regprocedure::text AS name, NULL AS on, pg_get_function_result(oid) || pg_get_function_arguments(oid) AS text
         FROM pg_proc WHERE pronamespace = current_schema()::regnamespace""",
@@ -51,7 +52,11 @@ def no_additions(before: Objects, after: Objects) -> list[str]:
     changed = [key for key in before if key in after and not loosened(before[key]["text"], after[key]["text"])]
     stricter = [key for key in after if key not in before and key[0] in STRICTER and after[key]["on"] in tables]
     found = [(word, *key) for word, keys in (("gone", gone), ("changed", changed), ("new", stricter)) for key in keys]
-    return [" ".join(one) for one in found if not is_new_column_with_default(one, before, after)]
+    return [
+        " ".join(one)
+        for one in found
+        if not is_new_column_with_default(one, before, after) and not is_trigger_that_only_notes(one, after)
+    ]
 
 
 def loosened(before: str, after: str) -> bool:
@@ -65,3 +70,10 @@ def is_new_column_with_default(found: tuple[str, str, str], before: Objects, aft
     """Return True for NOT NULL on a new column that has a default: the version before can leave it out."""
     word, kind, name = found
     return (word, kind) == ("new", "NOT NULL") and ("column", name) not in before and ("default", name) in after
+
+
+def is_trigger_that_only_notes(found: tuple[str, str, str], after: Objects) -> bool:
+    """Return True for a new trigger that runs after what fires it, as its owner: what is written stays, whoever writes."""
+    word, kind, name = found
+    text = after[kind, name]["text"] if word == "new" and kind == "trigger" else ""
+    return " AFTER " in text.partition(" ON ")[0] and text.endswith(" AS OWNER")

@@ -13,9 +13,13 @@ from app.cli import main
 Environment = dict[str, str]
 
 
-def invoke(env: Environment, *arguments: str) -> Result:
-    """Run a command in this process, as if without `uv run`; test_walk runs commands as processes."""
-    return CliRunner(env={hints.UNDER_UV: None, **env}).invoke(main, arguments, prog_name="ticket-inbox")
+def invoke(env: Environment, *arguments: str, given: bytes | None = None) -> Result:
+    """Run a command in this process, as if without `uv run`; test_walk runs commands as processes.
+
+    `given` is its standard input.
+    """
+    runner = CliRunner(env={hints.UNDER_UV: None, **env})
+    return runner.invoke(main, arguments, input=given, prog_name="ticket-inbox")
 
 
 def run_here(arguments: Sequence[str], env: Environment, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """Rows of a tenant in every table that has a tenant, and what is left of it."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +30,12 @@ WHERE contype = 'f' AND conrelid <> confrelid
 VALUES = {
     "timestamp with time zone": "2026-01-01T00:00:00Z",
     "bigint": 1,
+    "bigint[]": [1],
     "integer": 1,
     "boolean": True,
     "bytea": b"{}",
 }
-CHOICES = {"edition": "cloud", "source": "api_fallback"}  # of columns that a constraint restricts
+CHOICES = {"edition": "cloud", "source": "api_fallback", "name": "name"}  # of columns that a constraint restricts
 
 
 class Silent:
@@ -63,6 +65,8 @@ def fill(database: Database, tenant_id: str) -> None:
             row = {name: VALUES.get(kind, texts[name]) for name, kind in columns[table].items()} | {
                 "tenant_id": tenant_id
             }
+            if "token_hash" in row:
+                row["token_hash"] = hashlib.sha256(tenant_id.encode()).digest()
             marks = ", ".join(["%s"] * len(row))
             database.query(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", *row.values())
 

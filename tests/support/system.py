@@ -33,6 +33,7 @@ JSON = {"Content-Type": "application/json"}
 ANY_TENANT = Allowed("SELECT unnest(CAST(:tenants AS text[]))")  # also one without a row in tenant_configs
 PRIORITIES = {
     queue.SWEEP: queue.SWEEP_PRIORITY, queue.REPROCESS: queue.REPROCESS_PRIORITY, queue.PRUNE: queue.PRUNE_PRIORITY,
+    queue.INDEX: queue.INDEX_PRIORITY,
 }  # fmt: skip
 
 

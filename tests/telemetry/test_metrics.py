@@ -126,6 +126,9 @@ def test_a_scrape_shows_the_inbox_as_it_was_last_read(
         "SELECT 'acme', 'c', '', 's', status, now() - interval '90 seconds' FROM (VALUES ('pending', 3), ('failed', 2), "
         "('rejected', 100500), ('promoted', 9)) AS given (status, rows), generate_series(1, rows)"
     )
+    database.query(
+        "INSERT INTO search_due (tenant_id, tickets, noted_at) VALUES ('acme', '{1}', now() - interval '100 seconds')"
+    )
     server = start_server()
     assert server.send(tenant).status_code == 202
     asked = "SELECT coalesce(sum(idx_scan), 0)::int AS n FROM pg_stat_user_indexes WHERE relname = 'inbox'"
@@ -138,6 +141,7 @@ def test_a_scrape_shows_the_inbox_as_it_was_last_read(
     ]
     assert 90 <= found["ticket_inbox_oldest_pending_seconds", ()] < 120
     assert found["ticket_inbox_workers_alive", ()] == 0
+    assert 100 <= found["ticket_inbox_search_lag_seconds", ()] < 120
     database.wait_for(f"SELECT n < 50 FROM ({asked}) AS scans", wanted=True, within=5)
 
 
