@@ -13,12 +13,15 @@ from app.commands import secret_option, terminal
 from app.commands.doctor import doctor
 from app.commands.import_ import import_
 from app.commands.inspect import status, trace
+from app.commands.language import language
 from app.commands.migrate import migrate
+from app.commands.read_token import token
 from app.commands.reconcile import reconcile
 from app.commands.reprocess import reprocess
 from app.commands.roles import roles
 from app.commands.sdp import sdp
 from app.commands.show_settings import show as show_settings
+from app.commands.similar import similar
 from app.commands.tenant import tenant
 from app.settings import uses
 
@@ -46,13 +49,16 @@ def main(context: click.Context) -> None:
 
 
 tenant.add_command(sdp)
-for command in (tenant, import_, migrate, status, trace, reprocess, doctor, roles, reconcile, show_settings):
+tenant.add_command(token)
+tenant.add_command(language)
+for command in (tenant, import_, migrate, status, trace, similar, reprocess, doctor, roles, reconcile, show_settings):
     main.add_command(command)
 
 
 @main.command()
 @click.option("--once", is_flag=True, help="End after the sample's row is printed; 1 if it does not come.")
-def dev(*, once: bool) -> None:
+@click.option("--samples", is_flag=True, help="Send a dozen tickets more, and print a question and what it finds.")
+def dev(*, once: bool, samples: bool) -> None:
     """Run everything on this machine, with nothing installed.
 
     An embedded Postgres (unless DATABASE_URL is set), the schema, a tenant `demo`, the server and a worker.
@@ -62,7 +68,7 @@ def dev(*, once: bool) -> None:
     from app.dev import run as development  # noqa: PLC0415
 
     try:
-        development.run(environment.load_or_exit(uses.DEV, may_lack_key=True), once=once)
+        development.run(environment.load_or_exit(uses.DEV, may_lack_key=True), once=once, samples=samples)
     except development.DevError as error:
         raise click.ClickException(str(error)) from None
 

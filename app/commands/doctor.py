@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app import hints
-from app.commands import lock_findings, signature_findings, terminal
+from app.commands import lock_findings, search_findings, signature_findings, terminal
 from app.commands.finding import Finding, note, ok, wrong
 from app.commands.inspect import BACKLOG, duration
 from app.settings import Settings, uses
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from app.sdp.summary import Summary
     from db.inspection import Recent, Status
+    from db.statement import Session
     from db.tenant_list import TenantRow
 
 TIMEOUT = 30.0  # seconds
@@ -69,9 +70,7 @@ async def findings(
         yield wrong(failures.explain(error))
     session = database.driver(connection)
     yield await of_tenant(connection, settings, tenant_id)
-    for one in of_work(await inspection.read_status(session)):
-        yield one
-    for one in await of_others(connection):
+    for one in [*await of_database(session, tenant_id), *await of_others(connection)]:
         yield one
     yield of_address(url or ports.url(settings.host, settings.port))
     for one in signature_findings.of(await signature_counts.read_lately(connection, tenant_id), tenant_id):
@@ -85,6 +84,14 @@ async def findings(
         yield note(f"the API of ServiceDesk Plus was not asked: {NO_KEY}")
     for one in of_roles(await inspection.read_blind_roles(session)):
         yield one
+
+
+async def of_database(session: "Session", tenant_id: str) -> list[Finding]:
+    """Return what is found of workers, and of search, which finds the tickets that they stored."""
+    from db import inspection, search_state  # noqa: PLC0415
+
+    status, lacking = await inspection.read_status(session), await search_state.read_lacking_roles(session)
+    return [*of_work(status), *search_findings.of(status.search, lacking, tenant_id)]
 
 
 async def of_others(connection: "AsyncConnection") -> list[Finding]:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from app.commands.trace_links import TraceLink, TraceLinks
     from db.blocking import BlockingSession
     from db.inspection import Delivery, Status
+    from db.search_state import SearchState
     from db.statement import Session
 
 BACKLOG = 60.0  # seconds that the oldest pending row may wait
 TIMEOUT = 60.0  # seconds; counting a large inbox takes a while
 WIDTH = 80
+NAMED = 3  # tenants whose search is being built
 MOST = 200  # deliveries that `trace` shows unless it is asked for more
 # How a delivery came, by its source; only a webhook is signed.
 CAME = {"webhook_resolved": "received, verified", "api_fallback": "fetched from the API", "bulk_import": "imported"}
@@ -125,12 +127,28 @@ def _status_lines(found: "Status") -> Iterator[str]:
     for task, counts in sorted(found.jobs.items()):
         states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         yield from _wrapped(f"{'JOBS':12}{task}: {states}", 12)
+    for words in _search(found.search):
+        yield from _wrapped(f"{'SEARCH':12}{words}", 12)
     for session in found.blocking:
         yield from _wrapped(f"{'HELD UP':12}{_held_up(session)}", 12)
     for trouble in found.trouble:
         yield ""
         yield f"{trouble.tenant_id}: {trouble.rows} {trouble.status}, most of them because"
         yield from _wrapped(f"  {trouble.commonest_reason or 'of no known reason'}", 2)
+
+
+def _search(state: "SearchState | None") -> Iterator[str]:
+    """Yield what search does not find yet; where this role may not read that, what to do."""
+    if state is None:
+        yield "unknown: this role may not read it until `ticket-inbox roles make` was run"
+    elif not state.due and not state.building:
+        yield "finds all tickets"
+    if state and state.due:
+        lag = duration(state.oldest_due_seconds)
+        yield f"does not find {state.due:,} written tickets yet, the oldest for {lag}"
+    if state and (count := len(state.building)):
+        names = f"{', '.join(state.building[:NAMED])}{', …' if count > NAMED else ''}"
+        yield f"is being built for {count:,} tenants ({names}), and answers 503 for those that have many tickets"
 
 
 def _backlog(found: "Status") -> Iterator[str]:

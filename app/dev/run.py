@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import secrets as random
-import shlex
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
-import msgspec
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,7 +17,8 @@ from app import hints, stopping
 from app import settings as environment
 from app.commands import proxies, send, terminal
 from app.commands.on_database import errors_in_one_line
-from app.dev import children, embedded_postgres, waterfall
+from app.dev import children, embedded_postgres, first_question, next_commands, waterfall
+from app.dev.signer import Signer
 from app.server import ports
 from app.settings import Settings
 from app.webhook import PATH
@@ -36,16 +35,17 @@ class DevError(Exception):
     """`dev` cannot go on; the message says why and what to do."""
 
 
-def run(settings: Settings, *, once: bool) -> None:
+def run(settings: Settings, *, once: bool, samples: bool = False) -> None:
     """Run database, server and worker, and send a sample; until a signal, or with `once` until the sample is stored.
 
+    With `samples` it then sends a dozen tickets more, and asks which of them are similar to a new one.
     Raises DevError or ClickException, and leaves no process behind.
     """
     with errors_in_one_line():
-        asyncio.run(_until_signal(settings, once=once))
+        asyncio.run(_until_signal(settings, once=once, samples=samples))
 
 
-async def _until_signal(settings: Settings, *, once: bool) -> None:
+async def _until_signal(settings: Settings, *, once: bool, samples: bool) -> None:
     """Take the steps until a signal cancels them, wherever they wait.
 
     The code that ends the processes awaits nothing, so that a second signal cannot interrupt it.
@@ -54,10 +54,10 @@ async def _until_signal(settings: Settings, *, once: bool) -> None:
     for number in stopping.signals():
         asyncio.get_running_loop().add_signal_handler(number, steps.cancel)  # type: ignore[union-attr]
     with contextlib.suppress(asyncio.CancelledError):
-        await _steps(settings, once=once)
+        await _steps(settings, once=once, samples=samples)
 
 
-async def _steps(settings: Settings, *, once: bool) -> None:
+async def _steps(settings: Settings, *, once: bool, samples: bool) -> None:
     directory = Path(settings.dev_dir)
     with contextlib.ExitStack() as stack:
         _claim(stack, directory)
@@ -69,6 +69,7 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         )
         secret = random.token_urlsafe(32)
         await _prepare(url, key, secret)
+        token = await _make_token(settings, url) if samples else ""
         address = ports.url(settings.host, port)
         receiver = None if variables.check() else stack.enter_context(waterfall.receiving())
         telemetry = receiver.environment if receiver else {}
@@ -77,15 +78,16 @@ async def _steps(settings: Settings, *, once: bool) -> None:
         processes = [stack.enter_context(children.child(name, running)) for name in ("worker", "serve")]
         _say("server", address)
         await _wait_until_ready(address, processes)
-        timed = settings.signed_timestamp_seconds > 0
-        correlation_id = await _send_sample(url, address, secret, processes, timed=timed)
+        signer = Signer(TENANT, secret, timed=settings.signed_timestamp_seconds > 0)
+        correlation_id = await _send_sample(url, address, signer, processes)
         if receiver:
             await _draw(receiver, correlation_id)
+        if samples:
+            await _ask_first(url, address, signer, token, processes)
         if once:
             terminal.echo("", f"All of it ends now. `{hints.command()} dev` starts it again, until Ctrl-C.")
             return
-        _print_next_commands(address, secret, timed=timed)
-        _print_exports(made)
+        next_commands.print_all(address, signer, token, made)
         terminal.echo("", "Running until Ctrl-C.")
         await children.watch(processes)
 
@@ -165,12 +167,11 @@ async def _wait_until_ready(address: str, processes: Sequence[children.Child]) -
     raise DevError(f"the server is not ready after {READY_WITHIN:.0f} s: see its log above")
 
 
-async def _send_sample(url: str, address: str, secret: str, processes: Sequence[children.Child], *, timed: bool) -> str:
+async def _send_sample(url: str, address: str, signer: Signer, processes: Sequence[children.Child]) -> str:
     ticket = send.sample(TENANT)
     terminal.echo("", f"webhook sent   POST {address}{PATH}, ticket {ticket['ticket_id']}, signed as {TENANT}")
     try:
-        body = msgspec.json.encode(ticket)
-        answer = await asyncio.to_thread(send.post, address, secret, body, _time(timed), directly=True)
+        answer = await asyncio.to_thread(signer.post, address, ticket)
     except send.SendError as error:
         raise DevError(f"the sample was not accepted: {error}") from None
     terminal.echo(f"answered       202 accepted, correlation id {answer.correlation_id}")
@@ -200,30 +201,20 @@ async def _stored(engine: AsyncEngine, ticket_id: str, processes: Sequence[child
     raise DevError(f"the ticket is not in ticket_history after {STORED_WITHIN:.0f} s: see the worker's log above")
 
 
-def _time(timed: bool) -> int | None:  # noqa: FBT001
-    return int(time.time()) if timed else None
+async def _make_token(settings: Settings, url: str) -> str:
+    """Return a read token, which the server knows from its start. Raises DevError where it answers no question."""
+    if not settings.search_pool_size:
+        raise DevError("--samples asks a question, and SEARCH_POOL_SIZE=0 turns the search off: unset it")
+    async with _engine(url) as engine:
+        return await first_question.make_token(engine, TENANT)
 
 
-def _print_next_commands(address: str, secret: str, *, timed: bool) -> None:
-    body = msgspec.json.encode({**send.sample(TENANT), "subject": "The next one"}).decode()
-    signed = send.signed(secret, body.encode(), _time(timed))
-    headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in signed.items())
-    terminal.echo("", "Send the next one, either way:", "")
-    terminal.echo(f"  curl -i {address}{PATH} \\")
-    terminal.echo(f"    -H 'Content-Type: application/json' {headers} \\")
-    terminal.echo(f"    --data-binary {shlex.quote(body)}", "")
-    timestamp = " --timestamp" * timed
-    terminal.echo(f"  {hints.command()} send --url {address} --tenant {TENANT} --secret={secret}{timestamp}")
-
-
-def _print_exports(made: Mapping[str, str]) -> None:
-    """Print what another terminal needs for the other commands: what `dev` made, as the rest is the user's own."""
-    if made:
-        terminal.echo("", "In another terminal, for all other commands:", "")
-    for name, value in made.items():
-        terminal.echo(f"  export {name}={shlex.quote(value)}")
-    if made:
-        terminal.echo(f"  {hints.command()} status")
+async def _ask_first(url: str, address: str, signer: Signer, token: str, processes: Sequence[children.Child]) -> None:
+    async with _engine(url) as engine:
+        try:
+            await first_question.show(address, signer, token, lambda one: _stored(engine, one, processes))
+        except first_question.FirstQuestionError as error:
+            raise DevError(str(error)) from None
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """What does an event say, and which rules does it break? The one room that knows the wire forms.
 
-Doors: `display_id`, `flat`, `html_text`, `moment`, `native`, `rules`.
+Doors: `characters`, `display_id`, `flat`, `html_text`, `moment`, `native`, `rules`.
 """
 
 from typing import Any
@@ -19,7 +19,17 @@ from app.event.rules import (
     members_of,
 )
 
-__all__ = ["BrokenRule", "Event", "MalformedError", "RejectedError", "ResolvedTicket", "check", "decode", "tenant_of"]
+__all__ = [
+    "BrokenRule",
+    "Event",
+    "MalformedError",
+    "RejectedError",
+    "ResolvedTicket",
+    "check",
+    "decode",
+    "object_of",
+    "tenant_of",
+]
 
 ANY = Rules()
 _NATIVE = b'"request"'
@@ -41,19 +51,34 @@ def tenant_of(body: bytes) -> str:
         if not body.isascii():
             body.decode()  # msgspec skips the members that it is not asked for without checking their bytes
         tenant_id = _tenant_decoder.decode(body).tenant_id
-    except RecursionError:
-        raise MalformedError("it is nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise MalformedError(f"it is not UTF-8 (byte {error.start})") from None
-    except msgspec.ValidationError:
-        raise MalformedError("it is not an object") from None
-    except msgspec.DecodeError as error:
-        # msgspec's own words mislead here: it reports what follows a lone surrogate, not the surrogate.
-        hint = r"; a \ud800 to \udfff escape must have its partner" if rb"\ud" in body.lower() else ""
-        raise MalformedError(f"it is not JSON ({error}){hint}") from None
+    except (ValueError, RecursionError) as error:
+        raise _malformed(body, error) from None
     if not isinstance(tenant_id, str):
         raise RejectedError([BrokenRule("tenant_id", TENANT_RULE)])
     return tenant_id
+
+
+def object_of(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the members of a JSON object, each as it was written. Raises MalformedError where `body` is none."""
+    try:
+        if not body.isascii():
+            body.decode()
+        return members_of(body)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(body, error) from None
+
+
+def _malformed(body: bytes, error: Exception) -> MalformedError:
+    """Return in words why `body`, for which a decoder raised `error`, is no JSON object in UTF-8."""
+    if isinstance(error, RecursionError):
+        return MalformedError("it is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedError(f"it is not UTF-8 (byte {error.start})")
+    if isinstance(error, msgspec.ValidationError):
+        return MalformedError("it is not an object")
+    # msgspec's own words mislead here: it reports what follows a lone surrogate, not the surrogate.
+    hint = r"; a \ud800 to \udfff escape must have its partner" if rb"\ud" in body.lower() else ""
+    return MalformedError(f"it is not JSON ({error}){hint}")
 
 
 def check(body: bytes, rules: Rules) -> Event:

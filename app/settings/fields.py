@@ -115,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _number(
             "Webhooks a second that one tenant may send to one server process in the long run, and 10 seconds of them "
-            "at once; more is answered 429. 0 for any number.",
+            "at once; more is answered 429. 0 for any number. As many questions for similar tickets, counted apart.",
             0,
             100_000,
         ),
@@ -124,6 +124,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _whole("Most Postgres connections of one server process.", 1, 500),
     ] = 10
+    search_pool_size: Annotated[
+        int,
+        _whole(
+            "Most Postgres connections of one server process that search similar tickets, beside SERVER_CONNECTIONS; "
+            "four times as many questions wait, one more is answered 503. 0 turns the search off.",
+            0,
+            100,
+        ),
+    ] = 4
     worker_concurrency: Annotated[
         int,
         _whole("Promoting jobs that one worker runs at once; up to six of other kinds beside them.", 2, 100),

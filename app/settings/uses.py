@@ -28,6 +28,7 @@ SERVER = (
         "append_queue_bytes",
         "tenant_rate",
         "server_connections",
+        "search_pool_size",
         "signed_timestamp_seconds",
         "shutdown_timeout_seconds",
         "drain_delay_seconds",

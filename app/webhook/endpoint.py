@@ -146,9 +146,14 @@ def require_post(method: str) -> None:
         raise Refusal(405, "Only POST is allowed here.", headers={"Allow": ALLOWED})
 
 
+def is_json(content_type: bytes) -> bool:
+    """Return whether a content type is JSON in UTF-8."""
+    return content_type == b"application/json" or _JSON.fullmatch(content_type) is not None
+
+
 def require_json(content_type: bytes) -> None:
     """Refuse what does not call itself JSON in UTF-8."""
-    if content_type != b"application/json" and not _JSON.fullmatch(content_type):
+    if not is_json(content_type):
         raise Refusal(415, f"{why_not_json(content_type)} Set the header Content-Type to {JSON}.")
 
 

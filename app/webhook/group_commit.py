@@ -21,6 +21,7 @@ from otel import metrics, tracing
 from otel.tracing import Failure, SpanPosition
 
 STATEMENTS = 2  # under way at once, so that one that hangs does not hold up all; 1 and 3 were within a few per cent
+JUST = 0.1  # seconds that the last batch's wait says something of the load
 BATCH_BYTES = 16 * 1024 * 1024  # most payload of one statement
 
 
@@ -51,6 +52,7 @@ class GroupCommit:
         self._waiting: deque[Waiting] = deque()
         self._unanswered: deque[Waiting] = deque()  # the longest waiting first
         self._running = 0  # statements
+        self._last_wait, self._last_at = 0.0, float("-inf")  # of the first in the last batch, and when that ended
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -74,6 +76,27 @@ class GroupCommit:
         if self._running < STATEMENTS:
             self._start()
         return one.inbox_id
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether as many statements are under way as there may be."""
+        return self._running >= STATEMENTS
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a tenant's share now decides which webhooks may wait."""
+        return self._admission.is_crowded
+
+    def longest_wait(self) -> float:
+        """Return for how many seconds a webhook has waited for its commit: of those that wait, the longest.
+
+        One that was just committed counts too: all that shared its commit were answered at once, and the next ones of
+        a crowd have only begun to wait.
+        """
+        self._forget_answered()
+        now = asyncio.get_running_loop().time()
+        waits = now - self._unanswered[0].entered if self._unanswered else 0.0
+        return max(waits, self._last_wait if now - self._last_at < JUST else 0.0)
 
     async def drained(self) -> None:
         """Wait until no statement is under way any more; it takes two time limits at most."""
@@ -115,8 +138,9 @@ class GroupCommit:
         """Free the places of `batch`, and have the admission learn how long its first one waited."""
         for one in batch:
             self._admission.leave(one.delivery.tenant_id, len(one.delivery.payload))
-        now = asyncio.get_running_loop().time()
-        self._admission.limit.learn(len(batch), now - batch[0].entered, now)
+        self._last_at = now = asyncio.get_running_loop().time()
+        self._last_wait = now - batch[0].entered
+        self._admission.limit.learn(len(batch), self._last_wait, now)
 
     async def _commit(self, batch: Sequence[Waiting]) -> None:
         """Append `batch` in one statement, or one by one where Postgres refuses a value in one of its rows."""

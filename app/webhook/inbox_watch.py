@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import background
 from app.readiness import this_process
 from db import engine as database
-from db import failures, inspection
+from db import failures, inspection, search_state
 from otel import logs
 from otel.metrics import inbox_gauges
 
@@ -36,6 +36,9 @@ async def _read_forever(engine: AsyncEngine, on_gauges: Callable[[dict[str, floa
         try:
             async with database.connection(engine) as connection:
                 gauges = await inspection.read_gauges(database.driver(connection))
+                lag = await search_state.read_lag(database.driver(connection))
+            if lag is not None:
+                gauges["search_lag_seconds"] = lag
             inbox_gauges.set(gauges)
             on_gauges(gauges)
         except Exception as error:  # noqa: BLE001  (whatever it is: the next reading may succeed)

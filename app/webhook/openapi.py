@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
+    Components,
     Example,
     OpenAPIHeader,
     OpenAPIMediaType,
@@ -29,8 +30,8 @@ from app.webhook import problems, signature
 from app.webhook.endpoint import Accepted
 from app.webhook.kinds import KINDS, Form, Kind
 
-_ERRORS = (BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
-_TEXT = Schema(type=OpenAPIType.STRING)
+BROKEN = (BrokenRule("ticket_id", "must be a string of 1 to 100 characters, not only white space"),)
+TEXT = Schema(type=OpenAPIType.STRING)
 _WHEN = {
     400: "The body is not JSON, not UTF-8, or not an object; or the request is not HTTP, such as one with two Hosts.",
     401: "The signature is absent, malformed or wrong, or the tenant is unknown or disabled; all answer alike.",
@@ -47,16 +48,18 @@ _WHEN = {
 }
 
 
-def refusal(status: int, when: str) -> ResponseSpec:
-    """Describe a problem that is answered `when`."""
-    slug, title = problems.KINDS[status]
+def refusal(
+    status: int, when: str, kind: tuple[str, str] | None = None, broken: Sequence[BrokenRule] = BROKEN
+) -> ResponseSpec:
+    """Describe a problem that is answered `when`, by default of webhooks' kind; `broken` is the example for 422."""
+    slug, title = kind or problems.KINDS[status]
     problem = problems.Problem(
         type=f"urn:ticket-inbox:problem:{slug}",
         title=title,
         status=status,
         detail=when,
         correlation_id="c0ffee",
-        errors=_ERRORS if status == 422 else (),  # noqa: PLR2004
+        errors=broken if status == 422 else (),  # noqa: PLR2004
     )
     return ResponseSpec(
         problems.Problem,
@@ -87,15 +90,16 @@ class WebhookOperation(Operation):
         for status, response in (self.responses or {}).items():
             response.headers = _headers(status)  # type: ignore[union-attr]
         accepted = self.responses["202"].content["application/json"]  # type: ignore[index,union-attr]
-        accepted.examples = _example({"status": "accepted", "correlation_id": "c0ffee"})
+        accepted.examples = example({"status": "accepted", "correlation_id": "c0ffee"})
 
 
-def document(others: Sequence[HTTPRouteHandler]) -> bytes:
-    """Return the OpenAPI document, as JSON, of the webhooks and of `others`."""
+def document(others: Sequence[HTTPRouteHandler], components: Components | None = None) -> bytes:
+    """Return the OpenAPI document, as JSON, of the webhooks and of `others`, with the `components` that these name."""
     config = OpenAPIConfig(
         title="ticket-inbox",
         version=version("ticket-inbox"),
         description="ServiceDesk Plus says “this ticket is resolved”; ticket-inbox never loses it.",
+        components=components or Components(),
     )
     described = Litestar([*map(_documented, KINDS), *others], openapi_config=config, logging_config=None)
     return msgspec.json.encode(described.openapi_schema.to_schema())
@@ -114,24 +118,32 @@ def _parameters() -> list[Parameter | Reference]:
         "Only where SIGNED_TIMESTAMP_SECONDS is set, and then required: the time in whole seconds since 1970. "
         "What is signed is this, a full stop, and the body."
     )
-    kept = "Kept when valid, replaced by a fresh one when not; every answer carries it."
-    continued = "W3C trace context: the webhook's trace continues it."
     return [
         _header(signature.HEADER, signed, "sha256=" + 64 * "0", required=True),
         _header(signature.TIMESTAMP_HEADER, timed, "1769851800"),
-        _header(correlation.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
-        _header("traceparent", continued, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        *traced_headers("the webhook's trace continues it."),
     ]
 
 
-def _header(name: str, what: str, example: str, schema: Schema = _TEXT, *, required: bool = False) -> Parameter:
+def traced_headers(continued: str) -> list[Parameter | Reference]:
+    """Describe the headers that each request may have; `continued` says what becomes of a trace."""
+    kept = "Kept when valid, replaced by a fresh one when not; every answer carries it."
+    return [
+        _header(correlation.HEADER, kept, "c0ffee", Schema(type=OpenAPIType.STRING, max_length=128)),
+        _header(
+            "traceparent", f"W3C trace context: {continued}", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ),
+    ]
+
+
+def _header(name: str, what: str, example: str, schema: Schema = TEXT, *, required: bool = False) -> Parameter:
     return Parameter(name=name, param_in="header", description=what, schema=schema, example=example, required=required)
 
 
 def _headers(status: str) -> dict[str, OpenAPIHeader]:
-    headers = {correlation.HEADER: OpenAPIHeader(schema=_TEXT, description="The webhook's correlation id.")}
+    headers = {correlation.HEADER: OpenAPIHeader(schema=TEXT, description="The webhook's correlation id.")}
     if status == "401":
-        headers["WWW-Authenticate"] = OpenAPIHeader(schema=_TEXT, description="The header that must sign the body.")
+        headers["WWW-Authenticate"] = OpenAPIHeader(schema=TEXT, description="The header that must sign the body.")
     if status in {"429", "503"}:
         headers["Retry-After"] = OpenAPIHeader(schema=Schema(type=OpenAPIType.INTEGER), description="Seconds to wait.")
     return headers
@@ -148,7 +160,8 @@ def _documented(kind: Kind) -> HTTPRouteHandler:
     return documented
 
 
-def _example(value: dict[str, Any]) -> dict[str, Example | Reference]:
+def example(value: dict[str, Any]) -> dict[str, Example | Reference]:
+    """Return an example as the document has it."""
     return {"example": Example(value=value)}
 
 
@@ -165,9 +178,22 @@ def _payload(forms: Sequence[Form]) -> OpenAPIMediaType:
     return OpenAPIMediaType(schema=whole, examples=examples)
 
 
+def schema_of(kind: type[msgspec.Struct]) -> Schema:
+    """Return the schema of a body as msgspec describes it, in Litestar's words."""
+    [described], components = msgspec.json.schema_components([kind], ref_template="{name}")
+    return _schema(described, components)
+
+
 def _schema(described: dict[str, Any], components: dict[str, Any]) -> Schema:
     described = components[described["$ref"]] if "$ref" in described else described
-    names = {"minLength": "min_length", "maxLength": "max_length", "anyOf": "any_of"}
+    names = {
+        "minLength": "min_length",
+        "maxLength": "max_length",
+        "minItems": "min_items",
+        "maxItems": "max_items",
+        "anyOf": "any_of",
+        "additionalProperties": "additional_properties",
+    }
     members = {names.get(name, name): value for name, value in described.items()}
     if "properties" in members:
         members["properties"] = {name: _schema(value, components) for name, value in members["properties"].items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests import ROOT
 from tests.conftest import clean_environment
 from tests.support.free_ports import free_port
 from tests.support.postgres_directory import scratch_directory
@@ -50,10 +51,12 @@ def processes_of(env: dict[str, str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_dev(env: dict[str, str], log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def running_dev(env: dict[str, str], log: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `dev` until it says that it waits for Ctrl-C."""
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "app", "dev"], env=env, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "dev", *options], env=env, stdout=output, stderr=output
+        )
     try:
         deadline = time.monotonic() + 30
         while "Running until Ctrl-C" not in log.read_text():
@@ -79,7 +82,7 @@ def test_once_prints_in_order_what_happened(new_env: dict[str, str]) -> None:
     assert first.returncode == 0, first.stderr
     parts = [
         r"database +embedded Postgres, new in ",
-        r"schema +at 0014, 0 tickets",
+        r"schema +at 0016, 0 tickets",
         r"tenant +demo, with a fresh secret: \S{32,}",
         r"server +http://127.0.0.1:\d+",
         r"webhook sent +POST http://\S+/webhook/servicedesk/resolved-ticket, ticket DEMO-\w+",
@@ -97,8 +100,19 @@ def test_once_prints_in_order_what_happened(new_env: dict[str, str]) -> None:
     assert "curl" not in first.stdout  # the server is gone
     assert "DATABASE_URL" not in first.stdout
     assert processes_of(new_env) == []
-    second = run(["dev", "--once"], new_env)
+    second = run(["dev", "--once", "--samples"], new_env)
     assert second.returncode == 0, second.stderr
+    parts = [
+        r"samples +12 more tickets sent as webhooks, and stored\n",
+        r"question +POST http://127.0.0.1:\d+/tickets/similar, with a read token of demo:\n",
+        r"  subject +Nobody on the second floor can print since this morning\n",
+        r"answered +200, with 2 tickets, the most similar first:\n",
+        r"1  SAMPLE-01, display id 4101\n",
+        r"   matched .*80070005.*\n",
+        r"   resolution  Since the fix for CVE-2021-34527",
+        r"All of it ends now\.",
+    ]
+    assert re.search(".*".join(parts), second.stdout, re.DOTALL), second.stdout
     assert "the data of an earlier start" in second.stdout
     assert "1 ticket in ticket_history" in second.stdout
     assert processes_of(new_env) == []
@@ -110,24 +124,42 @@ def test_what_it_prints_can_be_pasted(env: dict[str, str], tmp_path: Path) -> No
     """A shell runs the lines word for word. Under a proxy that does not answer, which this machine needs none of."""
     proxy = "http://127.0.0.1:1"
     proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy)
-    with running_dev(env | proxies, tmp_path / "log") as (_, printed):
+    with running_dev(env | proxies, tmp_path / "log", "--samples") as (_, printed):
         assert "promote inbox" in printed  # its spans came past the proxy too
+        exports = "".join(re.findall(r"^  export \w+=.*\n", printed, re.MULTILINE))
+        assert_the_readmes_question_is_answered(exports)
+        question = re.findall(r"  (curl -s .*?)\n\n", printed, re.DOTALL)[0]
+        asked = subprocess.run(["sh", "-c", question], capture_output=True, text=True, timeout=30, check=False)
+        assert '"ticket_id":"SAMPLE-01"' in asked.stdout, asked
+        similar = re.findall(r"  ticket-inbox (similar .*)", printed)[0]
+        assert "1  SAMPLE-0" in in_shell(exports, similar).stdout
         curl = re.findall(r"  (curl -i .*?)\n\n", printed, re.DOTALL)[0]
         send = re.findall(r"ticket-inbox (send .*)", printed)[0]
         posted = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
         assert posted.stdout.startswith("HTTP/1.1 202"), posted
         sent = run(shlex.split(send), clean_environment(**proxies))
         assert sent.returncode == 0, sent.stderr
-        lines = re.findall(r"^  export \w+=.*\n", printed, re.MULTILINE)
-        exports = "".join(lines)
-        shell = subprocess.run(
-            ["sh", "-c", f'{exports}exec "{sys.executable}" -m app tenant rotate demo'],
-            env=clean_environment(), capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
-        assert (shell.returncode, len(lines)) == (0, 2), shell.stderr
+        rotated = in_shell(exports, "tenant rotate demo")
+        assert (rotated.returncode, exports.count("\n")) == (0, 2), rotated.stderr
         url = shlex.split(re.findall(r"DATABASE_URL=(.*)", printed)[0])[0]
-        Database(url).wait_for("SELECT count(*) FROM ticket_history", 3, within=10)
+        Database(url).wait_for("SELECT count(*) FROM ticket_history", 15, within=10)
     wait_until_gone(env)
+
+
+def in_shell(exports: str, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours after the lines that `dev` prints for another terminal."""
+    return subprocess.run(
+        ["sh", "-c", f'{exports}exec "{sys.executable}" -m app {command}'],
+        env=clean_environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def assert_the_readmes_question_is_answered(exports: str) -> None:
+    """As README.md shows it, line by line."""
+    readme = (ROOT / "README.md").read_text()
+    [(command, answer)] = re.findall(r"^\$ ticket-inbox (similar .*)\n((?:.+\n)+?)```", readme, re.MULTILINE)
+    done = in_shell(exports, command)
+    assert (done.returncode, done.stdout) == (0, answer), done.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])

@@ -20,6 +20,7 @@ SECRET = {
     "ticket_history": {"description", "resolution", "priority", "tags"},
     "tenant_configs": {"secret", "previous_secret"},
     "sdp_configs": {"credentials"},
+    "read_tokens": {"token_hash"},
     "tenant_readers": {"id", "role_name", "tenant_id"},
 }
 ADD_EVENT = "INSERT INTO procrastinate_events (job_id, type) VALUES ({}, 'started')"

@@ -59,6 +59,10 @@ COMMANDS: dict[tuple[str, ...], int] = {
     ("tenant", "add", HOSTILE): 2,
     ("tenant", "disable", HOSTILE): 0,  # there is one of this name
     ("tenant", "remove", "--yes", f"x{HOSTILE}"): 1,
+    ("tenant", "language", HOSTILE): 0,
+    ("tenant", "language", HOSTILE, HOSTILE): 1,
+    ("similar", "--tenant", HOSTILE, HOSTILE): 1,
+    ("similar", "--tenant", "acme", "--file", HOSTILE): 2,
     ("doctor", "--tenant", HOSTILE, "--url", f"http://127.0.0.1:9/{HOSTILE}"): 1,
     ("tenant", "sdp", "show", "acme"): 0,
     ("tenant", "sdp", "show", HOSTILE): 1,

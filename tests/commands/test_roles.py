@@ -27,6 +27,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_sdp import running_sdp
 from tests.support.installation import PASSWORD, Installation, installation
 from tests.support.query_plans import plan
+from tests.support.questions import add_ticket, add_token, ask
 from tests.support.stranger import APPLICATION, stranger
 from tests.support.system import Database, Tenant, run, running_server, running_worker
 
@@ -76,6 +77,9 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
     owner, by_worker = place.owner, place.by("worker_login")
     owner.query("TRUNCATE inbox, procrastinate_jobs CASCADE")  # what other tests may have left pending
     tenant = owner.add_tenant(secrets_key)
+    searched = owner.add_tenant(secrets_key)
+    add_ticket(owner, searched.id, "1")
+    token = add_token(owner, searched.id)
     env = clean_environment(SECRETS_KEY=secrets_key, PORT="0")
     servers = running_server({**env, "DATABASE_URL": place.by("app_login").url}, tmp_path / "server")
     workers = running_worker({**env, "DATABASE_URL": by_worker.url}, tmp_path / "worker")
@@ -83,6 +87,7 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
     with servers as server, workers as worker:
         assert server.client.get("/health/ready").json() == {"status": "ready"}
         assert [server.send(tenant, ticket_id="1").status_code for _ in range(2)] == [202, 202]
+        eventually(lambda: ask(server, token).status_code == 200)
         assert server.send(tenant, ticket_id="2", priority=2).status_code == 422
         assert server.send(Tenant(tenant.id, "another")).status_code == 401
         owner.wait_for(of_status.format("promoted"), 2, within=10)
@@ -117,6 +122,7 @@ def test_server_and_worker_do_all_their_work(place: Installation, secrets_key: s
     assert owner.value("SELECT count(*) FROM ticket_history WHERE tenant_id = %s", tenant.id) == 2
     assert owner.value("SELECT count(*) FROM procrastinate_workers") == 0
     assert owner.value("SELECT wrong FROM signature_counts WHERE tenant_id = %s", tenant.id) == 1
+    assert owner.value("SELECT last_used_at > made_at FROM read_tokens WHERE tenant_id = %s", searched.id)
 
 
 def test_a_worker_asks_servicedesk_plus(place: Installation, secrets_key: str) -> None:
@@ -254,6 +260,8 @@ FORBIDDEN = {
         "SELECT credentials FROM sdp_configs",
         "UPDATE sdp_cursors SET position = now()",
         "SELECT FROM tenant_readers",
+        "SELECT token_hash FROM read_tokens",
+        "UPDATE read_tokens SET revoked_at = now()",
         "UPDATE leases SET owner = 'me'",
         "DELETE FROM leases",
         job("promote", "promote", 0),
@@ -303,6 +311,9 @@ FORBIDDEN_TO_ALL = [
     "ALTER TABLE procrastinate_jobs DISABLE ROW LEVEL SECURITY",
     "CREATE POLICY mine ON procrastinate_jobs USING (true)",
     "INSERT INTO tenant_readers (role_name, tenant_id) VALUES ('mine', 'acme')",
+    "INSERT INTO read_tokens (tenant_id, name, token_hash) VALUES ('acme', 'mine', sha256('mine'))",
+    "UPDATE read_tokens SET revoked_at = NULL",
+    "SELECT name, token_hash FROM read_tokens",
     "SET SESSION AUTHORIZATION {name}_owner",
     "COPY (SELECT 1) TO PROGRAM 'true'",
 ]
@@ -342,6 +353,8 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "inbox": "INSERT SELECT",
         "procrastinate_jobs": "INSERT SELECT",
         "procrastinate_workers": "SELECT",
+        "read_tokens": "SELECT UPDATE",
+        "search_due": "SELECT",
         "signature_counts": "INSERT SELECT UPDATE",
         "tenant_configs": "SELECT",
     }
@@ -356,6 +369,8 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "sdp_access": "INSERT SELECT UPDATE",
         "sdp_configs": "SELECT",
         "sdp_cursors": "INSERT SELECT UPDATE",
+        "search_due": "SELECT",
+        "search_indexes": "SELECT",
         "signature_counts": "DELETE SELECT",
         "tenant_configs": "SELECT",
         "tenant_removals": "SELECT",
@@ -368,9 +383,12 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "procrastinate_events": "SELECT",
         "procrastinate_jobs": "INSERT SELECT UPDATE",
         "procrastinate_workers": "SELECT",
+        "read_tokens": "SELECT",
         "sdp_access": "SELECT",
         "sdp_configs": "SELECT",
         "sdp_cursors": "SELECT",
+        "search_due": "SELECT",
+        "search_indexes": "SELECT",
         "signature_counts": "SELECT",
         "tenant_configs": "SELECT",
         "tenant_removals": "SELECT",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.support.questions import add_ticket
 from tests.support.system import Database, Tenant, Worker
 
 pytestmark = pytest.mark.one_postgres
@@ -69,7 +70,7 @@ def environment(environment: dict[str, str], database: Database, secrets_key: st
 def test_each_section_is_followed() -> None:
     code = Path(__file__).read_text()
     with_commands = [name for name in SECTIONS if steps(name)]
-    assert len(with_commands) == 6
+    assert len(with_commands) == 7
     assert all(f'follow("{name}"' in code for name in with_commands)
 
 
@@ -124,3 +125,17 @@ def test_a_tenant_leaves(database: Database, environment: dict[str, str]) -> Non
     database.query("UPDATE tenant_configs SET enabled = false, updated_at = now() - interval '1 hour'")
     follow("a tenant leaves", environment)
     assert database.value("SELECT count(*) FROM tenant_configs") == 0
+
+
+def test_a_search_without_words(database: Database, environment: dict[str, str]) -> None:
+    """The test does what a worker does."""
+    add_ticket(database, "acme", "155000")
+    database.query("UPDATE search_indexes SET is_ready = false, tickets = 0, words = 0, position = ''")
+    database.query("DELETE FROM search_tickets")
+    database.query("DELETE FROM search_words")
+
+    def make_words() -> None:
+        while database.value("SELECT search_index_batch(1000)"):
+            pass
+
+    follow("the search answers 503, or finds nothing", environment, make_words)

@@ -79,6 +79,7 @@ def test_it_works_in_a_folder_with_packages_of_its_names(
 def test_the_pages_that_its_texts_name_are_in_it(wheel: Path) -> None:
     """And so is each file of ours that such a page names, but for the tests."""
     names = zipfile.ZipFile(wheel).namelist()
+    assert "app/dev/samples.jsonl" in names
     there = {name.partition("/share/doc/ticket-inbox/")[2] or name for name in names}
     texts = [path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     pages = {page for text in texts for page in PAGE.findall(text)}
