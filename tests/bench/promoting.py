@@ -57,7 +57,7 @@ async def _cost(engine: AsyncEngine, rig: Rig, size: int) -> tuple[float, float]
 
     append, promotion = [], []
     for _ in range(min(BATCHES, max(5, ROWS // size))):
-        deliveries = [_delivery(rig) for _ in range(size)]
+        deliveries = [delivery(rig) for _ in range(size)]
         began = time.perf_counter()
         async with engines.connection(engine) as connection:
             ids = [one or 0 for one in await inbox.append(connection, deliveries)]
@@ -68,7 +68,8 @@ async def _cost(engine: AsyncEngine, rig: Rig, size: int) -> tuple[float, float]
     return statistics.median(append) / size * 1e6, statistics.median(promotion) / size * 1e6
 
 
-def _delivery(rig: Rig) -> Delivery:
+def delivery(rig: Rig) -> Delivery:
+    """Return a delivery of a new ticket of the rig's tenant."""
     body = workbench.body_of(rig.tenant)
     return Delivery(
         tenant_id=rig.tenant.id, ticket_id=json.loads(body)["ticket_id"], correlation_id=str(uuid.uuid4()),
