@@ -17,6 +17,7 @@ from app.settings import Settings
 from db import libpq
 from tests import ROOT
 from tests.conftest import clean_environment
+from tests.support.pages import blocks
 from tests.support.system import Database, Server, Tenant, run
 
 pytestmark = pytest.mark.one_postgres
@@ -26,11 +27,6 @@ README = (ROOT / "README.md").read_text()
 SENDERS = "".join(path.read_text() for path in ROOT.glob("docs/webhooks/senders/send_resolved.*"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> set[tuple[str, ...]]:
