@@ -1,6 +1,7 @@
--- Brings up to `most` tickets into the indexes: those that were written since, then those of indexes that are not
--- ready, then it deletes from indexes that another one replaced. Returns how many rows it dealt with; 0 if nothing is
--- left to do. For the worker's role: it says nothing of any ticket.
+-- Brings about `most` tickets into the indexes: those that were written since, then those of indexes that are not
+-- ready, then it deletes from indexes that another one replaced. Each has the room that the one before leaves: while
+-- tickets come without a pause, some are always due. Returns how many rows it dealt with; 0 if nothing is left to do.
+-- For the worker's role: it says nothing of any ticket.
 CREATE FUNCTION search_index_batch(most int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, @schema@, pg_temp SET jit = off AS $$
 DECLARE
@@ -10,12 +11,12 @@ BEGIN
         RAISE invalid_parameter_value USING MESSAGE = 'most must be from 1 to 10000';
     END IF;
     done := @schema@.search_index_due(most);
-    IF done = 0 THEN
+    IF done < most THEN
         PERFORM @schema@.search_add_indexes();
-        done := @schema@.search_fill_next(most);
+        done := done + @schema@.search_fill_next(most - done);
     END IF;
-    IF done = 0 THEN
-        done := @schema@.search_delete_replaced(most);
+    IF done < most THEN
+        done := done + @schema@.search_delete_replaced(most - done);
     END IF;
     RETURN done;
 END;

@@ -185,6 +185,24 @@ def test_what_was_written_before_is_filled_in(database: Database) -> None:
         assert database.value("SELECT position FROM search_indexes WHERE is_ready") == ""
 
 
+def test_filling_and_deleting_go_on_while_tickets_come_without_a_pause(database: Database) -> None:
+    """Some are always due then."""
+    with database.on_one_connection():
+        tickets_found.add(database, "acme", *(Ticket(str(number), "printer") for number in range(30)))
+        tickets_found.index(database)
+        tickets_found.add_tenant(database, "acme", "german")
+        for number in range(30, 90):
+            tickets_found.add(database, "acme", Ticket(str(number), "scanner"))
+            database.value("SELECT search_index_batch(7)")
+            if number == 40:
+                assert database.value("SELECT is_ready FROM search_indexes")
+                change = "INSERT INTO search_indexes (tenant_id, configuration) VALUES ('acme', 'pg_catalog.english')"
+                database.query(change)
+        assert database.query("SELECT configuration, is_ready FROM search_indexes") == [
+            {"configuration": "pg_catalog.english", "is_ready": True}
+        ]
+
+
 def test_a_ticket_that_postgres_makes_no_words_of_keeps_no_other_from_being_found(database: Database) -> None:
     """There is none that we know of."""
     tickets_found.add_tenant(database, "acme")
