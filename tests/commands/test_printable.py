@@ -61,7 +61,7 @@ COMMANDS: dict[tuple[str, ...], int] = {
     ("tenant", "remove", "--yes", f"x{HOSTILE}"): 1,
     ("tenant", "language", HOSTILE): 0,
     ("tenant", "language", HOSTILE, HOSTILE): 1,
-    ("similar", "--tenant", HOSTILE, HOSTILE): 1,
+    ("similar", "--tenant", HOSTILE, HOSTILE): 0,  # it has no ticket like that
     ("similar", "--tenant", "acme", "--file", HOSTILE): 2,
     ("doctor", "--tenant", HOSTILE, "--url", f"http://127.0.0.1:9/{HOSTILE}"): 1,
     ("tenant", "sdp", "show", "acme"): 0,

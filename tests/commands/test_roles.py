@@ -370,7 +370,6 @@ def test_all_rights_of_each_role(place: Installation) -> None:
         "sdp_configs": "SELECT",
         "sdp_cursors": "INSERT SELECT UPDATE",
         "search_due": "SELECT",
-        "search_indexes": "SELECT",
         "signature_counts": "DELETE SELECT",
         "tenant_configs": "SELECT",
         "tenant_removals": "SELECT",

@@ -1,7 +1,5 @@
 """The `PG*` variables: each works in both drivers below what DATABASE_URL says, or is named as ignored in one line."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -13,7 +11,8 @@ from app.settings import WrongSettingError
 from db import libpq
 from db.parameters import of_url, with_variables
 from tests.conftest import clean_environment
-from tests.support.system import Database, Server, Worker, run
+from tests.support import preloaded
+from tests.support.system import Database, Server, Tenant, Worker, run
 
 pytestmark = pytest.mark.one_postgres
 
@@ -85,30 +84,30 @@ def test_every_process_says_once_what_it_ignores_and_works(
 
 
 def test_every_process_connects_by_the_variables_alone(
-    database: Database, secrets_key: str, start_server: Callable[..., Server], start_worker: Callable[..., Worker]
+    empty_database: Database, secrets_key: str, start_server: Callable[..., Server], start_worker: Callable[..., Worker]
 ) -> None:
     """The schema is not `public`, which PGOPTIONS alone says."""
-    tenant = database.add_tenant(secrets_key)
-    given = of_url(database.url)
-    database.query("ALTER SCHEMA public RENAME TO ours")
+    database, given = empty_database, of_url(empty_database.url)
+    database.query("CREATE SCHEMA ours")
     variables = {
         "DATABASE_URL": "postgresql://", "PGHOST": given["host"], "PGPORT": given.get("port", ""), "PGUSER": given["user"],
         "PGPASSWORD": given.get("password", ""), "PGDATABASE": urlsplit(database.url).path[1:],
         "PGOPTIONS": "-c search_path=ours",
     }  # fmt: skip
+    env = clean_environment(SECRETS_KEY=secrets_key, **variables)
+    assert preloaded.run(["app", "migrate"], env).returncode == 0
+    secret = preloaded.run(["app", "tenant", "add", "acme"], env).stdout.strip()
+    tenant = Tenant("acme", secret)
     server, worker = start_server(**variables), start_worker(**variables)
     worker.wait_for_line("worker_started", within=20)
     server.wait_until_known(tenant)
     assert server.send(tenant).status_code == 202
     database.wait_for("SELECT count(*) FROM ours.ticket_history", 1, within=20)
-    env = clean_environment(SECRETS_KEY=secrets_key, **variables)
     for command in (
-        ["-m", "app", "migrate"],
-        ["-m", "alembic", "current"],
-        ["-m", "procrastinate", "--app=jobs.app", "healthchecks"],
+        ["app", "migrate"],
+        ["alembic", "current"],
+        ["procrastinate", "--app=jobs.app", "healthchecks"],
     ):
-        done = subprocess.run(
-            [sys.executable, *command], env=env, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = preloaded.run(command, env)
         assert done.returncode == 0, done.stderr
     assert worker.lines("worker_waits") == []

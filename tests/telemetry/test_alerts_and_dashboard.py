@@ -76,7 +76,7 @@ def labels_of(metric: str) -> set[str]:
 @pytest.fixture
 def exposed() -> set[str]:
     """The names in a scrape, once the server has read the inbox."""
-    names = ["pending", "failed", "rejected", "oldest_pending_seconds", "workers_alive"]
+    names = ["pending", "failed", "rejected", "oldest_pending_seconds", "workers_alive", "search_lag_seconds"]
     metrics.inbox_gauges.set(dict.fromkeys(names, 0))
     metrics.worker_heartbeat.watch(float)
     families = re.findall(r"^# TYPE (\w+) (\w+)$", metrics.exposition("")[0].decode(), re.MULTILINE)

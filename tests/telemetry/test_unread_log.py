@@ -103,6 +103,10 @@ def test_a_server_answers_and_says_afterwards_how_many_lines_it_dropped(
 def test_a_worker_promotes_and_says_afterwards_how_many_lines_it_dropped(
     environment: dict[str, str], log: Path, database: Database, acme: Tenant
 ) -> None:
+    database.query(  # no other index job comes while this one waits: that one logs, too
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, scheduled_at) "
+        "VALUES ('index', 'index', 'index', now() + interval '1 hour')"
+    )
     with working(environment, log) as (worker, reader, metrics):
         reader.pause()
         for number in range(MANY):
