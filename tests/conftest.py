@@ -147,18 +147,24 @@ def tenant(tenants: Iterator[Tenant]) -> Tenant:
 def start_server(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers on the test's own database; they end with the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda processes=1, **changes: stack.enter_context(
-            running_server({**environment, **changes}, tmp_path / f"server-{uuid.uuid4().hex[:6]}.log", processes)
-        )
+
+        def start(processes: int = 1, *, by_exec: bool = False, **changes: str) -> Server:
+            log = tmp_path / f"server-{uuid.uuid4().hex[:6]}.log"
+            return stack.enter_context(running_server(environment | changes, log, processes, by_exec=by_exec))
+
+        yield start
 
 
 @pytest.fixture
 def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Start workers on the test's own database; they end with the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda **changes: stack.enter_context(
-            running_worker({**environment, **changes}, tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log")
-        )
+
+        def start(*, by_exec: bool = False, **changes: str) -> Worker:
+            log = tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log"
+            return stack.enter_context(running_worker(environment | changes, log, by_exec=by_exec))
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ def test_one_webhook_becomes_one_ticket(
     env = {**environment, "DATABASE_URL": empty_database.url}
     assert run(["migrate"], env).returncode == 0
     secret = run(["tenant", "add", "acme"], env).stdout.strip()
-    server, worker = start_server(**env), start_worker(**env)
+    server, worker = start_server(by_exec=True, **env), start_worker(by_exec=True, **env)
 
     payload = {
         "tenant_id": "acme",
@@ -34,7 +34,7 @@ def test_one_webhook_becomes_one_ticket(
     sent = run(
         ["send", "--url", server.url, "--tenant", "acme", f"--secret={secret}", "--file", "-"],
         env,
-        input=body.decode(),
+        given=body.decode(),
     )
     assert sent.returncode == 0, sent.stderr
     correlation_id = sent.stdout.split()[-1]

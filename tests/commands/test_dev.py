@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -22,21 +23,48 @@ from tests.support.system import Database, run
 
 pytestmark = pytest.mark.one_postgres
 
+LONG = "a directory with a long name, spaces & quote's " * 3
+PROXIES = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:1")
+
+
+class Running(NamedTuple):
+    """A `dev` that runs."""
+
+    env: dict[str, str]
+    process_id: int
+    printed: str
+
 
 @pytest.fixture
 def new_env() -> Iterator[dict[str, str]]:
     """The environment with a port of its own, and a directory whose path is too long for a Unix socket."""
     with scratch_directory() as directory:
-        deep = directory / ("a directory with a long name, spaces & quote's " * 3)
-        yield clean_environment(DEV_DIR=str(deep), PORT=str(free_port()))
+        yield clean_environment(DEV_DIR=str(directory / LONG), PORT=str(free_port()))
 
 
 @pytest.fixture
 def env(new_env: dict[str, str], migrated_data: Path) -> dict[str, str]:
     """The same with the database of an earlier start, which saves making it."""
-    Path(new_env["DEV_DIR"]).mkdir()
-    subprocess.run(["cp", "-a", migrated_data, new_env["DEV_DIR"]], check=True)
-    return new_env
+    return with_data(new_env, migrated_data)
+
+
+def with_data(env: dict[str, str], data: Path) -> dict[str, str]:
+    Path(env["DEV_DIR"]).mkdir()
+    subprocess.run(["cp", "-a", data, env["DEV_DIR"]], check=True)
+    return env
+
+
+@pytest.fixture(scope="module")
+def runs(migrated_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A `dev` for tests that end none of it. Its proxy does not answer, and this machine needs none."""
+    with scratch_directory() as directory:
+        env = clean_environment(DEV_DIR=str(directory / LONG), PORT=str(free_port()), **PROXIES)
+        with running_dev(with_data(env, migrated_data), tmp_path_factory.mktemp("dev") / "log", "--samples") as (
+            one,
+            printed,
+        ):
+            yield Running(env, one.pid, printed)
+        wait_until_gone(env)
 
 
 def processes_of(env: dict[str, str]) -> list[str]:
@@ -120,30 +148,27 @@ def test_once_prints_in_order_what_happened(new_env: dict[str, str]) -> None:
     assert key.stat().st_mode & 0o077 == 0
 
 
-def test_what_it_prints_can_be_pasted(env: dict[str, str], tmp_path: Path) -> None:
+def test_what_it_prints_can_be_pasted(runs: Running) -> None:
     """A shell runs the lines word for word. Under a proxy that does not answer, which this machine needs none of."""
-    proxy = "http://127.0.0.1:1"
-    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy)
-    with running_dev(env | proxies, tmp_path / "log", "--samples") as (_, printed):
-        assert "promote inbox" in printed  # its spans came past the proxy too
-        exports = "".join(re.findall(r"^  export \w+=.*\n", printed, re.MULTILINE))
-        assert_the_readmes_question_is_answered(exports)
-        question = re.findall(r"  (curl -s .*?)\n\n", printed, re.DOTALL)[0]
-        asked = subprocess.run(["sh", "-c", question], capture_output=True, text=True, timeout=30, check=False)
-        assert '"ticket_id":"SAMPLE-01"' in asked.stdout, asked
-        similar = re.findall(r"  ticket-inbox (similar .*)", printed)[0]
-        assert "1  SAMPLE-0" in in_shell(exports, similar).stdout
-        curl = re.findall(r"  (curl -i .*?)\n\n", printed, re.DOTALL)[0]
-        send = re.findall(r"ticket-inbox (send .*)", printed)[0]
-        posted = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
-        assert posted.stdout.startswith("HTTP/1.1 202"), posted
-        sent = run(shlex.split(send), clean_environment(**proxies))
-        assert sent.returncode == 0, sent.stderr
-        rotated = in_shell(exports, "tenant rotate demo")
-        assert (rotated.returncode, exports.count("\n")) == (0, 2), rotated.stderr
-        url = shlex.split(re.findall(r"DATABASE_URL=(.*)", printed)[0])[0]
-        Database(url).wait_for("SELECT count(*) FROM ticket_history", 15, within=10)
-    wait_until_gone(env)
+    printed = runs.printed
+    assert "promote inbox" in printed  # its spans came past the proxy too
+    exports = "".join(re.findall(r"^  export \w+=.*\n", printed, re.MULTILINE))
+    assert_the_readmes_question_is_answered(exports)
+    question = re.findall(r"  (curl -s .*?)\n\n", printed, re.DOTALL)[0]
+    asked = subprocess.run(["sh", "-c", question], capture_output=True, text=True, timeout=30, check=False)
+    assert '"ticket_id":"SAMPLE-01"' in asked.stdout, asked
+    similar = re.findall(r"  ticket-inbox (similar .*)", printed)[0]
+    assert "1  SAMPLE-0" in in_shell(exports, similar).stdout
+    curl = re.findall(r"  (curl -i .*?)\n\n", printed, re.DOTALL)[0]
+    send = re.findall(r"ticket-inbox (send .*)", printed)[0]
+    posted = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=False)
+    assert posted.stdout.startswith("HTTP/1.1 202"), posted
+    sent = run(shlex.split(send), clean_environment(**PROXIES))
+    assert sent.returncode == 0, sent.stderr
+    rotated = in_shell(exports, "tenant rotate demo")
+    assert (rotated.returncode, exports.count("\n")) == (0, 2), rotated.stderr
+    url = shlex.split(re.findall(r"DATABASE_URL=(.*)", printed)[0])[0]
+    Database(url).wait_for("SELECT count(*) FROM ticket_history", 15, within=10)
 
 
 def in_shell(exports: str, command: str) -> subprocess.CompletedProcess[str]:
@@ -171,15 +196,14 @@ def test_it_leaves_no_process_behind(env: dict[str, str], tmp_path: Path, how: s
         wait_until_gone(env)
 
 
-def test_a_second_one_says_what_is_wrong(env: dict[str, str], tmp_path: Path) -> None:
+def test_a_second_one_says_what_is_wrong(runs: Running, tmp_path: Path) -> None:
     """A second `dev` in the same directory, and one in another directory on the same port."""
-    with running_dev(env, tmp_path / "log") as (process, _):
-        same = run(["dev"], env)
-        assert (same.returncode, len(same.stderr.splitlines())) == (1, 1), same.stderr
-        assert f"another `ticket-inbox dev` (process {process.pid}) runs in" in same.stderr
-        other = run(["dev"], {**env, "DEV_DIR": str(tmp_path / "other")})
-        assert (other.returncode, len(other.stderr.splitlines())) == (1, 1), other.stderr
-        assert f"cannot listen on 127.0.0.1:{env['PORT']} (Address already in use)" in other.stderr
+    same = run(["dev"], runs.env)
+    assert (same.returncode, len(same.stderr.splitlines())) == (1, 1), same.stderr
+    assert f"another `ticket-inbox dev` (process {runs.process_id}) runs in" in same.stderr
+    other = run(["dev"], {**runs.env, "DEV_DIR": str(tmp_path / "other")})
+    assert (other.returncode, len(other.stderr.splitlines())) == (1, 1), other.stderr
+    assert f"cannot listen on 127.0.0.1:{runs.env['PORT']} (Address already in use)" in other.stderr
 
 
 def test_it_ends_when_a_part_of_it_does(env: dict[str, str], tmp_path: Path) -> None:

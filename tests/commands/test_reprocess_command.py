@@ -76,7 +76,7 @@ def test_what_cannot_be_meant_is_one_line_and_changes_nothing(clean: Database, e
         assert (done.returncode, done.stdout) == (2, ""), arguments
         assert done.stderr.splitlines()[-1].startswith("Error: ")
         assert words in done.stderr.splitlines()[-1]
-    assert clean.value("SELECT count(*) FROM procrastinate_jobs") == 0
+    assert clean.value("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reprocess'") == 0
 
 
 def test_each_filter_counts_what_it_selects_and_a_dry_run_changes_nothing(clean: Database, env: dict[str, str]) -> None:
@@ -98,7 +98,7 @@ def test_each_filter_counts_what_it_selects_and_a_dry_run_changes_nothing(clean:
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{counted}\nNothing was changed.\n", ""), arguments
     done = run_here(["reprocess", "--tenant", "globex", "--status", "failed"], env)
     assert (done.returncode, done.stdout) == (0, "0 inbox rows match\nNothing was changed.\n")
-    assert clean.value("SELECT count(*) FROM procrastinate_jobs") == 0
+    assert clean.value("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'reprocess'") == 0
     assert clean.query("SELECT * FROM inbox ORDER BY id") == before
 
 

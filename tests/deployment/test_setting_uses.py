@@ -8,6 +8,7 @@ import pytest
 
 from app.settings import Settings, uses
 from tests.conftest import clean_environment
+from tests.support import preloaded
 from tests.support.commands_in_process import invoke
 from tests.support.system import Database, Tenant, Worker, run
 
@@ -105,11 +106,11 @@ def test_a_process_reads_what_it_uses(arguments: tuple[str, ...]) -> None:
     assert done.stderr.startswith(f"ticket-inbox: {last.upper()} is wrong: it must be ")
 
 
-def start(arguments: tuple[str, ...], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, env=clean_environment(**env), capture_output=True, text=True, timeout=60, check=False
-    )
+def start(arguments: tuple[str, ...], given: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    env, command = clean_environment(**given), [sys.executable, *arguments]
+    if arguments[0] == "-m":
+        return preloaded.run(arguments[1:], env)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_each_setting_is_used() -> None:

@@ -12,6 +12,7 @@ from app import settings
 from app.settings import Settings, WrongSettingError
 from tests import ROOT
 from tests.conftest import clean_environment
+from tests.support import preloaded
 from tests.support.commands_in_process import run_here
 
 pytestmark = pytest.mark.one_postgres
@@ -115,20 +116,13 @@ def test_a_wrong_value_is_one_line_that_names_it(name: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["-m", "app", "serve"], ["-m", "app", "worker"], ["-m", "app", "dev"], ["-m", "app", "tenant", "list"], ["-m", "jobs"],
-     ["-m", "procrastinate", "--app=jobs.app", "healthchecks"], ["-m", "alembic", "check"], ["-m", "litestar", "run"],
-     ["-m", "uvicorn", "--factory", "app.main:create_app"]],
-    ids=lambda command: " ".join(command[1:]),
+    [["app", "serve"], ["app", "worker"], ["app", "dev"], ["app", "tenant", "list"], ["jobs"],
+     ["procrastinate", "--app=jobs.app", "healthchecks"], ["alembic", "check"], ["litestar", "run"],
+     ["uvicorn", "--factory", "app.main:create_app"]],
+    ids=" ".join,
 )  # fmt: skip
 def test_a_wrong_value_stops_every_start(command: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, *command],
-        env=clean_environment(DATABASE_URL="mysql://localhost/x"),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = preloaded.run(command, clean_environment(DATABASE_URL="mysql://localhost/x"))
     assert done.returncode != 0
     assert "DATABASE_URL is wrong: it must be a URL like postgresql://" in done.stderr
     assert "Traceback" not in done.stderr

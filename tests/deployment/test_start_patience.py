@@ -1,8 +1,6 @@
 """A server or worker that was never ready says why, once a minute, and gives up; one that was ready never does."""
 
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from app.readiness import Patience
 from db import schema
 from jobs.outage_log import OutageLog
+from tests.support import preloaded
 from tests.support.json_log import JsonLog
 from tests.support.system import Database, Server, Worker
 
@@ -26,11 +25,14 @@ def test_one_that_was_never_ready_ends(environment: dict[str, str], tmp_path: Pa
     url = environment["DATABASE_URL"].replace("/test_", "/no_")
     env = environment | {"DATABASE_URL": url, "START_PATIENCE_SECONDS": "8"}
     with (tmp_path / "log").open("wb") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *command.split()], env=env, stderr=log, timeout=60, check=False
-        )
+        process = preloaded.start(["app", *command.split()], env, log.fileno())
+    try:
+        code = process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
     lines = [line for line in JsonLog(tmp_path / "log").lines(is_whole=True) if line["event"] != "listening"]
-    assert (done.returncode, [line["event"] for line in lines][-1]) == (1, "start_given_up"), lines
+    assert (code, [line["event"] for line in lines][-1]) == (1, "start_given_up"), lines
     assert "never ready in 8 s since the start (START_PATIENCE_SECONDS): " in lines[-1]["error"]
     if len(lines) == 2:  # on a busy machine the processes of several may take these seconds to begin
         assert lines[0]["event"] == COMMANDS[command]

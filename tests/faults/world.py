@@ -4,8 +4,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +17,7 @@ from app.dev.embedded_postgres import EmbeddedPostgres
 from db import schema
 from tests.conftest import clean_environment
 from tests.faults.proxy import Proxy
+from tests.support import preloaded
 from tests.support.free_ports import free_port
 from tests.support.system import Database, Process, Tenant
 
@@ -52,8 +51,7 @@ class Part:
             return
         read_end, write_end = os.pipe()
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, LOG_BYTES)
-        line = [sys.executable, "-m", "app", self.command, *self.arguments]
-        started = subprocess.Popen(line, env={**self.environment, **changes}, stderr=write_end)
+        started = preloaded.start(["app", self.command, *self.arguments], self.environment | changes, write_end)
         os.close(write_end)
         threading.Thread(target=self._keep_log, args=[read_end], daemon=True).start()
         self.process = Process(started, self.log)

@@ -284,9 +284,9 @@ def test_without_postgres_it_says_so_in_one_line(import_: Callable[..., Any]) ->
 
 def test_a_pipe_can_be_imported(database: Database, acme: Tenant, environment: dict[str, str]) -> None:
     arguments = ["import", "--tenant", "acme", "--file", "-", "--format", "jsonl"]
-    done = run(arguments, environment, input=acme.body().decode() + "\n")
+    done = run(arguments, environment, given=acme.body().decode() + "\n")
     assert (done.returncode, done.stdout) == (0, "1 lines read: 1 appended, 0 skipped\n")
-    assert run(["import", "--tenant", "acme", "--file", "-"], environment, input="").returncode == 2
+    assert run(["import", "--tenant", "acme", "--file", "-"], environment, given="").returncode == 2
     assert database.value("SELECT correlation_id FROM inbox").startswith("import-")
 
 

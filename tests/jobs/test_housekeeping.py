@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +11,7 @@ from db import engine as engines
 from db import queue
 from tests import ROOT
 from tests.conftest import clean_environment
+from tests.support import preloaded
 from tests.support.system import Database, Tenant, Worker
 
 ACME = Tenant("acme", "secret")
@@ -39,11 +37,9 @@ def unattended(database: Database) -> tuple[int, int]:
 
 def work_once(database: Database, *queues: str) -> None:
     """Run the jobs that wait now, with Procrastinate's own worker."""
-    subprocess.run(
-        [Path(sys.executable).parent / "procrastinate", "--app=jobs.app", "worker", "--one-shot", f"--queues={','.join(queues)}"],
-        cwd=ROOT, env=clean_environment(DATABASE_URL=database.url),
-        capture_output=True, check=True, timeout=60,
-    )  # fmt: skip
+    command = ["procrastinate", "--app=jobs.app", "worker", "--one-shot", f"--queues={','.join(queues)}"]
+    done = preloaded.run(command, clean_environment(DATABASE_URL=database.url), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_rows_without_a_job_are_stored_soon(database: Database, start_worker: StartWorker) -> None:

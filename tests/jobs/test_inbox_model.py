@@ -18,7 +18,7 @@ from db.selection import Selection
 from db.ticket_history import has_text
 from jobs import promote, reprocess
 from jobs.reprocess import Progress
-from tests.support.system import Database, Tenant
+from tests.support.system import Database, Tenant, appended
 
 TICKETS = st.sampled_from(["1", "2"])
 DATES = st.sampled_from([f"2026-01-0{day}T00:00:00Z" for day in (1, 2)])
@@ -70,7 +70,7 @@ class Inbox(RuleBasedStateMachine):
         number = len(self.sends) + 1
         resolution = _resolution(text, number)
         payload = ACME.payload(ticket_id=ticket, resolved_date=date, subject=f"{number}", resolution=resolution)
-        [inbox_id] = self.database.deliver(payload)
+        [inbox_id] = self.runner.run(appended(self.engine, payload))
         self.sends[inbox_id] = (ticket, date, text)
 
     @rule(ticket=TICKETS, date=DATES, texts=st.lists(TEXTS, min_size=2, max_size=2))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +16,7 @@ from db.selection import Selection
 from jobs import reprocess
 from tests import ROOT
 from tests.conftest import clean_environment
+from tests.support import preloaded
 from tests.support.system import Database, Tenant, Worker, running_worker
 
 ACME, GLOBEX = Tenant("acme", "secret"), Tenant("globex", "secret")
@@ -38,12 +38,8 @@ def clean(module_database: Database, worker: Worker) -> Database:  # noqa: ARG00
 
 def procrastinate(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Procrastinate's own command from the project's root, with nothing but DATABASE_URL."""
-    return subprocess.run(
-        [Path(sys.executable).parent / "procrastinate", "--app=jobs.app", *arguments],
-        cwd=ROOT,
-        env=clean_environment(DATABASE_URL=database.url),
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    command = ["procrastinate", "--app=jobs.app", *arguments]
+    return preloaded.run(command, clean_environment(DATABASE_URL=database.url), cwd=ROOT)
 
 
 def ended(database: Database, job_id: int, within: float = 15) -> dict[str, Any] | None:

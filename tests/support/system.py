@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import json
-import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -16,8 +14,8 @@ from typing import Any
 import httpx
 import psycopg
 from psycopg.rows import dict_row
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.dev.embedded_postgres import end_with_parent
 from app.event import flat
 from app.server import ports
 from app.webhook import PATH, signature
@@ -27,10 +25,12 @@ from db.allowed import Allowed
 from db.inbox import Delivery
 from db.tenants import Secrets
 from otel import tracing
+from tests.support import preloaded
 from tests.support.json_log import JsonLog
 
 JSON = {"Content-Type": "application/json"}
 ANY_TENANT = Allowed("SELECT unnest(CAST(:tenants AS text[]))")  # also one without a row in tenant_configs
+STARTS_WITHIN = 30.0  # seconds; several processes import for 5 s of processor, which other tests use, too
 PRIORITIES = {
     queue.SWEEP: queue.SWEEP_PRIORITY, queue.REPROCESS: queue.REPROCESS_PRIORITY, queue.PRUNE: queue.PRUNE_PRIORITY,
     queue.INDEX: queue.INDEX_PRIORITY,
@@ -98,19 +98,11 @@ class Database:
 
         Their tenants need not exist.
         """
-        deliveries = [
-            Delivery(
-                tenant_id=payload["tenant_id"], ticket_id=payload["ticket_id"], correlation_id=uuid.uuid4().hex,
-                traceparent=tracing.position_of_request(None, "", {}).traceparent, payload=json.dumps(payload).encode(), signature="signed",
-            )
-            for payload in payloads
-        ]  # fmt: skip
 
         async def append() -> list[int]:
             engine = engines.create_engine(self.url, "test", 1, 30.0)
             try:
-                async with engines.connection(engine) as connection:
-                    return [one or 0 for one in await inbox.append(connection, deliveries, allowed=ANY_TENANT)]
+                return await appended(engine, *payloads)
             finally:
                 await engine.dispose()
 
@@ -135,10 +127,23 @@ class Database:
                 time.sleep(0.02)
 
 
+async def appended(engine: AsyncEngine, *payloads: dict[str, Any]) -> list[int]:
+    """Append events as `Database.deliver` does, on a connection of this engine's."""
+    deliveries = [
+        Delivery(
+            tenant_id=payload["tenant_id"], ticket_id=payload["ticket_id"], correlation_id=uuid.uuid4().hex,
+            traceparent=tracing.position_of_request(None, "", {}).traceparent, payload=json.dumps(payload).encode(), signature="signed",
+        )
+        for payload in payloads
+    ]  # fmt: skip
+    async with engines.connection(engine) as connection:
+        return [one or 0 for one in await inbox.append(connection, deliveries, allowed=ANY_TENANT)]
+
+
 class Process:
     """One of our processes, and what it logs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: preloaded.AProcess, log: Path) -> None:
         self.process = process
         self._log = JsonLog(log)
 
@@ -179,9 +184,9 @@ class Worker(Process):
 class Server(Process):
     """`ticket-inbox serve`, and an HTTP client for it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: preloaded.AProcess, log: Path) -> None:
         super().__init__(process, log)
-        [line] = self.wait_for_line("listening")
+        [line] = self.wait_for_line("listening", within=STARTS_WITHIN)
         self.url = ports.url(line["host"], line["port"])
         # Threads share the client: with a limit, httpcore may close an idle connection while another thread takes it.
         # The server closes an idle one after 5 s: httpx, whose own time is the same, would send on it at that moment.
@@ -189,7 +194,7 @@ class Server(Process):
         self.client = httpx.Client(base_url=self.url, timeout=30, limits=limits, verify=False)
 
     def wait_until_live(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + STARTS_WITHIN
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 if self.client.get("/health/live").is_success:
@@ -215,9 +220,9 @@ class Server(Process):
 
 
 @contextlib.contextmanager
-def running_server(env: dict[str, str], log: Path, processes: int = 1) -> Iterator[Server]:
+def running_server(env: dict[str, str], log: Path, processes: int = 1, *, by_exec: bool = False) -> Iterator[Server]:
     several = ["--processes", str(processes)] if processes > 1 else []
-    with _running(["-m", "app", "serve", *several], env, log) as process:
+    with _running(["app", "serve", *several], env, log, by_exec=by_exec) as process:
         server = Server(process, log)
         server.wait_until_live()
         with contextlib.closing(server.client):
@@ -227,18 +232,16 @@ def running_server(env: dict[str, str], log: Path, processes: int = 1) -> Iterat
 
 
 @contextlib.contextmanager
-def running_worker(env: dict[str, str], log: Path) -> Iterator[Worker]:
-    with _running(["-m", "app", "worker"], env, log) as process:
+def running_worker(env: dict[str, str], log: Path, *, by_exec: bool = False) -> Iterator[Worker]:
+    with _running(["app", "worker"], env, log, by_exec=by_exec) as process:
         yield Worker(process, log)
 
 
 @contextlib.contextmanager
-def _running(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(arguments: list[str], env: dict[str, str], log: Path, *, by_exec: bool) -> Iterator[preloaded.AProcess]:
     """Run one of our processes; it ends with the block, or with pytest if that is killed."""
     with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], env=env, stderr=stderr, preexec_fn=end_with_parent(signal.SIGKILL)
-        )
+        process = preloaded.start(arguments, env, stderr=stderr.fileno(), by_exec=by_exec)
     try:
         yield process
     finally:
@@ -246,9 +249,8 @@ def _running(arguments: list[str], env: dict[str, str], log: Path) -> Iterator[s
         process.wait()
 
 
-def run(arguments: list[str], env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+def run(
+    arguments: list[str], env: dict[str, str], *, given: str = "", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `ticket-inbox ARGUMENTS` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        env=env, capture_output=True, text=True, timeout=60, check=False, **options,
-    )  # fmt: skip
+    return preloaded.run(["app", *arguments], env, given=given, cwd=cwd)

@@ -3,18 +3,15 @@
 import contextlib
 import fcntl
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from app.dev.embedded_postgres import end_with_parent
+from tests.support import preloaded
 
 SIZE = 4096  # bytes that the pipe takes: a dozen lines
-AProcess = TypeVar("AProcess")
+Made = TypeVar("Made")
 
 
 class Reader:
@@ -49,13 +46,12 @@ class Reader:
 
 @contextlib.contextmanager
 def started(
-    arguments: list[str], env: dict[str, str], log: Path, made: Callable[[subprocess.Popen[bytes], Path], AProcess]
-) -> Iterator[tuple[AProcess, Reader]]:
+    arguments: list[str], env: dict[str, str], log: Path, made: Callable[[preloaded.AProcess, Path], Made]
+) -> Iterator[tuple[Made, Reader]]:
     """Run one of our processes, its pipe read into `log`; it ends with the block, or with pytest if that is killed."""
     reader = Reader(log)
-    command = [sys.executable, "-m", "app", *arguments]
     try:
-        process = subprocess.Popen(command, env=env, stderr=reader.writing, preexec_fn=end_with_parent(signal.SIGKILL))
+        process = preloaded.start(["app", *arguments], env, reader.writing)
     finally:
         os.close(reader.writing)
     try:
