@@ -38,10 +38,11 @@ class Looks:
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._bounded())
             self._look.add_done_callback(lambda look: look.cancelled() or look.exception())  # all probes may have left
-        done, _ = await asyncio.wait({self._look}, timeout=PROBE_SECONDS)
+        look = self._look  # another probe may begin the next one before this goes on
+        done, _ = await asyncio.wait({look}, timeout=PROBE_SECONDS)
         if not done:
             raise Refusal(503, f"{failures.explain(self._late())}.")
-        return self._look.result()
+        return look.result()
 
     async def end(self) -> None:
         """End the look that is under way."""

@@ -122,11 +122,11 @@ def test_what_is_not_built_or_not_set_up_yet_is_503_and_says_so(
 def test_429_says_when_to_come_back_and_webhooks_have_a_rate_of_their_own(
     small: Server, acme: Tenant, tokens: dict[str, str]
 ) -> None:
-    answers = [ask(small, tokens["eager"]) for _ in range(RATE * 10 + 3)]
-    assert [one.status_code for one in answers[: RATE * 10]] == [200] * RATE * 10
-    assert answers[-1].status_code == 429
-    assert answers[-1].json()["type"] == "urn:ticket-inbox:problem:question-rate"
-    assert answers[-1].headers["Retry-After"] == "1"
+    assert {ask(small, tokens["eager"]).status_code for _ in range(RATE * 10)} == {200}
+    [refused] = eventually(lambda: [one for one in [ask(small, tokens["eager"])] if one.status_code != 200])
+    assert refused.status_code == 429
+    assert refused.json()["type"] == "urn:ticket-inbox:problem:question-rate"
+    assert refused.headers["Retry-After"] == "1"
     assert ask(small, tokens["patient"]).status_code == 200
     assert small.send(acme).status_code == 202
 

@@ -92,3 +92,18 @@ def test_connections_that_are_all_in_use(module_database: Database) -> None:
     why, revision = asyncio.run(probe())
     assert why.startswith("all connections of this process are in use")
     assert revision == schema.head()
+
+
+def test_a_probe_that_comes_at_once_after_an_answer_disturbs_no_other(module_database: Database) -> None:
+    """Those that waited for the look before are answered by that, although the next one is under way."""
+
+    async def probe() -> list[str | None]:
+        async with looks_at(module_database.url) as looks:
+
+            async def again() -> str | None:
+                await looks.revision()
+                return await looks.revision()
+
+            return await asyncio.gather(again(), *[looks.revision() for _ in range(3)])
+
+    assert asyncio.run(probe()) == [schema.head()] * 4
