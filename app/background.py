@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
+
+LAST_WRITE = 1.0  # seconds that the end of a server waits for its last counts to be written
 
 
 @contextlib.asynccontextmanager
@@ -19,3 +21,13 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await asyncio.wait({task}, timeout=1)
         if not task.cancelled():
             task.result()
+
+
+@contextlib.asynccontextmanager
+async def writing(work: Coroutine[Any, Any, None], write: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run `work`, which writes now and then, until the block ends; `write` the last of it then, if that is quick."""
+    async with running(work):
+        yield
+    with contextlib.suppress(Exception):  # the process ends, and what it could not write ends with it
+        async with asyncio.timeout(LAST_WRITE):
+            await write()

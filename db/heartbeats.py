@@ -1,3 +1,8 @@
-"""How old may a worker's last heartbeat be? A number alone, for readers that need nothing else of db/workers.py."""
+"""Which workers are alive? For readers that need nothing else of db/workers.py."""
 
 DEAD_AFTER = 20.0  # seconds without one after which a worker is dead even if Postgres still has sessions of it
+
+# A sub-select; its parameter is DEAD_AFTER.
+COUNT_ALIVE = """
+(SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => :dead_after))
+""".strip()

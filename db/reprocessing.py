@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import workers
+from db import heartbeats
 from db.queue import REPROCESS, REPROCESS_PRIORITY
 
 ENDED = ("succeeded", "failed", "cancelled", "aborted")
@@ -54,13 +54,12 @@ DEFER = sa.text(
 )
 
 JOB = sa.text(
-    """
+    f"""
     SELECT CAST(status AS text) AS status, CAST(coalesce(args->'progress'->>'rows', '0') AS bigint) AS rows,
-           CAST(coalesce(args->'progress'->'outcomes', '{}') AS text) AS outcomes, args->>'outcome' AS outcome,
-           (SELECT count(*) FROM procrastinate_workers
-            WHERE last_heartbeat > now() - make_interval(secs => :dead_after)) AS workers_alive
+           CAST(coalesce(args->'progress'->'outcomes', '{{}}') AS text) AS outcomes, args->>'outcome' AS outcome,
+           {heartbeats.COUNT_ALIVE} AS workers_alive
     FROM (SELECT) AS one LEFT JOIN procrastinate_jobs ON id = :job_id
-    """
+    """  # noqa: S608  (composed of constants)
 )
 
 CANCEL = sa.text(
@@ -104,7 +103,7 @@ async def cancel(connection: AsyncConnection, job_id: int) -> bool:
 
 async def read_job(connection: AsyncConnection, job_id: int) -> JobSeen:
     """Return how far a job has come, and how many workers are alive."""
-    row = (await connection.execute(JOB, {"job_id": job_id, "dead_after": workers.DEAD_AFTER})).mappings().one()
+    row = (await connection.execute(JOB, {"job_id": job_id, "dead_after": heartbeats.DEAD_AFTER})).mappings().one()
     return JobSeen(**{**row, "outcomes": msgspec.json.decode(row["outcomes"], type=dict[str, int])})
 
 

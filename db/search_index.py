@@ -1,6 +1,6 @@
 """By which words are a tenant's tickets found? The tables of the word index, which functions in Postgres keep and read.
 
-The functions are in migrations 0015: docs/decisions/0047 says why they are Postgres' own.
+The functions are in migration 0015: docs/decisions/0047 says why they are Postgres' own.
 """
 
 import sqlalchemy as sa
@@ -89,7 +89,7 @@ IS_HELD_BACK = sa.text(
 async def index_batch(connection: AsyncConnection, most: int) -> int:
     """Bring up to `most` tickets into the index, in one commit, and return how many rows that was; 0 if none is left.
 
-    So long as indexes are not built, or are to be deleted, it goes on with these.
+    The room that tickets which are due leave is for indexes that are not built yet, or are to be deleted.
     """
     return int(await connection.scalar(INDEX_BATCH, {"most": most}) or 0)
 

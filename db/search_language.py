@@ -66,9 +66,7 @@ PRESENT = sa.text(
     """
 )
 
-WORKERS_ALIVE = sa.text(
-    "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => :dead_after)"
-)
+WORKERS_ALIVE = sa.text(f"SELECT {heartbeats.COUNT_ALIVE}")
 
 
 async def read(connection: AsyncConnection, tenant_id: str) -> Language:

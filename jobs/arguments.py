@@ -23,6 +23,12 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     outcome: str | None = None
 
 
+class NoArguments(Arguments, frozen=True, kw_only=True):
+    """Those of a task that takes none."""
+
+    takes = "no argument"
+
+
 class WrongArgumentsError(Exception):
     """A job cannot do what its arguments say; the message is one line for the operator who deferred it."""
 

@@ -25,12 +25,6 @@ Delete = Callable[[AsyncConnection, timedelta, int, int], Awaitable[int]]
 _logger = logging.getLogger("ticket_inbox.housekeeping")
 
 
-class NoArguments(arguments.Arguments, frozen=True, kw_only=True):
-    """What `sweep` and `prune` take."""
-
-    takes = "no argument"
-
-
 # Every 20 seconds, so that a row that nothing else found is stored within a minute. No lock: a sweep whose
 # worker died would hold it for ever (https://github.com/procrastinate-org/procrastinate/issues/1408).
 @app.periodic(cron="* * * * * */20")
@@ -47,7 +41,7 @@ async def sweep(context: JobContext, /, timestamp: int = 0, **given: object) -> 
 
     Also raises the priority of some jobs of tenants over their share, so that none waits for ever. Safe at any time.
     """
-    arguments.read(NoArguments, given)
+    arguments.read(arguments.NoArguments, given)
     async with database.connection(engine()) as connection:
         try:
             async with jobs_in_hand.held(connection, leases.SWEEP, Lock(SWEEP)):
@@ -77,7 +71,7 @@ async def prune(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (
 
     Never deletes a row that is pending, failed or rejected; 0 days keep for ever. Pauses after each small commit.
     """
-    arguments.read(NoArguments, given)
+    arguments.read(arguments.NoArguments, given)
     rows = await prune_old(settings.retention_days, retention.next_rows, retention.delete_rows)
     jobs = await prune_old(settings.job_retention_days, retention.next_jobs, retention.delete_jobs)
     logs.log(_logger, logging.INFO, "pruned", rows=rows, jobs=jobs)

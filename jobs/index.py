@@ -28,12 +28,6 @@ NO_RIGHT = (
 _logger = logging.getLogger("ticket_inbox.index")
 
 
-class NoArguments(arguments.Arguments, frozen=True, kw_only=True):
-    """What `index` takes."""
-
-    takes = "no argument"
-
-
 class BatchSize:
     """How many tickets the next commit of this process has: fewer after one that took long or failed."""
 
@@ -68,7 +62,7 @@ async def index(timestamp: int = 0, **given: object) -> None:  # noqa: ARG001  (
     Goes on until nothing is left or its time is up. While promote jobs wait it pauses, for minutes at most. Safe at any
     time, and after any interruption.
     """
-    arguments.read(NoArguments, given)
+    arguments.read(arguments.NoArguments, given)
     async with database.connection(engine()) as connection:
         try:
             async with jobs_in_hand.held(connection, leases.INDEX):

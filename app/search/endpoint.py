@@ -92,8 +92,7 @@ async def refuse(refused: Refusal, record: QuestionRecord, send: Send) -> None:
     """Answer a question that is refused, and record why."""
     record.kind, record.error = refused.kind, refused.cause
     answered = problems.answer(refused, record.origin.correlation_id)
-    headers = [(name.lower().encode(), value.encode()) for name, value in answered.headers.items()]
-    await respond(answered.status, headers, answered.body, record, send)
+    await respond(answered.status, answered.raw_headers, answered.body, record, send)
 
 
 async def respond(

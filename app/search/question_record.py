@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 from app import correlation
 from app.delivery import Origin
 from app.search import PATH
+from app.webhook import request_record
 from otel import logs, metrics, tracing
 from otel.tracing import Failure
 
@@ -57,7 +58,7 @@ def found_of(record: QuestionRecord) -> dict[str, int]:
 
 def _record_span(record: QuestionRecord, status: int) -> None:
     """Record the request's span. A refusal that is the sender's fault is no error of ours (semantic conventions)."""
-    words = _described(record.error)
+    words = request_record.described(record.error)
     attributes = {
         **ATTRIBUTES,
         "http.response.status_code": status,
@@ -67,11 +68,6 @@ def _record_span(record: QuestionRecord, status: int) -> None:
     }
     failure = Failure(record.kind or str(status), words) if status >= OURS else None
     tracing.record(record.origin.position, SPAN, SpanKind.SERVER, record.since, attributes, error=failure)
-
-
-def _described(error: BaseException | str | None) -> str:
-    """Return an error in words; of an exception only its type, because its own words may hold anything."""
-    return type(error).__name__ if isinstance(error, BaseException) else str(error)
 
 
 def _log(record: QuestionRecord, status: int, seconds: float) -> None:

@@ -14,7 +14,6 @@ from db import failures, read_tokens
 from otel import logs
 
 WRITE_EVERY = 10.0  # seconds
-LAST_WRITE = 1.0  # seconds that the end of a server waits for its last uses to be written
 _logger = logging.getLogger("ticket_inbox.search")
 
 
@@ -32,11 +31,8 @@ class TokenUses:
     @contextlib.asynccontextmanager
     async def kept_written(self, engine: AsyncEngine) -> AsyncIterator[None]:
         """Write what changed every ten seconds until the block ends, and the last of it then, if that is quick."""
-        async with background.running(self._write_forever(engine)):
+        async with background.writing(self._write_forever(engine), lambda: self.write(engine)):
             yield
-        with contextlib.suppress(Exception):  # the process ends, and what it could not write ends with it
-            async with asyncio.timeout(LAST_WRITE):
-                await self.write(engine)
 
     async def write(self, engine: AsyncEngine) -> None:
         """Write when tokens were last used. Raises a database error; the uses are then kept for the next try."""

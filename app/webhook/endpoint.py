@@ -109,8 +109,7 @@ async def refuse(refusal: Refusal, record: RequestRecord, send: Send) -> None:
     """Answer a webhook that is refused, and record why."""
     record.kind, record.error = refusal.kind, refusal.cause
     answered = problems.answer(refusal, record.origin.correlation_id)
-    headers = [(name.lower().encode(), value.encode()) for name, value in answered.headers.items()]
-    await respond(answered.status, headers, answered.body, record, send)
+    await respond(answered.status, answered.raw_headers, answered.body, record, send)
 
 
 async def respond(

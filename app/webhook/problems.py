@@ -79,6 +79,11 @@ class Answer(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
 
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as ASGI has them."""
+        return [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+
 
 def answer(refusal: Refusal, correlation_id: str) -> Answer:
     """Build the answer to a refused request, whichever way it is then sent: the one place where that is done."""

@@ -77,13 +77,13 @@ def _record_span(record: RequestRecord, status: int) -> None:
     }
     if record.kind:
         attributes["error.type"] = record.kind
-        attributes["error.message"] = _described(record.error)
-    failure = Failure(record.kind or str(status), _described(record.error)) if status >= 500 else None  # noqa: PLR2004
+        attributes["error.message"] = described(record.error)
+    failure = Failure(record.kind or str(status), described(record.error)) if status >= 500 else None  # noqa: PLR2004
     name = _span_name(record.path)
     tracing.record(record.origin.position, name, SpanKind.SERVER, record.since, attributes, error=failure)
 
 
-def _described(error: BaseException | str | None) -> str:
+def described(error: BaseException | str | None) -> str:
     """Return an error in words; of an exception only its type, because its own words may hold anything."""
     return type(error).__name__ if isinstance(error, BaseException) else str(error)
 

@@ -23,7 +23,6 @@ from db.signature_counts import Counted
 from otel import logs, metrics
 
 WRITE_EVERY = 10.0  # seconds
-LAST_WRITE = 1.0  # seconds that the end of a server waits for its last counts to be written
 _logger = logging.getLogger("ticket_inbox.signatures")
 
 Why = Literal["absent", "malformed", "untimely", "wrong"]
@@ -82,11 +81,8 @@ class SignatureCounts:
     @contextlib.asynccontextmanager
     async def kept_written(self, engine: AsyncEngine) -> AsyncIterator[None]:
         """Write what changed every ten seconds until the block ends, and the last of it then, if that is quick."""
-        async with background.running(self._write_forever(engine)):
+        async with background.writing(self._write_forever(engine), lambda: self.write(engine)):
             yield
-        with contextlib.suppress(Exception):  # the process ends, and what it could not write ends with it
-            async with asyncio.timeout(LAST_WRITE):
-                await self.write(engine)
 
     async def _write_forever(self, engine: AsyncEngine) -> None:
         while True:
