@@ -30,7 +30,7 @@ def held_up(database: Database) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
         database.deliver(*(ACME.payload() for _ in range(20)))
-        database.wait_for(WAITING.format("ticket_history"), 1, within=10)
+        database.wait_for(WAITING.format("INSERT INTO ticket_history"), 1, within=10)
         yield holder
 
 
@@ -50,7 +50,7 @@ def test_a_job_whose_end_could_not_be_written(database: Database, start_worker: 
     worker = start_worker()
     with held_up(database) as holder:
         holder.execute(f"{THE_JOB} FOR UPDATE")
-        kill_waiting(database, "ticket_history")
+        kill_waiting(database, "INSERT INTO ticket_history")
         kill_waiting(database, "procrastinate_retry_job")
         time.sleep(2.5)  # meanwhile heartbeats find it locked
     database.wait_for(STORED, 20, within=5)

@@ -13,6 +13,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.world import socket_of
 from tests.support.free_ports import free_port
 from tests.support.system import Database, Server, Tenant, Worker
+from tests.support.troubles import PROMOTING
 
 pytestmark = pytest.mark.one_postgres
 
@@ -22,7 +23,7 @@ ACME = Tenant("acme", "secret")
 BACK_WITHIN = 30.0  # seconds after new connections work
 FREE_WITHIN = 75.0  # seconds until rows that a dumb session locks are stored
 ENDS_WITHIN = 10.0  # seconds: an idle worker allows itself 2 to unregister and 5 to let its sessions go
-IN_HAND = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing'"
+STORING = f"SELECT count(*) {PROMOTING}"
 STORED = "SELECT count(*) FROM ticket_history WHERE inbox_id = {}"
 
 
@@ -82,7 +83,7 @@ def test_a_worker_with_jobs_in_hand_is_back(network: Network, start_worker: Star
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
         for number in range(jobs):
             database.deliver(*(ACME.payload() for _ in range(20)))
-            database.wait_for(IN_HAND, number + 1, within=10)
+            database.wait_for(STORING, number + 1, within=10)  # before, its job would take the next one over
         with network.proxy.swallow():
             time.sleep(2)
     new_connections_work = time.monotonic()

@@ -15,6 +15,7 @@ from jobs.vital_signs import FRESH, HANGS_AFTER, VitalSigns
 from tests.support.free_ports import free_port
 from tests.support.scraped_metrics import values
 from tests.support.system import Database, Tenant, Worker
+from tests.support.troubles import PROMOTING
 
 pytestmark = pytest.mark.one_postgres
 
@@ -104,10 +105,11 @@ def test_a_worker_with_a_job_in_every_slot_is_ready_and_a_stopping_one_is_not(
     worker.wait_for_line("worker_started", within=30)
     with psycopg.connect(database.url) as holder:
         holder.execute("LOCK ticket_history IN ACCESS EXCLUSIVE MODE")
-        doing = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'promote' AND status = 'doing'"
         for number in (1, 2):
             database.deliver(Tenant("acme", "secret").payload())
-            database.wait_for(doing, number, within=10)
+            database.wait_for(
+                f"SELECT count(*) {PROMOTING}", number, within=10
+            )  # before, its job would take the next one over
         time.sleep(FRESH + 2)  # it fetches nothing meanwhile
         answer = httpx.get(f"{url}/health/ready")
         assert answer.status_code == 200, answer.text
