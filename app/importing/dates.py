@@ -31,6 +31,15 @@ _PATTERNS = {
     "%d": r"0{1,2}", "%m": r"0{1,2}", "%H": r"0{1,2}", "%I": r"0{1,2}", "%M": r"0{1,2}", "%S": r"0{1,2}",
     "%Y": "0000", "%y": "00", "%f": r"0{1,6}", "%b": "aaa", "%B": "a{3,9}", "%p": "aa",
 }  # fmt: skip
+_PLAIN = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
+
+
+def plain(text: str) -> str:
+    """Return the text of a date with one blank wherever it has white space of any kind.
+
+    Java from its release 20 on writes U+202F before AM and PM (https://bugs.openjdk.org/browse/JDK-8304925).
+    """
+    return text if _PLAIN.fullmatch(text) else " ".join(text.split())
 
 
 class Dates:
@@ -43,7 +52,7 @@ class Dates:
         """Return the instant in UTC. Raises ValueError where no format fits, OverflowError past the years 1 to 9999."""
         if has_zone(cell):
             return flat.utc(cell.text.strip().upper())
-        found = datetime.fromisoformat(cell.text) if cell.kind == MOMENT else self._parsed(cell.text.strip())
+        found = datetime.fromisoformat(cell.text) if cell.kind == MOMENT else self._parsed(plain(cell.text))
         if found.tzinfo is None:
             found = found.replace(tzinfo=self._zone or UTC)  # without --time-zone no file comes this far
         return found.astimezone(UTC)

@@ -4,7 +4,7 @@ import contextlib
 
 from app.importing import ids
 from app.importing.columns import DATES, IDS, Columns
-from app.importing.dates import Dates, Guess, has_zone
+from app.importing.dates import Dates, Guess, has_zone, plain
 from app.importing.ids import BadIdError, ZeroedIds
 from app.importing.table import MOMENT, NUMBER, Row, is_empty
 from app.importing.terms import Wanted
@@ -38,7 +38,7 @@ class Survey:
             if cell.kind == MOMENT:
                 self._lacks_zone = True
             else:
-                self._see_text(cell.text.strip())
+                self._see_text(plain(cell.text))
 
     def _see_text(self, text: str) -> None:
         formats = self._wanted.date_formats
