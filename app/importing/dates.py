@@ -31,15 +31,18 @@ _PATTERNS = {
     "%d": r"0{1,2}", "%m": r"0{1,2}", "%H": r"0{1,2}", "%I": r"0{1,2}", "%M": r"0{1,2}", "%S": r"0{1,2}",
     "%Y": "0000", "%y": "00", "%f": r"0{1,6}", "%b": "aaa", "%B": "a{3,9}", "%p": "aa",
 }  # fmt: skip
+_SEPT = re.compile(r"\bSept\b", re.IGNORECASE)
 _PLAIN = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 
 
 def plain(text: str) -> str:
-    """Return the text of a date with one blank wherever it has white space of any kind.
+    """Return the text of a date with one blank wherever it has white space of any kind, and Sep for Sept.
 
-    Java from its release 20 on writes U+202F before AM and PM (https://bugs.openjdk.org/browse/JDK-8304925).
+    Java from its release 20 on writes U+202F before AM and PM (https://bugs.openjdk.org/browse/JDK-8304925), and from
+    16 on Sept in British English (https://bugs.openjdk.org/browse/JDK-8256837); strptime knows Sep and September alone.
     """
-    return text if _PLAIN.fullmatch(text) else " ".join(text.split())
+    text = text if _PLAIN.fullmatch(text) else " ".join(text.split())
+    return _SEPT.sub("Sep", text)
 
 
 class Dates:
