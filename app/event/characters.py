@@ -13,6 +13,12 @@ from html.entities import html5
 _UNSEEN = "\u00ad\u200b\u2060\ufeff"
 _LINE_OF_NBSP = re.compile("^[ \t]*+\u00a0[ \t\u00a0]*+$", re.MULTILINE)
 _REFERENCE = re.compile(r"&(?:#(?:[0-9]{1,7}|[xX][0-9a-fA-F]{1,6})|[a-zA-Z][a-zA-Z0-9]{1,31});")
+# The two halves of one character, as programs write it that escape Java's or JavaScript's characters one by one.
+_HALVES = re.compile(
+    r"&#(?:(5529[6-9]|55[3-9]\d\d|56[0-2]\d\d|563[01]\d)|[xX]([dD][89abAB][0-9a-fA-F]{2}));"
+    r"&#(?:(563[2-9]\d|56[4-9]\d\d|57[0-2]\d\d|573[0-3]\d|5734[0-3])|[xX]([dD][c-fC-F][0-9a-fA-F]{2}));",
+    re.ASCII,
+)
 _LONG_RUN = re.compile(r"[^\x00-\x7f]{32,}")
 MOST_MARKS = 30  # on one letter; no language has more (https://unicode.org/reports/tr15/#Stream_Safe_Text_Format)
 
@@ -51,9 +57,15 @@ def _is_mark(letter: str) -> bool:
 def decoded(text: str) -> str:
     """Return HTML's `text` with each whole character reference (`&amp;`, `&#228;`) decoded.
 
-    One without its semicolon stays: `?id=1&section=3` is an address, although browsers read `&sect` in it.
+    Two that are the halves of one character (`&#55357;&#56842;`) become it, although browsers show U+FFFD twice. One
+    without its semicolon stays: `?id=1&section=3` is an address, although browsers read `&sect` in it.
     """
-    return _REFERENCE.sub(_character, text) if "&" in text else text
+    return _REFERENCE.sub(_character, _HALVES.sub(_whole, text)) if "&" in text else text
+
+
+def _whole(found: re.Match[str]) -> str:
+    high, low = (int(found[at]) if found[at] else int(found[at + 1], 16) for at in (1, 3))
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
 
 def _character(found: re.Match[str]) -> str:

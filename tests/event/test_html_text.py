@@ -62,6 +62,8 @@ def test_a_text_without_a_known_tag_stays_as_it_was_written(read: type[str], tex
             "<p>?id=1&section=3&copy=2 &sect; &#228;&#xe4; &nosuch; &#1;</p>",
             "?id=1&section=3&copy=2 § ää &nosuch; &#1;",
         ),
+        ("<p>ok &#55357;&#56842;&#xD83D;&#xde0a; &#55357;&#55357;&#56842;</p>", "ok 😊😊 \ufffd😊"),
+        ("<p>&#55357; &#56842;&#55357;&#57344;</p>", "\ufffd \ufffd\ufffd\ue000"),
     ],
 )
 def test_in_html_nothing_is_lost_but_tags(read: type[str], html: str, text: str) -> None:
