@@ -19,6 +19,8 @@ from app.event.text_lines import Line, TextLines
 DEEPEST = 10  # lists in lists that are indented further; each line is indented, so that 18 KB of lists became 4 MB
 _NUMBER = re.compile(r"\s*([+-]?[0-9]{1,9})")
 _COMMENT = "<!--"
+# Browsers take --!> for its end, too; <!--!> has not ended yet.
+_COMMENT_END = re.compile("-->|(?<!<!)--!>")
 # What these hold is no HTML, and ends with their end tag alone.
 _RAW_END = {
     name: re.compile(rf"</{name}(?=[ \t\n\r\f/>])[^<>]*+>", re.IGNORECASE)
@@ -131,16 +133,12 @@ class Layout:
         """Return where what is no HTML ends, and where HTML goes on."""
         if name in self._unended:
             return at, None
-        if name == _COMMENT:
-            start = self._html.find("-->", at - 2)  # <!--> is one, too
-            end = start + 3
-        else:
-            found = _RAW_END[name].search(self._html, at)
-            start = end = found.start() if found else -1
-        if start < 0:
+        is_comment = name == _COMMENT
+        found = _COMMENT_END.search(self._html, at - 2) if is_comment else _RAW_END[name].search(self._html, at)
+        if found is None:
             self._unended.add(name)
             return at, None
-        return start, end
+        return found.start(), found.end() if is_comment else found.start()  # <!--> is a whole comment
 
     def _start_bullets(self, _given: str) -> None:
         self._counters.append(None)

@@ -55,6 +55,7 @@ def test_a_text_without_a_known_tag_stays_as_it_was_written(read: type[str], tex
         ("<div>a <!-- b</div>", "a <!-- b"),
         ("<table border><tr nowrap><td x:num>1<td x:str height=17 odd>2</table>", "1 2"),
         ("<div>a <!-- b -->c<!DOCTYPE html><![if !vml]><?xml:namespace x><o:p>d</o:p></div>", "a cd"),
+        ("<p>a</p><!-- x --!><p>the fix</p><!-- y --><p>b</p><!--!> no --><!-->c", "a\n\nthe fix\n\nb\n\nc"),
         ('<div><a href="foo <b>bold</b> and "more"</div>', '<a href="foo <b>bold</b> and "more"'),
         ("<div><script>alert(1)</script >a<style>p{}</style>b</div><script>c", "ab\nc"),
         ("<html><head><title>x</title></head><body>a <title>b</title></body>", "a\nb"),
