@@ -31,9 +31,12 @@ class Handler:
 
 
 def find(archive: ZipFile, name: str) -> ZipInfo | None:
-    """Return the part of a name, whatever its case; None where there is none. Raises FileError for a zip bomb."""
+    """Return the part of a name, whatever its case and its slashes, which some programs write as Windows has them.
+
+    None where there is none. Raises FileError for a zip bomb.
+    """
     wanted = name.lstrip("/").casefold()
-    part = next((one for one in archive.infolist() if one.filename.casefold() == wanted), None)
+    part = next((one for one in archive.infolist() if one.filename.replace("\\", "/").casefold() == wanted), None)
     if part is None:
         return None
     is_bomb = part.file_size > BOMB_BYTES and part.file_size > BOMB_RATIO * part.compress_size

@@ -1,6 +1,7 @@
 """Which rows does an XLSX file hold, however the program that wrote it spells them?"""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -46,6 +47,15 @@ def test_prefixes_formulas_and_cells_without_a_place(tmp_path: Path) -> None:
     sheet = b'<x:worksheet xmlns:x="x"><x:sheetData>' + rows + b"</x:sheetData></x:worksheet>"
     file = xlsx.write(tmp_path / "f.xlsx", [], parts={"xl/worksheets/sheet1.xml": sheet})
     assert texts(file) == [{0: "2", 1: "two", 3: "1"}, {27: "3"}]
+
+
+def test_parts_may_be_named_as_windows_has_it(tmp_path: Path) -> None:
+    """So some programs of .NET do, in spite of the ZIP specification; Excel opens them."""
+    xlsx.write(tmp_path / "f.xlsx", [["a"], ["b"]], is_shared=True)
+    with ZipFile(tmp_path / "f.xlsx") as ours, ZipFile(tmp_path / "windows.xlsx", "w") as theirs:
+        for name in ours.namelist():
+            theirs.writestr(name.replace("/", "\\"), ours.read(name))
+    assert texts(tmp_path / "windows.xlsx") == [{0: "a"}, {0: "b"}]
 
 
 @pytest.mark.parametrize(("is_1904", "first"), [(False, "1900-03-01T12:00:00"), (True, "1904-03-02T12:00:00")])
