@@ -19,7 +19,7 @@ from app.sdp import by_display_id, epoch, unedited
 from app.sdp.access import Access, OnPause
 from app.sdp.errors import SdpError, TenantGoneError
 from app.sdp.plan import Begin, Plan
-from app.sdp.summary import Summary
+from app.sdp.summary import NONE_SHOWN, Summary
 from app.sdp.tenant_run import TenantRun
 from app.settings import Settings
 from db import allowed, inbox, lease_keeper, leases, sdp, tenants
@@ -118,6 +118,8 @@ async def check(connection: AsyncConnection, settings: Settings, tenant_id: str)
         await client.check()
         newest = await client.newest()
         trouble = await unedited.trouble(client)
+    if newest.has_more_rows and not newest.count:
+        trouble.append(NONE_SHOWN)
     summary, resolved = Summary(listed=len(newest.rows), remarks=trouble), statuses_of(settings)
     for row in newest.rows:
         if row.status and row.status.is_named and not row.status.is_one_of(resolved):

@@ -12,6 +12,10 @@ PASSED_AS_DONE = (
     "passed over, although ServiceDesk Plus says that they are done: {}. If such a status means that a ticket is "
     "resolved, add it to RESOLVED_STATUSES, and run `ticket-inbox reconcile --since 1y`"
 )
+NONE_SHOWN = (
+    "ServiceDesk Plus says that there are tickets, and lists none of them: "
+    "see to it that the technician of our key may see all requests"
+)
 NONE_RESOLVED = "none resolved by RESOLVED_STATUSES"
 COUNTED = ("seen", "already_there", "appended", "rejected", "gone", "failed")
 

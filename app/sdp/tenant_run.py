@@ -14,7 +14,7 @@ from app.sdp.listed import ARCHIVE, NO_STATUS, REQUESTS, OddRow, Row
 from app.sdp.one_ticket import Tickets
 from app.sdp.pages import Fresh
 from app.sdp.plan import OVERLAP, Begin, Plan
-from app.sdp.summary import Summary
+from app.sdp.summary import NONE_SHOWN, Summary
 from app.sdp.unedited import NOT_LISTED, Unedited
 from app.sdp.unsettled import Unsettled
 from db import inbox
@@ -80,6 +80,8 @@ class TenantRun:
                 self._refuse_to_stay()
                 return
             yield self.summary
+        if self.summary.total and not self.summary.listed:
+            self.summary.remarks.append(NONE_SHOWN)
         if not await self._meet_unedited(float("inf")):
             return
         if self._unedited.trouble:

@@ -71,6 +71,22 @@ def test_a_gateways_answer_is_no_empty_portal(module_place: Place, body: dict[st
         assert "answered with no list of tickets" in (summary.error or "")
 
 
+def test_a_list_that_shows_none_of_its_tickets_is_noted(module_place: Place) -> None:
+    """As where our key's technician may see none of them: run and doctor said that nothing was missing."""
+    place = module_place
+    place.clear()
+    place.sdp.add_resolved()
+    assert place.counts()["appended"] == 1
+    success, info = [{"status_code": 2000}], {"has_more_rows": True, "total_count": 350}
+    place.sdp.fail("wrong", times=100, body={"requests": [], "list_info": info, "response_status": success})
+    noted = "ServiceDesk Plus says that there are tickets, and lists none of them"
+    done = invoke(place.quick, "reconcile", "--tenant", place.tenant.id)
+    assert (done.exit_code, f"Note: {noted}" in done.stderr) == (0, True)
+    line = doctor(place)
+    assert line.startswith("note ")
+    assert noted in line
+
+
 def test_set_takes_a_quiet_portal_too(module_place: Place) -> None:
     place = module_place
     place.clear()
