@@ -42,8 +42,31 @@ class _Recoded(io.RawIOBase):
         return count
 
 
+class _WithLineFeeds(io.RawIOBase):
+    """A file whose lines end with a carriage return alone, with line feeds in their place."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        found = self._file.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(found)] = found
+        return len(found)
+
+
 def in_utf_8(file: BinaryIO) -> BinaryIO:
-    """Return the file from its beginning, in UTF-8 whichever encoding the mark at its beginning names."""
+    """Return the file from its beginning, in UTF-8 whichever encoding the mark at its beginning names.
+
+    Lines end with a line feed, also where Excel for Mac ended them with a carriage return alone ("CSV (Macintosh)").
+    """
+    head, found = _recoded(file).read(CHUNK), _recoded(file)
+    return io.BufferedReader(_WithLineFeeds(found)) if b"\r" in head[:-1] and b"\n" not in head else found
+
+
+def _recoded(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     head = file.read(4)
     file.seek(0)

@@ -84,6 +84,19 @@ def test_csv_in_any_usual_encoding_with_a_mark(encoding: str, delimiter: str, tm
     assert done.stdout.endswith("2 lines read: 2 good, 0 skipped\n")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lines_may_end_with_a_carriage_return_alone(encoding: str, tmp_path: Path) -> None:
+    """As Excel for Mac writes "CSV (Macintosh)"; Python's csv module asked for the "universal-newline mode"."""
+    text = as_csv([*TITLES, HEADER, ticket("1", Subject="VPN\ndrops"), ticket("2")], header=["A title"]).decode()
+    content = text.replace("\r\n", "\n").replace("\n", "\r").encode(encoding)
+    done = dry_run(tmp_path / "f.csv", content, *ZONE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "subject: VPN drops\n" in done.stdout
+    assert done.stdout.endswith("2 lines read: 2 good, 0 skipped\n")
+    own = b"ticket_id,subject,description,resolution,resolved_date,priority\r7,s,d,r,2026-01-02T03:04:05Z,p\r"
+    assert dry_run(tmp_path / "own.csv", own).stdout.endswith("1 lines read: 1 good, 0 skipped\n")
+
+
 @pytest.mark.parametrize(
     "header",
     [
