@@ -48,6 +48,10 @@ ENGLISH = [
     ("המדפסת לא עובדת", "המדפסת"),
     ("الطابعة لا تعمل", "الطابعة"),
     ("принтер не печатает", "ПРИНТЕР"),
+    ("Xenplan was updated", "Xenplan"),
+    ("\u00b4toolbar\u00b4 is away", "toolbar"),
+    ("a \u00a8sidebar\u00a8 or two", "sidebar"),
+    ("room \u211645 is locked", "45"),
 ]  # fmt: skip
 GERMAN = [
     ("Der Vertretungsplan fehlt", "Vertretung"),
@@ -112,6 +116,12 @@ def test_no_text_is_refused(database: Database, text: str) -> None:
         tickets_found.index(database)
         assert tickets_found.ask(database, "en", "quintessence").ids == ["plain"]
         tickets_found.ask(database, "en", text[:10_000])
+
+
+def test_a_sign_of_letters_is_no_part_of_the_word_before_it(database: Database) -> None:
+    """NFKC makes "TM" of it."""
+    answer = tickets_found.ask(database, "en", "Xenplan\u2122")
+    assert [one["matched"] for one in answer.tickets] == [["Xenplan"]]
 
 
 def test_what_is_found_by_a_longer_word_weighs_less(database: Database) -> None:
