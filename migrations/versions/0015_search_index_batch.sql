@@ -3,7 +3,8 @@
 -- tickets come without a pause, some are always due. Returns how many rows it dealt with; 0 if nothing is left to do.
 -- For the worker's role: it says nothing of any ticket.
 CREATE FUNCTION search_index_batch(most int) RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, @schema@, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, @schema@, pg_temp SET standard_conforming_strings = on
+SET jit = off AS $$
 DECLARE
     done int;
 BEGIN

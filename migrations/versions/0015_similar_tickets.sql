@@ -1,10 +1,11 @@
--- What `similar_answer` and `similar_tickets` share. The caller has checked what it hands over.
+-- What `similar_answer` and `similar_tickets` share. The caller has checked what it hands over. A reader's session may
+-- take backslashes in patterns as escapes; here they are none.
 CREATE FUNCTION search_similar(
     for_tenant text, subject text, description text, max_results int, exclude_ticket_id text,
     resolved_after timestamptz, priority text[], tags text[],
     OUT lexemes int, OUT candidates int, OUT answers @schema@.similar_ticket[])
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, @schema@, pg_temp SET jit = off SET enable_seqscan = off
-SET enable_bitmapscan = off SET enable_mergejoin = off SET enable_memoize = off SET work_mem = '32MB' SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, @schema@, pg_temp SET standard_conforming_strings = on
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off SET enable_memoize = off SET work_mem = '32MB' SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     asked CONSTANT text := concat_ws(E'\n\n', subject, description);
     of @schema@.search_indexes;

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from tests.support import tickets_found
@@ -122,6 +123,25 @@ def test_a_sign_of_letters_is_no_part_of_the_word_before_it(database: Database) 
     """NFKC makes "TM" of it."""
     answer = tickets_found.ask(database, "en", "Xenplan\u2122")
     assert [one["matched"] for one in answer.tickets] == [["Xenplan"]]
+
+
+BACKSLASHES_ESCAPE = "-c standard_conforming_strings=off"  # a role may have it; functions read their patterns by it
+
+
+def test_a_session_in_which_backslashes_escape_finds_the_same(database: Database) -> None:
+    asked = "打印机 and 9.1.4"
+    with psycopg.connect(database.url, options=BACKSLASHES_ESCAPE) as session:
+        found = session.execute(tickets_found.ASK, ("en", None, asked, 50, None, None, None, None)).fetchone()
+        assert found
+        assert [one["ticket_id"] for one in found[2]] == tickets_found.ask(database, "en", asked).ids != []
+
+
+def test_a_session_in_which_backslashes_escape_makes_the_same_words(database: Database) -> None:
+    with psycopg.connect(database.url, options=BACKSLASHES_ESCAPE) as session:
+        session.execute(tickets_found.ADD, ("en", "new", "打印机坏了", "Mended.", "2024-01-01", "High", []))
+        session.execute("SELECT search_index_batch(100)")
+        assert session.execute("SELECT FROM search_words WHERE word = '坏了'").fetchall()
+        session.rollback()
 
 
 def test_what_is_found_by_a_longer_word_weighs_less(database: Database) -> None:
