@@ -105,11 +105,11 @@ CREATE FUNCTION search_words_of(configuration regconfig, piece text, OUT parts t
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     longest CONSTANT int := 100;  -- characters of a word
-    plain text := lower(left(piece, longest) COLLATE @lower@);
+    plain text := lower(translate(left(piece, longest), E'\u0130', 'i') COLLATE @lower@);
     part text;
 BEGIN
     IF plain ~ '[0-9._-]' THEN
-        plain := lower(left(piece, 1000) COLLATE @lower@);
+        plain := lower(translate(left(piece, 1000), E'\u0130', 'i') COLLATE @lower@);
         parts := '{}';
         words := '{}';
         FOREACH part IN ARRAY @schema@.search_parts(btrim(plain, '._-')) LOOP

@@ -53,6 +53,7 @@ ENGLISH = [
     ("\u00b4toolbar\u00b4 is away", "toolbar"),
     ("a \u00a8sidebar\u00a8 or two", "sidebar"),
     ("room \u211645 is locked", "45"),
+    ("İnternet is away", "internet"),
 ]  # fmt: skip
 GERMAN = [
     ("Der Vertretungsplan fehlt", "Vertretung"),
@@ -123,6 +124,12 @@ def test_a_sign_of_letters_is_no_part_of_the_word_before_it(database: Database) 
     """NFKC makes "TM" of it."""
     answer = tickets_found.ask(database, "en", "Xenplan\u2122")
     assert [one["matched"] for one in answer.tickets] == [["Xenplan"]]
+
+
+def test_what_was_typed_is_shown_where_a_letter_before_it_has_a_lower_case_of_two(database: Database) -> None:
+    """The Turkish capital I with a dot, in Unicode's own rules, which Postgres 15 to 17 have by ICU."""
+    answer = tickets_found.ask(database, "en", "İZMİR-explorer")
+    assert [one["matched"] for one in answer.tickets] == [["explorer"]]
 
 
 BACKSLASHES_ESCAPE = "-c standard_conforming_strings=off"  # a role may have it; functions read their patterns by it
