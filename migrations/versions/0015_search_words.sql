@@ -18,14 +18,14 @@ CREATE FUNCTION search_pieces(given text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
     longest CONSTANT int := 100000;  -- characters of a text that are looked at
-    signs CONSTANT text := '[\x01-,/:-@\[-^`{-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u02c2-\u02c5'
+    signs CONSTANT text := '[\x01-,/:-@\[-^`{-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u02bc\u02c2-\u02c5'
         '\u037e\u0387\u055a-\u055f\u0589\u058a\u05be\u05c0\u05c3\u05f3\u05f4\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964'
         '\u0965\u0e4f\u0e5a\u0e5b\u104a-\u104f\u1680\u17d4-\u17da\u1800-\u180a\u2000-\u206f\u20a0-\u20cf\u20e0-\u20f0'
         '\u2100-\u2bff\u2e00-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d\u30a0\u30fb\ue000-\uf8ff\ufd3e\ufd3f'
         '\ufe00-\ufe6f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffff\U0001f000-\U0001faff'
         '\U000e0000-\U0010ffff]+';
-    -- Without width: within a word they are no part of it.
-    hidden CONSTANT text := '[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]+';
+    -- Without width, or drawn to fill an Arabic line: within a word they are no part of it.
+    hidden CONSTANT text := '[\u00ad\u0640\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]+';
     -- Of these signs NFKC would make letters, or an accent that the next word begins with: ™ ℠ № ¨ ¯ ´ ¸ ˘ ˙ ˚ ˛ ˜ ˝ ΄
     letters CONSTANT text := E'\u2122\u2120\u2116\u00a8\u00af\u00b4\u00b8\u02d8\u02d9\u02da\u02db\u02dc\u02dd\u0384';
     without_blanks CONSTANT text := '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3007\u3040-\u30ff\u31f0-\u31ff'
