@@ -32,6 +32,9 @@ DECLARE
         '\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]{1,100})';
     plain text := left(given, longest);
 BEGIN
+    IF position('%' IN plain) > 0 THEN  -- a blank or sign as addresses have it: Annual%20Report
+        plain := regexp_replace(plain, '%(?:2[0-9a-f]|3[a-f]|[57][b-f])', ' ', 'gi');
+    END IF;
     IF octet_length(plain) > length(plain) THEN
         plain := translate(regexp_replace(plain, hidden, '', 'g'), E'\u2010\u2011\u2212' || letters,
                            '---' || repeat(' ', length(letters)));

@@ -35,6 +35,7 @@ ENGLISH = [
     ("vpn_gw_01 is full", "vpn_gw_01"),
     ("write to anna.smith@mail.example now", "mail.example"),
     ("see https://kb.example.net/articles/4711?page=2", "4711"),
+    ("see https://x.example/sites/hr/Wanted%20Poster%20%28new%29.xlsx", "poster"),
     ("\uff2b\uff22\uff15\uff10\uff10\uff17\uff17\uff17\uff17 in wide letters", "KB5007777"),
     ("pass\u00adphrase with a soft hyphen", "passphrase"),
     ("non\u00a0breaking\u00a0blanks", "breaking"),
