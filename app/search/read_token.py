@@ -21,5 +21,5 @@ def hashed(token: bytes) -> bytes:
 
 def carried(authorization: bytes) -> bytes:
     """Return the token in a header `Authorization: Bearer TOKEN`, right or wrong; no byte where it has none."""
-    found = _BEARER.fullmatch(authorization)
+    found = _BEARER.fullmatch(authorization.rstrip(b" \t"))  # httptools leaves blanks at the end
     return found[1] if found else b""

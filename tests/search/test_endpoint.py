@@ -63,6 +63,11 @@ def test_401_is_the_same_whatever_is_wrong_with_the_token(asked: Server, token: 
     assert post(asked, **JSON, Authorization=f"bEARER  {token}").status_code == 200
 
 
+def test_blanks_after_a_token_are_no_part_of_it(asked: Server, token: str) -> None:
+    """Of a header's value no blank at its end is (RFC 9110, 5.5); whoever copies a token may copy one."""
+    assert raw(asked, f"Authorization: Bearer {token} \t", "Content-Type: application/json").status_code == 422
+
+
 def raw(server: Server, *lines: str) -> httpx.Response:
     """Send a question with headers that no client sends."""
     head = "\r\n".join([f"POST {PATH} HTTP/1.1", "Host: x", *lines, "Content-Length: 2", "", "{}"])
