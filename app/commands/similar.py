@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -39,7 +38,7 @@ class Ticket(msgspec.Struct, frozen=True):
     subject: str
     description: str
     resolution: str
-    resolved_date: datetime
+    resolved_date: str  # Postgres holds moments that Python does not, such as infinity
     priority: str | None
     tags: Sequence[str] | None
     score: float
@@ -160,11 +159,17 @@ def ticket_lines(number: int, ticket: Ticket) -> Iterator[str]:
     """Yield what is shown of the ticket that is the `number`th best."""
     known_as = f", display id {ticket.display_id}" if ticket.display_id not in (None, ticket.ticket_id) else ""
     yield f"{number:<3}{ticket.ticket_id}{known_as}"
-    about = f"score {ticket.score:.2f}, resolved {ticket.resolved_date:%Y-%m-%d}"
+    about = f"score {ticket.score:.2f}, resolved {_day(ticket.resolved_date)}"
     yield f"   {', '.join(filter(None, [about, ticket.priority, *(ticket.tags or ())]))}"
     yield from _wrapped("matched", ", ".join(ticket.matched), 2)
     for name, most in MOST_LINES.items():
         yield from _wrapped(name, getattr(ticket, name), most)
+
+
+def _day(moment: str) -> str:
+    """Return the day of a moment, which Postgres wrote."""
+    day, _, clock = moment.partition("T")
+    return f"{day} BC" if clock.endswith("BC") else day
 
 
 def _wrapped(name: str, text: str, most: int) -> list[str]:

@@ -18,6 +18,7 @@ from tests.support.system import Database
 pytestmark = pytest.mark.one_postgres
 
 HOSTILE = "\x1b[2J\r\n1  155000\u202e"
+DAYS = {"infinity": "infinity", "0044-03-15 BC": "0044-03-15 BC", "20000-01-01": "20000-01-01"}
 MANY = """
 INSERT INTO ticket_history (tenant_id, ticket_id, description, resolution, resolved_date, priority)
 SELECT 'new', number, 'VPN', 'r', now(), 'High' FROM generate_series(1, 501) AS number
@@ -31,7 +32,7 @@ SPOOLER = {
 
 @pytest.fixture(scope="module")
 def env(module_database: Database, secrets_key: str, module_environment: Environment) -> Environment:
-    """A tenant with two tickets of printing and one of a VPN, one without tickets, and one with many and no words yet."""
+    """A tenant with tickets of printing, a VPN and odd days, one without any, and one with many and no words yet."""
     with module_database.on_one_connection():
         for tenant_id in ("acme", "empty", "new"):
             module_database.add_tenant(secrets_key, tenant_id)
@@ -39,6 +40,8 @@ def env(module_database: Database, secrets_key: str, module_environment: Environ
         module_database.query("UPDATE ticket_history SET display_id = '4711'")
         add_ticket(module_database, "acme", HOSTILE, description=f"Printer jams {HOSTILE}", tags=[HOSTILE], priority="")
         add_ticket(module_database, "acme", "155002")
+        for day in DAYS:
+            add_ticket(module_database, "acme", day, description=f"caesar{day}", resolved_date=day)
         module_database.query("DELETE FROM search_indexes WHERE tenant_id = 'new'")
         module_database.query(MANY)
     return module_environment
@@ -57,6 +60,14 @@ def test_it_prints_the_best_first_in_80_columns(env: Environment) -> None:
     assert re.fullmatch(r" {15}recurs\. .* …", lines[5])
     assert lines[6].startswith("   resolution  1. Stopped the service. 2. Granted SYSTEM")
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("moment", DAYS)
+def test_a_day_that_python_has_not_is_shown(env: Environment, moment: str) -> None:
+    """Another program, or SQL by hand, may have written it."""
+    done = invoke(env, "similar", "--tenant", "acme", f"caesar{moment}", "--limit", "1")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f", resolved {DAYS[moment]}, High" in done.stdout
 
 
 def test_what_others_wrote_reaches_no_terminal_raw(env: Environment) -> None:
