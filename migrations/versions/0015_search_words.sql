@@ -27,7 +27,7 @@ DECLARE
     -- Without width, or drawn to fill an Arabic line: within a word they are no part of it.
     hidden CONSTANT text := '[\u00ad\u0640\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]+';
     -- Of these signs NFKC would make letters, or an accent that the next word begins with: ™ ℠ № ¨ ¯ ´ ¸ ˘ ˙ ˚ ˛ ˜ ˝ ΄
-    letters CONSTANT text := E'\u2122\u2120\u2116\u00a8\u00af\u00b4\u00b8\u02d8\u02d9\u02da\u02db\u02dc\u02dd\u0384';
+    letters CONSTANT text := '[\u2122\u2120\u2116\u00a8\u00af\u00b4\u00b8\u02d8-\u02dd\u0384]';
     without_blanks CONSTANT text := '([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3007\u3040-\u30ff\u31f0-\u31ff'
         '\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]{1,100})';
     plain text := left(given, longest);
@@ -36,8 +36,8 @@ BEGIN
         plain := regexp_replace(plain, '%(?:2[0-9a-f]|3[a-f]|[57][b-f])', ' ', 'gi');
     END IF;
     IF octet_length(plain) > length(plain) THEN
-        plain := translate(regexp_replace(plain, hidden, '', 'g'), E'\u2010\u2011\u2212' || letters,
-                           '---' || repeat(' ', length(letters)));
+        plain := regexp_replace(regexp_replace(plain, hidden, '', 'g'), letters, ' ', 'g');
+        plain := translate(plain, E'\u2010\u2011\u2212', '---');
         -- NFKC takes a letter of Thai and one of Lao apart; they are shown as typed.
         plain := replace(replace(normalize(plain, NFKC), E'\u0e4d\u0e32', E'\u0e33'), E'\u0ecd\u0eb2', E'\u0eb3');
         plain := regexp_replace(plain, without_blanks, ' \1 ', 'g');
